@@ -1,0 +1,72 @@
+/* Layers and parameters. `nn` is a value: a graph, a parameter store and a path that equals the
+   checkpoint's own key, so that loading is one loop and an error names the layer. */
+#ifndef MD_NN_NN_H
+#define MD_NN_NN_H
+
+#include "graph/backend.h"
+#include "ops/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nn_params nn_params;
+
+typedef struct nn {
+    md_graph *g;
+    nn_params *params;
+    const char *path;       /* "" at the root */
+    md_dtype dtype;         /* compute type: parameters (f32) are cast to it */
+} nn;
+
+/* How a parameter starts when there is no file: PyTorch's defaults. */
+typedef enum nn_init { NN_ZERO, NN_ONE, NN_KAIMING, NN_NORMAL02 } nn_init;
+
+typedef struct nn_param_info {
+    const char *name;       /* checkpoint key, e.g. "down_blocks.0.resnets.1.conv1.weight" */
+    int ndim;
+    int64_t dim[MD_MAX_DIMS]; /* in memory; conv weights are O,kh,kw,I */
+    bool conv;              /* the file holds O,I,kh,kw */
+    bool linear_as_conv;    /* the file may hold [O,I,1,1] for a linear [O,I] */
+    int64_t offset;         /* elements into the flat buffer, 16-aligned */
+    int64_t numel;
+    int64_t fan_in;
+    nn_init init;
+} nn_param_info;
+
+/* A store holds one model's parameters in one flat f32 buffer. While it is open, building the model
+   declares them; after nn_params_close, further graphs bind to the same ones and an unknown name is
+   an error. */
+MD_MUST md_status nn_params_new(const char *model, nn_params **out);
+void nn_params_free(nn_params *p, md_backend *be);
+MD_MUST md_status nn_params_close(nn_params *p);
+int nn_params_count(const nn_params *p);
+const nn_param_info *nn_params_info(const nn_params *p, int i);
+md_buffer *nn_params_buffer(nn_params *p);      /* size final after close; allocate before use */
+/* Fills by each parameter's nn_init from Philox (seed, purpose, parameter index). */
+MD_MUST md_status nn_params_randomize(nn_params *p, md_backend *be, uint64_t seed);
+/* All parameters that the graph of `m` has used, in declaration order, as the leaves to pass to
+   md_grad; tensor i belongs to nn_params_info(p, i). NULL where the graph did not use it. */
+void nn_params_tensors(nn_params *p, md_graph *g, md_tensor **out);
+
+nn nn_root(md_graph *g, nn_params *p, md_dtype dtype);
+nn nn_in(nn m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+md_tensor *nn_param(nn m, const char *name, nn_init init, int64_t fan_in, int ndim,
+                    const int64_t *dim);
+
+/* Layers: the name is appended to the path; keys are <name>.weight and <name>.bias. */
+md_tensor *nn_linear(nn m, const char *name, md_tensor *x, int64_t out, bool bias);
+/* A 1x1 convolution on tokens or images, stored by some checkpoints as a linear layer: reads both. */
+md_tensor *nn_linear_conv(nn m, const char *name, md_tensor *x, int64_t out, bool bias);
+md_tensor *nn_conv2d(nn m, const char *name, md_tensor *x, int64_t out, int kernel, int stride,
+                     int pad);
+md_tensor *nn_conv2d_pad(nn m, const char *name, md_tensor *x, int64_t out, int kernel, int stride,
+                         int pad_t, int pad_l, int pad_b, int pad_r);
+md_tensor *nn_group_norm(nn m, const char *name, md_tensor *x, int groups, double eps, md_act act);
+md_tensor *nn_layer_norm(nn m, const char *name, md_tensor *x, double eps);
+md_tensor *nn_embedding(nn m, const char *name, md_tensor *ids, int64_t vocab, int64_t width);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
