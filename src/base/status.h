@@ -13,7 +13,7 @@ extern "C" {
 #define MD_STATUS_MAP(X)                                                                           \
     X(OK, 0, "ok")                                                                                 \
     X(USAGE, 2, "bad usage or configuration")                                                      \
-    X(INPUT, 2, "bad input file")                                                                  \
+    X(BAD_INPUT, 2, "bad input file")                                                                  \
     X(IO, 1, "input/output error")                                                                 \
     X(NOMEM, 1, "out of memory")                                                                   \
     X(SHAPE, 1, "shape mismatch")                                                                  \
