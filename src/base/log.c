@@ -1,0 +1,173 @@
+#include "base/log.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LINE_BYTES = 4600 }; /* holds a whole status chain */
+
+static struct {
+    pthread_mutex_t lock;
+    int rank, size, gpu, file;
+    long step;
+    bool quiet, bar;
+    char host[65];
+} state = {.lock = PTHREAD_MUTEX_INITIALIZER, .size = 1, .gpu = -1, .file = -1, .step = -1};
+
+static void write_all(int fd, const char *s, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(fd, s, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return; /* the log has nowhere to complain */
+        s += done;
+        n -= (size_t)done;
+    }
+}
+
+static void name_host(void)
+{
+    if (state.host[0])
+        return;
+    if (gethostname(state.host, sizeof state.host - 1) != 0)
+        memcpy(state.host, "?", 2);
+    state.host[strcspn(state.host, ".")] = '\0';
+}
+
+md_status md_log_open(int rank, int size, const char *path)
+{
+    int file = -1;
+    if (path) {
+        file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+        if (file < 0)
+            MD_FAIL(MD_IO, "%s: cannot open the log file: %s", path, strerror(errno));
+    }
+    (void)pthread_mutex_lock(&state.lock);
+    if (state.file >= 0)
+        (void)close(state.file);
+    state.file = file;
+    state.rank = rank;
+    state.size = size;
+    (void)pthread_mutex_unlock(&state.lock);
+    return MD_OK;
+}
+
+void md_log_close(void)
+{
+    (void)pthread_mutex_lock(&state.lock);
+    if (state.file >= 0)
+        (void)close(state.file);
+    state.file = -1;
+    (void)pthread_mutex_unlock(&state.lock);
+}
+
+void md_log_step(long step)
+{
+    (void)pthread_mutex_lock(&state.lock);
+    state.step = step;
+    (void)pthread_mutex_unlock(&state.lock);
+}
+
+void md_log_gpu(int gpu)
+{
+    (void)pthread_mutex_lock(&state.lock);
+    state.gpu = gpu;
+    (void)pthread_mutex_unlock(&state.lock);
+}
+
+void md_log_quiet(bool quiet)
+{
+    (void)pthread_mutex_lock(&state.lock);
+    state.quiet = quiet;
+    (void)pthread_mutex_unlock(&state.lock);
+}
+
+static void emit(md_log_level level, bool to_stderr, const char *room, const char *fmt,
+                 va_list args)
+{
+    static const char *const names[] = {"INFO", "WARN", "ERROR"};
+    char line[LINE_BYTES], when[MD_CLOCK_TEXT_BYTES], gpu[16] = "cpu", step[24] = "-";
+    (void)pthread_mutex_lock(&state.lock);
+    if (level == MD_LOG_INFO && state.rank != 0) {
+        (void)pthread_mutex_unlock(&state.lock);
+        return;
+    }
+    name_host();
+    if (state.gpu >= 0)
+        (void)snprintf(gpu, sizeof gpu, "%d", state.gpu);
+    if (state.step >= 0)
+        (void)snprintf(step, sizeof step, "%ld", state.step);
+    int n = snprintf(line, sizeof line, "%s [%d/%d %s:%s %s] %s %s: ", md_clock_text(when),
+                     state.rank, state.size, state.host, gpu, step, names[level], room);
+    size_t at = n < 0 ? 0 : (size_t)n;
+    n = vsnprintf(line + at, sizeof line - 1 - at, fmt, args);
+    if (n > 0)
+        at += (size_t)n < sizeof line - 1 - at ? (size_t)n : sizeof line - 2 - at;
+    line[at++] = '\n';
+    if (to_stderr && !(state.quiet && level == MD_LOG_INFO)) {
+        if (state.bar)
+            write_all(STDERR_FILENO, "\r\033[K", 4);
+        write_all(STDERR_FILENO, line, at);
+    }
+    if (state.file >= 0)
+        write_all(state.file, line, at);
+    (void)pthread_mutex_unlock(&state.lock);
+}
+
+void md_info(const char *room, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    emit(MD_LOG_INFO, true, room, fmt, args);
+    va_end(args);
+}
+
+void md_warn(const char *room, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    emit(MD_LOG_WARN, true, room, fmt, args);
+    va_end(args);
+}
+
+void md_error(const char *room, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    emit(MD_LOG_ERROR, true, room, fmt, args);
+    va_end(args);
+}
+
+void md_log_file_only(const char *room, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    emit(MD_LOG_INFO, false, room, fmt, args);
+    va_end(args);
+}
+
+void md_log_bar(const char *text)
+{
+    (void)pthread_mutex_lock(&state.lock);
+    if (state.rank == 0 && !state.quiet) {
+        if (text[0] || state.bar) {
+            write_all(STDERR_FILENO, "\r\033[K", 4);
+            write_all(STDERR_FILENO, text, strlen(text));
+        }
+        state.bar = text[0] != '\0';
+    }
+    (void)pthread_mutex_unlock(&state.lock);
+}
+
+bool md_log_is_terminal(void)
+{
+    return isatty(STDERR_FILENO) == 1;
+}
