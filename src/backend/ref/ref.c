@@ -1,0 +1,145 @@
+/* The ref backend's table and its memory: host memory, floats as double. */
+#include "backend/ref/ref.h"
+#include "backend/ref/ref_impl.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const md_prepare_fn prepare[MD_OP_COUNT] = {
+#define MD_OP(name, n_out, vjp) [MD_OP_##name] = ref_##name,
+#include "graph/ops.def"
+#undef MD_OP
+};
+
+static size_t elem_bytes(md_dtype d)
+{
+    return d == MD_I32 ? sizeof(int32_t) : sizeof(double);
+}
+
+/* A 64-byte header before each block holds its size. */
+static md_status host_alloc(md_backend *be, size_t bytes, void **out)
+{
+    char *p = bytes < SIZE_MAX - 128 ? aligned_alloc(64, (bytes + 127) / 64 * 64) : NULL;
+    if (!p)
+        MD_FAIL(MD_NOMEM, "ref: cannot allocate %zu bytes", bytes);
+    memcpy(p, &bytes, sizeof bytes);
+    be->allocated_bytes += bytes;
+    *out = p + 64;
+    return MD_OK;
+}
+
+static void host_release(md_backend *be, void *p)
+{
+    if (!p)
+        return;
+    size_t bytes;
+    memcpy(&bytes, (char *)p - 64, sizeof bytes);
+    be->allocated_bytes -= bytes;
+    free((char *)p - 64);
+}
+
+static double bf16_to_double(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return (double)f;
+}
+
+/* To nearest, ties to even. */
+static uint16_t double_to_bf16(double x)
+{
+    float f = (float)x;
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if (f != f)
+        return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static md_status check_types(md_dtype dtype, md_dtype host_dtype)
+{
+    if ((dtype == MD_I32) != (host_dtype == MD_I32))
+        MD_FAIL(MD_INTERNAL, "ref: no copy between %s and %s", md_dtype_name(dtype),
+                md_dtype_name(host_dtype));
+    return MD_OK;
+}
+
+static md_status host_write(md_backend *be, void *dst, md_dtype dtype, const void *host,
+                            md_dtype host_dtype, int64_t n)
+{
+    (void)be;
+    MD_TRY(check_types(dtype, host_dtype));
+    double *d = dst;
+    for (int64_t i = 0; i < n; i++)
+        switch (host_dtype) {
+        case MD_F32:
+            d[i] = (double)((const float *)host)[i];
+            break;
+        case MD_BF16:
+            d[i] = bf16_to_double(((const uint16_t *)host)[i]);
+            break;
+        case MD_I32:
+            ((int32_t *)dst)[i] = ((const int32_t *)host)[i];
+            break;
+        case MD_F64:
+            d[i] = ((const double *)host)[i];
+            break;
+        }
+    return MD_OK;
+}
+
+static md_status host_read(md_backend *be, const void *src, md_dtype dtype, void *host,
+                           md_dtype host_dtype, int64_t n)
+{
+    (void)be;
+    MD_TRY(check_types(dtype, host_dtype));
+    const double *s = src;
+    for (int64_t i = 0; i < n; i++)
+        switch (host_dtype) {
+        case MD_F32:
+            ((float *)host)[i] = (float)s[i];
+            break;
+        case MD_BF16:
+            ((uint16_t *)host)[i] = double_to_bf16(s[i]);
+            break;
+        case MD_I32:
+            ((int32_t *)host)[i] = ((const int32_t *)src)[i];
+            break;
+        case MD_F64:
+            ((double *)host)[i] = s[i];
+            break;
+        }
+    return MD_OK;
+}
+
+static md_status host_zero(md_backend *be, void *dst, size_t bytes)
+{
+    (void)be;
+    memset(dst, 0, bytes);
+    return MD_OK;
+}
+
+static md_status host_sync(md_backend *be)
+{
+    (void)be;
+    return MD_OK;
+}
+
+static void host_close(md_backend *be)
+{
+    free(be);
+}
+
+static const md_backend_ops ref_ops = {"ref",      prepare,   elem_bytes, host_alloc, host_release,
+                                       host_write, host_read, host_zero,  host_sync,  host_close};
+
+md_status ref_backend_open(md_backend **out)
+{
+    md_backend *be = calloc(1, sizeof *be);
+    if (!be)
+        MD_FAIL(MD_NOMEM, "ref: cannot allocate a backend");
+    be->ops = &ref_ops;
+    be->threads = 1;
+    *out = be;
+    return MD_OK;
+}
