@@ -1,5 +1,5 @@
-/* What a device must provide. A backend turns a node into a prepared kernel once, then the plan only
-   launches. Calls are stream-ordered; sync is the fence. */
+/* What a device must provide. A backend turns a node into a prepared kernel once, then the plan
+   only launches. Calls are stream-ordered; sync is the fence. */
 #ifndef MD_GRAPH_BACKEND_H
 #define MD_GRAPH_BACKEND_H
 
@@ -12,26 +12,27 @@ extern "C" {
 typedef struct md_backend md_backend;
 typedef struct md_kernel md_kernel;
 
-/* A prepared node. `run` may be called any number of times, allocates nothing, and may use `scratch`
-   (at least scratch_bytes, 64-aligned, undefined content). in[i] is NULL where node->in[i] is. */
+/* A prepared node. `run` may be called any number of times, allocates nothing, and may use
+   `scratch` (at least scratch_bytes, 64-aligned, undefined content). in[i] is NULL where
+   node->in[i] is. */
 struct md_kernel {
     md_status (*run)(const md_kernel *k, void *const *in, void *const *out, void *scratch);
-    void (*release)(md_kernel *k);      /* frees `state`; NULL if there is nothing to free */
+    void (*release)(md_kernel *k); /* frees `state`; NULL if there is nothing to free */
     const md_node *node;
     md_backend *backend;
     void *state;
     size_t scratch_bytes;
 };
 
-/* <backend>_<op>: fills run, and state, release, scratch_bytes where needed. Everything that can fail
-   for lack of support fails here. */
+/* <backend>_<op>: fills run, and state, release, scratch_bytes where needed. Everything that can
+   fail for lack of support fails here. */
 typedef md_status (*md_prepare_fn)(md_backend *be, const md_node *node, md_kernel *k);
 
 typedef struct md_backend_ops {
-    const char *name;                                   /* "ref", "cpu", "cuda" */
-    const md_prepare_fn *prepare;                       /* [MD_OP_COUNT] */
-    size_t (*elem_bytes)(md_dtype d);                   /* on the device; ref: 8 for floats */
-    md_status (*alloc)(md_backend *be, size_t bytes, void **out);   /* 64-aligned; not zeroed */
+    const char *name;                 /* "ref", "cpu", "cuda" */
+    const md_prepare_fn *prepare;     /* [MD_OP_COUNT] */
+    size_t (*elem_bytes)(md_dtype d); /* on the device; ref: 8 for floats */
+    md_status (*alloc)(md_backend *be, size_t bytes, void **out); /* 64-aligned; not zeroed */
     void (*release)(md_backend *be, void *p);
     /* Converting copies of n elements. host_dtype: F32, F64, BF16 or I32. */
     md_status (*write)(md_backend *be, void *dst, md_dtype dtype, const void *host,
@@ -46,13 +47,13 @@ typedef struct md_backend_ops {
 struct md_backend {
     const md_backend_ops *ops;
     int device, threads;
-    size_t allocated_bytes;     /* currently held through alloc */
+    size_t allocated_bytes; /* currently held through alloc */
     void *impl;
 };
 
 /* Buffers: declare with a type and size, allocate when the job is known to fit. */
 void md_buffer_init(md_buffer *b, const char *name, md_dtype dtype, int64_t numel);
-MD_MUST md_status md_buffer_alloc(md_backend *be, md_buffer *b);   /* zeroed; no-op when allocated */
+MD_MUST md_status md_buffer_alloc(md_backend *be, md_buffer *b); /* zeroed; no-op when allocated */
 void md_buffer_release(md_backend *be, md_buffer *b);
 MD_MUST md_status md_buffer_write(md_backend *be, md_buffer *b, int64_t offset, const void *host,
                                   md_dtype host_dtype, int64_t n);

@@ -4,6 +4,7 @@
 #define MD_GRAPH_PLAN_H
 
 #include "graph/backend.h"
+#include <stdio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,9 +40,9 @@ md_plan_bytes md_plan_memory(const md_plan *p);
 int64_t md_plan_flops(const md_plan *p);
 int md_plan_n_nodes(const md_plan *p);
 
-/* Per-op seconds of all runs since the last call with reset; prints a table to `f` (FILE *). */
+/* Per-op seconds since profiling was switched on (it adds a fence after each kernel). */
 void md_plan_profile(md_plan *p, bool on);
-void md_plan_print_profile(const md_plan *p, void *f);
+void md_plan_print_profile(const md_plan *p, FILE *f);
 
 #ifdef __cplusplus
 }

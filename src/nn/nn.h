@@ -11,23 +11,37 @@ extern "C" {
 #endif
 
 typedef struct nn_params nn_params;
+typedef struct nn_taps nn_taps;
 
 typedef struct nn {
     md_graph *g;
     nn_params *params;
-    const char *path;       /* "" at the root */
-    md_dtype dtype;         /* compute type: parameters (f32) are cast to it */
+    const char *path; /* "" at the root */
+    md_dtype dtype;   /* compute type: parameters (f32) are cast to it */
+    nn_taps *taps;    /* where nn_tap notes block outputs; NULL (as nn_root leaves it): nowhere */
 } nn;
 
-/* How a parameter starts when there is no file: PyTorch's defaults. */
+/* How a parameter starts when there is no file: PyTorch's defaults. KAIMING is what nn.Linear and
+   nn.Conv2d do to weight and bias alike: kaiming_uniform with a = sqrt(5), that is uniform in
+   +-1/sqrt(fan_in). NORMAL02: normal, deviation 0.02, as CLIP's embeddings. */
 typedef enum nn_init { NN_ZERO, NN_ONE, NN_KAIMING, NN_NORMAL02 } nn_init;
+
+/* Outputs of named blocks, for tests that compare a model block by block. */
+#define NN_MAX_TAPS 256
+struct nn_taps {
+    int n;
+    struct {
+        const char *path; /* owned by the graph */
+        md_tensor *t;
+    } tap[NN_MAX_TAPS];
+};
 
 typedef struct nn_param_info {
     const char *name;       /* checkpoint key, e.g. "down_blocks.0.resnets.1.conv1.weight" */
     int ndim;
     int64_t dim[MD_MAX_DIMS]; /* in memory; conv weights are O,kh,kw,I */
     bool conv;              /* the file holds O,I,kh,kw */
-    bool linear_as_conv;    /* the file may hold [O,I,1,1] for a linear [O,I] */
+    bool linear_as_conv;    /* the file holds [O,I,1,1] for a linear [O,I]; read as either */
     int64_t offset;         /* elements into the flat buffer, 16-aligned */
     int64_t numel;
     int64_t fan_in;
@@ -43,20 +57,32 @@ MD_MUST md_status nn_params_close(nn_params *p);
 int nn_params_count(const nn_params *p);
 const nn_param_info *nn_params_info(const nn_params *p, int i);
 md_buffer *nn_params_buffer(nn_params *p);      /* size final after close; allocate before use */
-/* Fills by each parameter's nn_init from Philox (seed, purpose, parameter index). */
+/* Elements of all parameters, without the gaps that alignment leaves in the buffer. */
+int64_t nn_params_numel(const nn_params *p);
+const char *nn_params_model(const nn_params *p);
+/* Index of a name, -1 if there is none. */
+int nn_params_find(const nn_params *p, const char *name);
+/* Fills by each parameter's nn_init from Philox (seed, purpose, parameter index). The buffer must be
+   allocated; gaps stay zero. */
 MD_MUST md_status nn_params_randomize(nn_params *p, md_backend *be, uint64_t seed);
 /* All parameters that the graph of `m` has used, in declaration order, as the leaves to pass to
    md_grad; tensor i belongs to nn_params_info(p, i). NULL where the graph did not use it. */
 void nn_params_tensors(nn_params *p, md_graph *g, md_tensor **out);
+/* Host copies of one parameter (numel f32 in memory layout), for tests and file writers. */
+MD_MUST md_status nn_params_read(const nn_params *p, md_backend *be, int i, float *host);
+MD_MUST md_status nn_params_write(nn_params *p, md_backend *be, int i, const float *host);
 
 nn nn_root(md_graph *g, nn_params *p, md_dtype dtype);
 nn nn_in(nn m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Notes x as the output of the block m.path; returns x. */
+md_tensor *nn_tap(nn m, md_tensor *x);
+/* The parameter <path>.<name>, f32, not yet cast; the same leaf each time a graph asks for it. */
 md_tensor *nn_param(nn m, const char *name, nn_init init, int64_t fan_in, int ndim,
                     const int64_t *dim);
 
 /* Layers: the name is appended to the path; keys are <name>.weight and <name>.bias. */
 md_tensor *nn_linear(nn m, const char *name, md_tensor *x, int64_t out, bool bias);
-/* A 1x1 convolution on tokens or images, stored by some checkpoints as a linear layer: reads both. */
+/* A 1x1 convolution, computed as a linear layer: on NHWC images and on tokens it is one. */
 md_tensor *nn_linear_conv(nn m, const char *name, md_tensor *x, int64_t out, bool bias);
 md_tensor *nn_conv2d(nn m, const char *name, md_tensor *x, int64_t out, int kernel, int stride,
                      int pad);

@@ -1,7 +1,7 @@
 /* The op builders. Each checks shapes, appends a node and returns its first output; on an error it
-   returns the graph's poison tensor. All inputs of a node have one float type unless said otherwise;
-   sums are accumulated in f32 (f64 in `ref`). Images [N,H,W,C], tokens [N,T,D].
-   Kernels see the node's inputs and outputs in the order given here. */
+   returns the graph's poison tensor. All inputs of a node have one float type unless said
+   otherwise; sums are accumulated in f32 (f64 in `ref`). Images [N,H,W,C], tokens [N,T,D]. Kernels
+   see the node's inputs and outputs in the order given here. */
 #ifndef MD_OPS_OPS_H
 #define MD_OPS_OPS_H
 
@@ -11,30 +11,37 @@
 extern "C" {
 #endif
 
-/* ---- elementwise. Result has a's shape; b broadcasts to it: right-aligned, each dim equal or 1. */
+/* ---- elementwise. Result has a's shape; b broadcasts to it: right-aligned, each dim equal or 1.
+ */
 md_tensor *md_add(md_tensor *a, md_tensor *b);
 md_tensor *md_sub(md_tensor *a, md_tensor *b);
 md_tensor *md_mul(md_tensor *a, md_tensor *b);
-md_tensor *md_affine(md_tensor *x, double alpha, double beta);     /* alpha x + beta */
-static inline md_tensor *md_scale(md_tensor *x, double alpha) { return md_affine(x, alpha, 0); }
+md_tensor *md_affine(md_tensor *x, double alpha, double beta); /* alpha x + beta */
+static inline md_tensor *md_scale(md_tensor *x, double alpha)
+{
+    return md_affine(x, alpha, 0);
+}
 
 /* silu x s(x); gelu exact (erf); quick_gelu x s(1.702 x); exp */
 md_tensor *md_activation(md_tensor *x, md_act kind);
-static inline md_tensor *md_silu(md_tensor *x) { return md_activation(x, MD_ACT_SILU); }
-md_tensor *md_clamp(md_tensor *x, double lo, double hi);           /* an act with kind CLAMP */
+static inline md_tensor *md_silu(md_tensor *x)
+{
+    return md_activation(x, MD_ACT_SILU);
+}
+md_tensor *md_clamp(md_tensor *x, double lo, double hi); /* an act with kind CLAMP */
 /* act_grad: in {dy, x} -> dx = dy act'(x); clamp passes where lo <= x <= hi. attr.act as in act */
 /* geglu: in {x[...,2D]} -> x[...,:D] * gelu(x[...,D:]), [...,D] (diffusers' GEGLU: value, gate) */
 md_tensor *md_geglu(md_tensor *x);
 /* geglu_grad: in {dy[...,D], x[...,2D]} -> dx[...,2D] */
-md_tensor *md_cast(md_tensor *x, md_dtype dtype);                  /* F32 <-> BF16; same type: x itself */
+md_tensor *md_cast(md_tensor *x, md_dtype dtype); /* F32 <-> BF16; same type: x itself */
 
 /* ---- reduce */
 /* Sums x over the dims where the target (right-aligned to x) is 1 or missing. The adjoint of
    broadcasting. in {x} -> out with the target's dims. */
 md_tensor *md_sum_to(md_tensor *x, int ndim, const int64_t *dim);
-md_tensor *md_sum(md_tensor *x);                                   /* [1] */
-md_tensor *md_mean(md_tensor *x);                                  /* [1] */
-md_tensor *md_sumsq(md_tensor *x);                                 /* [1] f32, any float x */
+md_tensor *md_sum(md_tensor *x);   /* [1] */
+md_tensor *md_mean(md_tensor *x);  /* [1] */
+md_tensor *md_sumsq(md_tensor *x); /* [1] f32, any float x */
 
 /* ---- linear. in {x[...,K], w[O,K], b[O] or NULL} -> x w^T + b, [...,O] */
 md_tensor *md_linear(md_tensor *x, md_tensor *w, md_tensor *b);
@@ -49,7 +56,8 @@ md_tensor *md_conv2d(md_tensor *x, md_tensor *w, md_tensor *b, int stride, int p
 /* conv2d_dx: in {dy, w} -> dx (shape of x).  conv2d_dw: in {dy, x} -> dw (shape of w). */
 
 /* ---- norm. x [N,...,C]; statistics per sample and group over all spatial dims, biased variance.
-   in {x, gamma[C], beta[C]} -> {act(gamma xhat + beta), mean[N,G] f32, rstd[N,G] f32}; act NONE or SILU */
+   in {x, gamma[C], beta[C]} -> {act(gamma xhat + beta), mean[N,G] f32, rstd[N,G] f32}; act NONE or
+   SILU */
 md_tensor *md_group_norm(md_tensor *x, md_tensor *gamma, md_tensor *beta, int groups, double eps,
                          md_act act);
 /* group_norm_grad: in {dy, x, gamma, beta, mean, rstd} -> {dx, dgamma[C], dbeta[C]} */
@@ -65,12 +73,12 @@ md_tensor *md_attention(md_tensor *q, md_tensor *k, md_tensor *v, int heads, dou
 /* attention_grad: in {dout, q, k, v, out, lse} -> {dq, dk, dv} */
 
 /* ---- shape */
-md_tensor *md_concat(md_tensor *const *x, int n, int axis);        /* 1..8 tensors */
+md_tensor *md_concat(md_tensor *const *x, int n, int axis); /* 1..8 tensors */
 md_tensor *md_slice(md_tensor *x, int axis, int64_t start, int64_t len);
 /* pad_axis: zeros around x along axis so that the result has `len` there, x at `start` */
 md_tensor *md_pad_axis(md_tensor *x, int axis, int64_t start, int64_t len);
-md_tensor *md_upsample2x(md_tensor *x);                            /* nearest, [N,H,W,C] -> [N,2H,2W,C] */
-md_tensor *md_downsum2x(md_tensor *x);                             /* 2x2 sums, the adjoint */
+md_tensor *md_upsample2x(md_tensor *x); /* nearest, [N,H,W,C] -> [N,2H,2W,C] */
+md_tensor *md_downsum2x(md_tensor *x);  /* 2x2 sums, the adjoint */
 
 /* ---- embed. in {ids[...] i32, table[V,D]} -> [...,D]. An id outside 0..V-1 fails at run time. */
 md_tensor *md_embedding(md_tensor *ids, md_tensor *table);
@@ -82,8 +90,8 @@ md_tensor *md_timestep_embedding(md_tensor *t, int64_t dim, bool flip, double sh
 
 /* ---- update: change a persistent tensor (or a view of one) in place and return it. Listing the
    result among the plan's outputs makes the update happen. */
-md_tensor *md_write(md_tensor *dst, md_tensor *src);               /* dst = src; in {dst, src} */
-md_tensor *md_accumulate(md_tensor *dst, md_tensor *src);          /* dst += src */
+md_tensor *md_write(md_tensor *dst, md_tensor *src);      /* dst = src; in {dst, src} */
+md_tensor *md_accumulate(md_tensor *dst, md_tensor *src); /* dst += src */
 
 /* AdamW with decoupled decay (Loshchilov & Hutter 2019; torch.optim.AdamW) after clipping by the
    global norm (torch.nn.utils.clip_grad_norm_):

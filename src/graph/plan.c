@@ -1,0 +1,460 @@
+/* The plan: which nodes run, where each tensor lives, which kernel each node gets. Addresses are
+   assigned by lifetime, largest tensor first at the lowest free offset. */
+#include "graph/plan.h"
+#include "base/clock.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGN 64
+
+/* One tensor in the arena: bytes and the steps between which it must hold. */
+typedef struct place {
+    md_tensor *t;
+    size_t bytes, at;
+    int first, last;
+} place;
+
+typedef struct step {
+    md_kernel kernel;
+    void *in[MD_MAX_IN], *out[MD_MAX_OUT];
+} step;
+
+struct md_plan {
+    md_graph *g;
+    md_backend *be;
+    int n_tensors, n_nodes;
+    bool *used;         /* per node: runs */
+    bool *kept;         /* per tensor (bases): readable after the run */
+    md_tensor **placed; /* per tensor (bases): lives in this persistent tensor instead */
+    size_t *at;         /* per tensor (bases): arena offset */
+    int *first, *last;  /* per tensor (bases): node indices between which it must hold */
+    step *steps;
+    int n_steps;
+    md_plan_bytes bytes;
+    int64_t flops;
+    char *arena;
+    bool profile;
+    double seconds[MD_OP_COUNT];
+    int64_t calls[MD_OP_COUNT];
+};
+
+static md_tensor *base_of(md_tensor *t)
+{
+    return t->storage == MD_VIEW ? t->base : t;
+}
+
+static size_t tensor_bytes(const md_plan *p, const md_tensor *t)
+{
+    size_t n = (size_t)md_numel(t) * p->be->ops->elem_bytes(t->dtype);
+    return (n + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static bool is_update(const md_node *n)
+{
+    return n->n_out > 0 && n->out[0]->storage == MD_VIEW;
+}
+
+/* Backwards from the outputs: a node runs if something that runs or is read needs it. An update is
+   needed only when its own result is (its base exists without it). */
+static void mark_used(md_plan *p, md_tensor *const *outputs, int n, bool *wanted)
+{
+    for (int i = 0; i < n; i++) {
+        wanted[outputs[i]->id] = wanted[base_of(outputs[i])->id] = true;
+        p->kept[base_of(outputs[i])->id] = true;
+    }
+    for (int i = p->n_nodes - 1; i >= 0; i--) {
+        md_node *node = md_graph_node(p->g, i);
+        for (int k = 0; k < node->n_out; k++)
+            p->used[i] = p->used[i] || wanted[node->out[k]->id];
+        for (int k = 0; p->used[i] && k < node->n_in; k++)
+            if (node->in[k])
+                wanted[node->in[k]->id] = wanted[base_of(node->in[k])->id] = true;
+    }
+}
+
+static void find_lifetimes(md_plan *p)
+{
+    for (int i = 0; i < p->n_tensors; i++) {
+        p->first[i] = p->n_nodes;
+        p->last[i] = p->kept[i] ? p->n_nodes : -1;
+    }
+    for (int i = 0; i < p->n_nodes; i++) {
+        md_node *node = md_graph_node(p->g, i);
+        if (!p->used[i])
+            continue;
+        for (int k = 0; k < node->n_out; k++) {
+            int id = base_of(node->out[k])->id;
+            p->first[id] = i < p->first[id] ? i : p->first[id];
+            p->last[id] = i > p->last[id] ? i : p->last[id];
+        }
+        for (int k = 0; k < node->n_in; k++)
+            if (node->in[k]) {
+                int id = base_of(node->in[k])->id;
+                p->last[id] = i > p->last[id] ? i : p->last[id];
+            }
+    }
+}
+
+/* First element of a persistent tensor or a view of one, inside its buffer. */
+static int64_t start_of(const md_tensor *t)
+{
+    return t->offset + (t->storage == MD_VIEW ? t->base->offset : 0);
+}
+
+static bool overlap(const md_tensor *a, const md_tensor *b)
+{
+    const md_tensor *ab = a->storage == MD_VIEW ? a->base : a;
+    const md_tensor *bb = b->storage == MD_VIEW ? b->base : b;
+    return ab->storage == MD_EXTERN && bb->storage == MD_EXTERN && ab->buffer == bb->buffer &&
+           start_of(a) < start_of(b) + md_numel(b) && start_of(b) < start_of(a) + md_numel(a);
+}
+
+/* True when nothing but `except` touches the region of dst while `base` is alive. */
+static bool region_is_free(const md_plan *p, const md_tensor *dst, const md_tensor *base,
+                           const md_node *except)
+{
+    for (int i = p->first[base->id]; i <= p->last[base->id] && i < p->n_nodes; i++) {
+        const md_node *node = md_graph_node(p->g, i);
+        if (!p->used[i] || node == except)
+            continue;
+        for (int k = 0; k < node->n_in; k++)
+            if (node->in[k] && overlap(node->in[k], dst))
+                return false;
+    }
+    return true;
+}
+
+/* write(dst, src): lets src's producer write into dst directly where that changes nothing. Saves a
+   copy of every gradient. */
+static void elide_writes(md_plan *p)
+{
+    for (int i = 0; i < p->n_nodes; i++) {
+        md_node *node = md_graph_node(p->g, i);
+        if (!p->used[i] || node->op != MD_OP_write)
+            continue;
+        md_tensor *dst = node->in[0], *src = node->in[1], *base = base_of(src);
+        size_t offset = (size_t)start_of(dst) * p->be->ops->elem_bytes(dst->dtype);
+        if (base->storage != MD_TEMP || md_numel(base) != md_numel(src) || p->placed[base->id] ||
+            p->kept[base->id] || offset % ALIGN || !region_is_free(p, dst, base, node))
+            continue;
+        p->placed[base->id] = dst;
+        p->used[i] = false;
+    }
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const place *x = a, *y = b;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
+    return x->t->id - y->t->id;
+}
+
+/* Lowest offset where q fits among those already placed whose lifetimes meet its own. `order` holds
+   the placed ones sorted by offset. */
+static size_t lowest_fit(const place *placed, const int *order, int n, const place *q)
+{
+    size_t at = 0;
+    for (int i = 0; i < n; i++) {
+        const place *o = &placed[order[i]];
+        if (o->last < q->first || q->last < o->first)
+            continue;
+        if (at + q->bytes <= o->at)
+            break;
+        if (o->at + o->bytes > at)
+            at = o->at + o->bytes;
+    }
+    return at;
+}
+
+/* Gives every arena tensor an offset; returns the peak. */
+static size_t assign(place *list, int n, int *order)
+{
+    size_t peak = 0;
+    qsort(list, (size_t)n, sizeof *list, by_size);
+    for (int i = 0; i < n; i++) {
+        list[i].at = lowest_fit(list, order, i, &list[i]);
+        if (list[i].at + list[i].bytes > peak)
+            peak = list[i].at + list[i].bytes;
+        int k = i;
+        for (; k > 0 && list[order[k - 1]].at > list[i].at; k--)
+            order[k] = order[k - 1];
+        order[k] = i;
+    }
+    return peak;
+}
+
+static md_status assign_addresses(md_plan *p)
+{
+    place *list = calloc((size_t)p->n_tensors + 1, sizeof *list);
+    int *order = calloc((size_t)p->n_tensors + 1, sizeof *order);
+    if (!list || !order) {
+        free(list);
+        free(order);
+        MD_FAIL(MD_NOMEM, "plan: out of memory");
+    }
+    int n = 0;
+    for (int i = 0; i < p->n_tensors; i++) {
+        md_tensor *t = md_graph_tensor(p->g, i);
+        bool temp =
+            t->storage == MD_TEMP && !p->placed[i] && p->last[i] >= 0 && p->first[i] < p->n_nodes;
+        if (t->storage != MD_INPUT && !temp)
+            continue;
+        bool input = t->storage == MD_INPUT;
+        list[n++] = (place){t, tensor_bytes(p, t), 0, input ? -1 : p->first[i],
+                            input ? p->n_nodes : p->last[i]};
+        if (input)
+            p->bytes.inputs += tensor_bytes(p, t);
+        else if (p->kept[i])
+            p->bytes.outputs += tensor_bytes(p, t);
+    }
+    size_t peak = assign(list, n, order);
+    for (int i = 0; i < n; i++)
+        p->at[list[i].t->id] = list[i].at;
+    size_t fixed = p->bytes.inputs + p->bytes.outputs;
+    p->bytes.activations = peak > fixed ? peak - fixed : 0;
+    p->bytes.total = peak;
+    free(list);
+    free(order);
+    return MD_OK;
+}
+
+static md_status prepare_kernels(md_plan *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->n_nodes; i++)
+        n += p->used[i];
+    p->steps = calloc((size_t)n + 1, sizeof *p->steps);
+    if (!p->steps)
+        MD_FAIL(MD_NOMEM, "plan: out of memory");
+    for (int i = 0; i < p->n_nodes; i++) {
+        md_node *node = md_graph_node(p->g, i);
+        if (!p->used[i])
+            continue;
+        step *s = &p->steps[p->n_steps];
+        s->kernel.node = node;
+        s->kernel.backend = p->be;
+        md_status status = p->be->ops->prepare[node->op](p->be, node, &s->kernel);
+        if (status != MD_OK)
+            return md_context(status, "%s%s%s on %s", node->path, *node->path ? ": " : "",
+                              md_op_name(node->op), p->be->ops->name);
+        p->n_steps++;
+        p->flops += node->flops;
+        if (s->kernel.scratch_bytes > p->bytes.workspace)
+            p->bytes.workspace = s->kernel.scratch_bytes;
+    }
+    p->bytes.workspace = (p->bytes.workspace + ALIGN - 1) / ALIGN * ALIGN;
+    p->bytes.total += p->bytes.workspace;
+    return MD_OK;
+}
+
+static md_status plan_alloc(md_plan *p)
+{
+    size_t nt = (size_t)p->n_tensors + 1, nn = (size_t)p->n_nodes + 1;
+    p->used = calloc(nn, sizeof *p->used);
+    p->kept = calloc(nt, sizeof *p->kept);
+    p->placed = calloc(nt, sizeof *p->placed);
+    p->at = calloc(nt, sizeof *p->at);
+    p->first = calloc(nt, sizeof *p->first);
+    p->last = calloc(nt, sizeof *p->last);
+    if (!p->used || !p->kept || !p->placed || !p->at || !p->first || !p->last)
+        MD_FAIL(MD_NOMEM, "plan: out of memory");
+    return MD_OK;
+}
+
+static md_status build(md_plan *p, md_tensor *const *outputs, int n)
+{
+    MD_TRY(md_graph_check(p->g));
+    MD_TRY(plan_alloc(p));
+    bool *wanted = calloc((size_t)p->n_tensors + 1, sizeof *wanted);
+    if (!wanted)
+        MD_FAIL(MD_NOMEM, "plan: out of memory");
+    mark_used(p, outputs, n, wanted);
+    free(wanted);
+    find_lifetimes(p);
+    elide_writes(p);
+    MD_TRY(assign_addresses(p));
+    return prepare_kernels(p);
+}
+
+md_status md_plan_build(md_graph *g, md_backend *be, md_tensor *const *outputs, int n,
+                        md_plan **out)
+{
+    md_plan *p = calloc(1, sizeof *p);
+    if (!p)
+        MD_FAIL(MD_NOMEM, "plan: out of memory");
+    p->g = g;
+    p->be = be;
+    p->n_nodes = md_graph_n_nodes(g);
+    p->n_tensors = md_graph_n_tensors(g);
+    md_status status = build(p, outputs, n);
+    if (status != MD_OK) {
+        md_plan_free(p);
+        return md_frame(status, __FILE__, __LINE__);
+    }
+    *out = p;
+    return MD_OK;
+}
+
+static void *address(const md_plan *p, const md_tensor *t)
+{
+    size_t elem = p->be->ops->elem_bytes(t->dtype);
+    size_t offset = 0;
+    if (t->storage == MD_VIEW) {
+        offset = (size_t)t->offset * elem;
+        t = t->base;
+    }
+    if (t->storage == MD_TEMP && p->placed[t->id])
+        return (char *)address(p, p->placed[t->id]) + offset;
+    if (t->storage == MD_EXTERN)
+        return t->buffer->ptr ? (char *)t->buffer->ptr + (size_t)t->offset * elem + offset : NULL;
+    return p->arena + p->at[t->id] + offset;
+}
+
+md_status md_plan_load(md_plan *p)
+{
+    if (p->arena)
+        return MD_OK;
+    void *arena = NULL;
+    MD_TRY(p->be->ops->alloc(p->be, p->bytes.total ? p->bytes.total : ALIGN, &arena));
+    p->arena = arena;
+    for (int i = 0; i < p->n_steps; i++) {
+        step *s = &p->steps[i];
+        const md_node *node = s->kernel.node;
+        for (int k = 0; k < node->n_in; k++) {
+            s->in[k] = node->in[k] ? address(p, node->in[k]) : NULL;
+            if (node->in[k] && !s->in[k])
+                MD_FAIL(MD_INTERNAL, "%s: buffer %s is not allocated", md_op_name(node->op),
+                        base_of(node->in[k])->buffer->name);
+        }
+        for (int k = 0; k < node->n_out; k++) {
+            s->out[k] = address(p, node->out[k]);
+            if (!s->out[k]) /* a producer that writes straight into an unallocated buffer */
+                MD_FAIL(MD_INTERNAL, "%s: its result's buffer is not allocated",
+                        md_op_name(node->op));
+        }
+    }
+    return MD_OK;
+}
+
+static md_status failed_in(const md_node *node, md_status status)
+{
+    return md_context(status, "%s%s%s", node->path, *node->path ? ": " : "", md_op_name(node->op));
+}
+
+static md_status run_profiled(md_plan *p)
+{
+    void *scratch = p->arena + p->bytes.total - p->bytes.workspace;
+    for (int i = 0; i < p->n_steps; i++) {
+        step *s = &p->steps[i];
+        double t = md_now();
+        md_status status = s->kernel.run(&s->kernel, s->in, s->out, scratch);
+        if (status == MD_OK)
+            status = p->be->ops->sync(p->be);
+        if (status != MD_OK)
+            return failed_in(s->kernel.node, status);
+        p->seconds[s->kernel.node->op] += md_now() - t;
+        p->calls[s->kernel.node->op]++;
+    }
+    return MD_OK;
+}
+
+md_status md_plan_run(md_plan *p)
+{
+    if (!p->arena)
+        MD_FAIL(MD_INTERNAL, "plan: run before load");
+    if (p->profile)
+        return run_profiled(p);
+    void *scratch = p->arena + p->bytes.total - p->bytes.workspace;
+    for (int i = 0; i < p->n_steps; i++) {
+        step *s = &p->steps[i];
+        md_status status = s->kernel.run(&s->kernel, s->in, s->out, scratch);
+        if (status != MD_OK)
+            return failed_in(s->kernel.node, status);
+    }
+    return p->be->ops->sync(p->be);
+}
+
+void md_plan_free(md_plan *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < p->n_steps; i++)
+        if (p->steps[i].kernel.release)
+            p->steps[i].kernel.release(&p->steps[i].kernel);
+    if (p->arena)
+        p->be->ops->release(p->be, p->arena);
+    free(p->steps);
+    free(p->used);
+    free(p->kept);
+    free(p->placed);
+    free(p->at);
+    free(p->first);
+    free(p->last);
+    free(p);
+}
+
+static md_status check_io(const md_plan *p, const md_tensor *t, int64_t n, const char *what)
+{
+    if (!p->arena)
+        MD_FAIL(MD_INTERNAL, "plan: %s before load", what);
+    if (n != md_numel(t))
+        MD_FAIL(MD_SHAPE, "plan: %s of %lld elements, the tensor is %s", what, (long long)n,
+                md_shape_text(t));
+    return MD_OK;
+}
+
+md_status md_plan_write(md_plan *p, const md_tensor *input, const void *host, md_dtype host_dtype,
+                        int64_t n)
+{
+    MD_TRY(check_io(p, input, n, "write"));
+    if (input->storage != MD_INPUT && input->storage != MD_EXTERN)
+        MD_FAIL(MD_INTERNAL, "plan: write to %s, which is no input", md_shape_text(input));
+    return p->be->ops->write(p->be, address(p, input), input->dtype, host, host_dtype, n);
+}
+
+md_status md_plan_read(md_plan *p, const md_tensor *output, void *host, md_dtype host_dtype,
+                       int64_t n)
+{
+    MD_TRY(check_io(p, output, n, "read"));
+    const md_tensor *base = output->storage == MD_VIEW ? output->base : output;
+    if (base->storage == MD_TEMP && !p->kept[base->id] && !p->placed[base->id])
+        MD_FAIL(MD_INTERNAL, "plan: read of %s, which is not among the outputs",
+                md_shape_text(output));
+    return p->be->ops->read(p->be, address(p, output), output->dtype, host, host_dtype, n);
+}
+
+md_plan_bytes md_plan_memory(const md_plan *p)
+{
+    return p->bytes;
+}
+
+int64_t md_plan_flops(const md_plan *p)
+{
+    return p->flops;
+}
+
+int md_plan_n_nodes(const md_plan *p)
+{
+    return p->n_steps;
+}
+
+void md_plan_profile(md_plan *p, bool on)
+{
+    p->profile = on;
+    memset(p->seconds, 0, sizeof p->seconds);
+    memset(p->calls, 0, sizeof p->calls);
+}
+
+void md_plan_print_profile(const md_plan *p, FILE *f)
+{
+    double total = 0;
+    for (int i = 0; i < MD_OP_COUNT; i++)
+        total += p->seconds[i];
+    fprintf(f, "%-20s %8s %10s %7s\n", "op", "calls", "ms", "share");
+    for (int i = 0; i < MD_OP_COUNT; i++)
+        if (p->calls[i])
+            fprintf(f, "%-20s %8lld %10.2f %6.1f%%\n", md_op_name((md_op)i), (long long)p->calls[i],
+                    1e3 * p->seconds[i], 100 * p->seconds[i] / total);
+}
