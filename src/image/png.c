@@ -145,7 +145,7 @@ md_status image__decode_png(const char *name, const uint8_t *bytes, size_t n, im
     return status;
 }
 
-static void encode(png_job *job, const image *im, const image_text *text, int n_text)
+static md_status encode(png_job *job, const image *im, const image_text *text, int n_text)
 {
     png_structp png = job->png;
     png_set_write_fn(png, job, on_write, on_flush);
@@ -163,12 +163,13 @@ static void encode(png_job *job, const image *im, const image_text *text, int n_
     for (int64_t y = 0; y < im->h; y++)
         png_write_row(png, im->px + y * im->w * im->c);
     png_write_end(png, job->info);
+    return MD_OK;
 }
 
 md_status image_encode_png(const image *im, const image_text *text, int n_text, void **bytes,
                            size_t *n)
 {
-    md_status status = MD_OK;
+    md_status status;
     if ((im->c != 1 && im->c != 3) || im->h < 1 || im->w < 1)
         MD_FAIL(MD_INTERNAL, "PNG of %lld x %lld x %d", (long long)im->h, (long long)im->w, im->c);
     png_job *job = calloc(1, sizeof *job);
@@ -181,7 +182,7 @@ md_status image_encode_png(const image *im, const image_text *text, int n_text, 
     else if (setjmp(job->jump))
         status = md_fail(MD_IO, __FILE__, __LINE__, "writing PNG: %s", job->message);
     else
-        encode(job, im, text, n_text);
+        status = encode(job, im, text, n_text);
     png_destroy_write_struct(&job->png, &job->info);
     if (status == MD_OK) {
         *bytes = job->buf;
