@@ -1,0 +1,223 @@
+/* Start and end of MPI, the world and the workers' group, and the flags about ranks gone. */
+#include "comm/comm_internal.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+    bool started, ours, threads, lost_peer;
+    comm *world, *workers;
+    int node_index, node_workers;
+    char host[MPI_MAX_PROCESSOR_NAME];
+} state;
+
+md_status comm__mpi_fail(int error, const char *call, const char *file, int line)
+{
+    char text[MPI_MAX_ERROR_STRING] = "unknown error";
+    int n = 0;
+    if (MPI_Error_string(error, text, &n) != MPI_SUCCESS)
+        (void)snprintf(text, sizeof text, "error %d", error);
+    return md_fail(MD_COMM, file, line, "%.60s: %s", call, text);
+}
+
+/* Takes over `mpi`, also on failure. */
+static md_status wrap(MPI_Comm mpi, comm **out)
+{
+    md_status status = MD_OK;
+    comm *c = calloc(1, sizeof *c);
+    if (!c) {
+        (void)MPI_Comm_free(&mpi);
+        MD_FAIL(MD_NOMEM, "a communicator");
+    }
+    c->mpi = mpi;
+    if (MPI_Comm_set_errhandler(mpi, MPI_ERRORS_RETURN) != MPI_SUCCESS ||
+        MPI_Comm_rank(mpi, &c->rank) != MPI_SUCCESS ||
+        MPI_Comm_size(mpi, &c->size) != MPI_SUCCESS) {
+        status = md_fail(MD_COMM, __FILE__, __LINE__, "a new communicator does not answer");
+        goto fail;
+    }
+    c->lost = calloc((size_t)c->size, sizeof *c->lost);
+    c->pending = calloc((size_t)c->size, sizeof *c->pending);
+    if (c->lost && c->pending) {
+        *out = c;
+        return MD_OK;
+    }
+    status = md_fail(MD_NOMEM, __FILE__, __LINE__, "a communicator of %d ranks", c->size);
+fail:
+    free(c->lost);
+    free(c->pending);
+    (void)MPI_Comm_free(&c->mpi);
+    free(c);
+    return status;
+}
+
+static void unwrap(comm *c)
+{
+    if (!c)
+        return;
+    while (c->outgoing) {
+        comm_outgoing *o = c->outgoing;
+        c->outgoing = o->next;
+        if (o->request == MPI_REQUEST_NULL)
+            free(o); /* else MPI may still read it: left to the end of the process */
+    }
+    if (!state.lost_peer) /* Comm_free is collective in spirit: leave it when somebody is gone */
+        (void)MPI_Comm_free(&c->mpi);
+    free(c->lost);
+    free(c->pending);
+    free(c->received);
+    free(c);
+}
+
+/* Without a launcher Open MPI 4 forks a daemon for a lone process and needs an ssh in PATH for it;
+   this variable prevents both. Launchers set at least one of these names. */
+static void prepare_alone(void)
+{
+    const char *launcher[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMIX_NAMESPACE"};
+    for (size_t i = 0; i < sizeof launcher / sizeof *launcher; i++)
+        if (getenv(launcher[i]))
+            return;
+    (void)setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+}
+
+/* Which worker of its node this one is. */
+static md_status find_node_place(void)
+{
+    MPI_Comm node;
+    state.node_index = 0;
+    state.node_workers = 1;
+    if (!state.workers)
+        return MD_OK;
+    MPI_TRY(MPI_Comm_split_type(state.workers->mpi, MPI_COMM_TYPE_SHARED, state.workers->rank,
+                                MPI_INFO_NULL, &node));
+    int rank_error = MPI_Comm_rank(node, &state.node_index);
+    int size_error = MPI_Comm_size(node, &state.node_workers);
+    MPI_TRY(MPI_Comm_free(&node));
+    MPI_TRY(rank_error);
+    MPI_TRY(size_error);
+    return MD_OK;
+}
+
+/* Start-up and the creation of groups block without a deadline: the launcher watches them. */
+md_status comm_init(int *argc, char ***argv)
+{
+    int already = 0, provided = MPI_THREAD_SINGLE, length = 0;
+    MPI_Comm mpi;
+    if (state.started)
+        MD_FAIL(MD_INTERNAL, "comm_init called twice");
+    prepare_alone();
+    MPI_TRY(MPI_Initialized(&already));
+    if (already)
+        MPI_TRY(MPI_Query_thread(&provided));
+    else
+        MPI_TRY(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided));
+    state.ours = !already;
+    MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+    MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN));
+    if (provided < MPI_THREAD_FUNNELED)
+        MD_FAIL(MD_COMM, "the MPI library gives thread level %d, FUNNELED (%d) is needed", provided,
+                MPI_THREAD_FUNNELED);
+    state.threads = provided >= MPI_THREAD_MULTIPLE;
+    MPI_TRY(MPI_Get_processor_name(state.host, &length));
+
+    MPI_TRY(MPI_Comm_dup(MPI_COMM_WORLD, &mpi));
+    MD_TRY(wrap(mpi, &state.world));
+    bool worker = state.world->size == 1 || state.world->rank > 0;
+    MPI_TRY(MPI_Comm_split(state.world->mpi, worker ? 0 : MPI_UNDEFINED, state.world->rank, &mpi));
+    if (worker)
+        MD_TRY(wrap(mpi, &state.workers));
+    MD_TRY(find_node_place());
+    state.started = true;
+    return MD_OK;
+}
+
+md_status comm_finalize(void)
+{
+    if (!state.started)
+        return MD_OK;
+    md_status flushed = comm_flush(state.world, 10);
+    unwrap(state.workers);
+    unwrap(state.world);
+    state.workers = state.world = NULL;
+    state.started = false;
+    if (state.ours)
+        MPI_TRY(MPI_Finalize());
+    return flushed;
+}
+
+void comm_abort(int code)
+{
+    int initialized = 0, finalized = 0;
+    if (MPI_Initialized(&initialized) == MPI_SUCCESS && initialized &&
+        MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized)
+        (void)MPI_Abort(MPI_COMM_WORLD, code);
+}
+
+bool comm_threads(void)
+{
+    return state.threads;
+}
+
+comm *comm_world(void)
+{
+    return state.world;
+}
+
+comm *comm_workers(void)
+{
+    return state.workers;
+}
+
+int comm_rank(const comm *c)
+{
+    return c->rank;
+}
+
+int comm_size(const comm *c)
+{
+    return c->size;
+}
+
+int comm_node_index(void)
+{
+    return state.node_index;
+}
+
+int comm_node_workers(void)
+{
+    return state.node_workers;
+}
+
+const char *comm_host(void)
+{
+    return state.host;
+}
+
+void comm_mark_lost(comm *c, int rank, bool lost)
+{
+    if (rank < 0 || rank >= c->size)
+        return;
+    c->lost[rank] = lost;
+    bool any = false;
+    for (int i = 0; i < c->size; i++)
+        any = any || c->lost[i];
+    if (any)
+        state.lost_peer = true;
+    else if (!c->broken)
+        state.lost_peer = false;
+}
+
+bool comm_is_lost(const comm *c, int rank)
+{
+    return rank >= 0 && rank < c->size && c->lost[rank];
+}
+
+bool comm_lost_peer(void)
+{
+    return state.lost_peer;
+}
+
+void comm__note_lost(void)
+{
+    state.lost_peer = true;
+}
