@@ -1,0 +1,23 @@
+/* What main hands to a job. One C file per job: jobs/<name>.c with job_<name>, a row in jobs.def.
+   A job returns its status; only main prints a failure, ends MPI and ends the process. The ranks of
+   an MPI job return together (comm_agree before anything that one of them may skip). */
+#ifndef MD_JOBS_JOB_H
+#define MD_JOBS_JOB_H
+
+#include "base/status.h"
+#include "config/config.h"
+
+typedef struct job {
+    const char *name;
+    config *cfg;     /* checked; equal on every rank. For RUN and DIR jobs: defaults and --set */
+    const char *arg; /* CONFIG: the file; RUN, DIR: the folder */
+    const char
+        *run; /* MPI jobs: the run directory, which exists; "" for LOCAL jobs of RUN and DIR */
+    int rank, size; /* of comm_world(); 0 of 1 for LOCAL jobs */
+} job;
+
+#define JOB(name, argument, ranks, sections, help) MD_MUST md_status job_##name(job *j);
+#include "jobs.def"
+#undef JOB
+
+#endif
