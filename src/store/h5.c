@@ -1,0 +1,48 @@
+/* HDF5's error stack folded into the status chain. */
+#include "store/h5.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void store__h5_quiet(void)
+{
+    (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+typedef struct h5_reason {
+    char text[200];
+} h5_reason;
+
+/* Walked upward, from the innermost frame, which holds the cause; the next frames only repeat it.
+ */
+static herr_t keep_first(unsigned n, const H5E_error2_t *frame, void *data)
+{
+    h5_reason *r = data;
+    if (n == 0 && frame->desc)
+        (void)snprintf(r->text, sizeof r->text, "%s", frame->desc);
+    return 0;
+}
+
+/* What a user can do about the cause, where that is known. */
+static const char *hint(const char *reason)
+{
+    if (strstr(reason, "file signature not found"))
+        return " (this is no HDF5 file)";
+    if (strstr(reason, "truncated file"))
+        return " (the file is shorter than when it was made; it was cut off while being copied or "
+               "stored)";
+    if (strstr(reason, "already open for write"))
+        return " (another program has it open for writing, or was killed so: h5clear -s FILE)";
+    if (strstr(reason, "unable to lock file"))
+        return " (another program has locked it)";
+    return "";
+}
+
+md_status store__h5_fail(md_status code, const char *file, int line, const char *what,
+                         const char *name)
+{
+    h5_reason r = {"no reason given"};
+    (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &r);
+    (void)H5Eclear2(H5E_DEFAULT);
+    return md_fail(code, file, line, "%s %s: HDF5: %s%s", what, name, r.text, hint(r.text));
+}

@@ -1,0 +1,174 @@
+/* Making a table: under a temporary name, everything allocated, closed, its disk space claimed,
+ * synced. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/table_internal.h"
+
+#define PAGE 4096
+
+md_status store_temp_name(const char *path, char *out, size_t bytes)
+{
+    int n = snprintf(out, bytes, "%s.tmp", path);
+    if (n < 0 || (size_t)n >= bytes)
+        MD_FAIL(MD_USAGE, "%s: this path is too long", path);
+    return MD_OK;
+}
+
+/* The value that a small column starts with, in memory type. */
+static md_status set_fill(hid_t create, const store_column *c, hid_t memory, const char *path)
+{
+    union {
+        uint8_t u8;
+        int32_t i32;
+        uint32_t u32;
+        float f32;
+    } v = {0};
+    switch (c->type) {
+    case STORE_U8:
+        v.u8 = (uint8_t)c->fill;
+        break;
+    case STORE_I32:
+        v.i32 = (int32_t)c->fill;
+        break;
+    case STORE_U32:
+        v.u32 = (uint32_t)c->fill;
+        break;
+    case STORE_F32:
+        v.f32 = (float)c->fill;
+        break;
+    case STORE_TEXT:
+        return MD_OK; /* all NUL already */
+    }
+    H5_TRY(H5Pset_fill_value(create, memory, &v), "setting a fill value of", path);
+    return MD_OK;
+}
+
+static md_status make_column(hid_t file, const char *path, const store_column *c, int64_t rows)
+{
+    md_status status = MD_OK;
+    hsize_t dim[1 + STORE_MAX_DIMS] = {(hsize_t)rows};
+    for (int d = 0; d < c->ndim; d++)
+        dim[1 + d] = (hsize_t)c->dim[d];
+    hid_t disk = store__type(c, false), memory = store__type(c, true), space = -1, set = -1;
+    hid_t create = H5Pcreate(H5P_DATASET_CREATE);
+    H5_TRY_GOTO(disk, done, "making", path);
+    H5_TRY_GOTO(memory, done, "making", path);
+    H5_TRY_GOTO(create, done, "making", path);
+    H5_TRY_GOTO(H5Pset_layout(create, H5D_CONTIGUOUS), done, "making", path);
+    H5_TRY_GOTO(H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY), done, "making", path);
+    H5_TRY_GOTO(H5Pset_fill_time(create, c->pixels ? H5D_FILL_TIME_NEVER : H5D_FILL_TIME_ALLOC),
+                done, "making", path);
+    H5_TRY_GOTO(H5Pset_obj_track_times(create, false), done, "making", path);
+    if (!c->pixels)
+        MD_TRY_GOTO(set_fill(create, c, memory, path), done);
+    H5_TRY_GOTO(space = H5Screate_simple(1 + c->ndim, dim, NULL), done, "making", path);
+    H5_TRY_GOTO(set = H5Dcreate2(file, c->name, disk, space, H5P_DEFAULT, create, H5P_DEFAULT),
+                done, "making a dataset of", path);
+done:
+    if (set >= 0)
+        (void)H5Dclose(set);
+    if (space >= 0)
+        (void)H5Sclose(space);
+    if (create >= 0)
+        (void)H5Pclose(create);
+    if (memory >= 0)
+        (void)H5Tclose(memory);
+    if (disk >= 0)
+        (void)H5Tclose(disk);
+    return status;
+}
+
+static md_status fill_file(hid_t file, const char *path, const char *schema,
+                           const store_column *columns, int n_columns, int64_t rows,
+                           const store_attr *attrs, int n_attrs)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "meddiff.%s", schema);
+    store_attr own[2] = {
+        {"schema", STORE_ATTR_TEXT, 0, name, {{0}}},
+        {"schema_version", STORE_ATTR_I64, 1, NULL, {{STORE_SCHEMA_VERSION}}},
+    };
+    for (int i = 0; i < 2; i++)
+        MD_TRY(store__write_attr(file, path, &own[i]));
+    for (int i = 0; i < n_attrs; i++)
+        MD_TRY(store__write_attr(file, path, &attrs[i]));
+    for (int i = 0; i < n_columns; i++)
+        MD_TRY(make_column(file, path, &columns[i], rows));
+    return MD_OK;
+}
+
+static md_status make_file(const char *path, const char *schema, const store_column *columns,
+                           int n_columns, int64_t rows, const store_attr *attrs, int n_attrs)
+{
+    md_status status = MD_OK;
+    hid_t access = store__access(true), create = H5Pcreate(H5P_FILE_CREATE), file = -1;
+    H5_TRY_GOTO(access, done, "making", path);
+    H5_TRY_GOTO(create, done, "making", path);
+    /* Objects of a page or more start on a page: no two writers of pixels share one. */
+    H5_TRY_GOTO(H5Pset_alignment(access, PAGE, PAGE), done, "making", path);
+    H5_TRY_GOTO(H5Pset_obj_track_times(create, false), done, "making", path);
+    H5_TRY_GOTO(file = H5Fcreate(path, H5F_ACC_TRUNC, create, access), done, "making", path);
+    MD_TRY_GOTO(fill_file(file, path, schema, columns, n_columns, rows, attrs, n_attrs), done);
+done:
+    if (file >= 0 && H5Fclose(file) < 0 && status == MD_OK)
+        status = store__h5_fail(MD_IO, __FILE__, __LINE__, "closing", path);
+    if (create >= 0)
+        (void)H5Pclose(create);
+    if (access >= 0)
+        (void)H5Pclose(access);
+    return status;
+}
+
+/* The pixels were never filled, so the file is sparse; a full disk must show now, not mid-run. */
+static md_status claim_space(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        int why = errno;
+        if (fd >= 0)
+            (void)close(fd);
+        MD_FAIL(MD_IO, "%s: %s", path, strerror(why));
+    }
+    int rc = posix_fallocate(fd, 0, st.st_size);
+    if (rc == 0 && fsync(fd) != 0)
+        rc = errno;
+    (void)close(fd);
+    if (rc)
+        MD_FAIL(MD_IO, "%s: no room for its %.1f MB: %s", path, (double)st.st_size / 1e6,
+                strerror(rc));
+    return MD_OK;
+}
+
+/* Names the errno that HDF5 would hide: unwritable directory, missing directory, no file slots. */
+static md_status probe(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        MD_FAIL(MD_IO, "%s: cannot be made: %s", path, strerror(errno));
+    (void)close(fd);
+    return MD_OK;
+}
+
+md_status store_make(const char *path, const char *schema, const store_column *columns,
+                     int n_columns, int64_t rows, const store_attr *attrs, int n_attrs)
+{
+    if (n_columns < 1 || n_columns > STORE_MAX_COLUMNS || rows < 1)
+        MD_FAIL(MD_INTERNAL, "%s: %d columns, %lld rows", path, n_columns, (long long)rows);
+    store__h5_quiet();
+    MD_TRY(probe(path));
+    md_status status = make_file(path, schema, columns, n_columns, rows, attrs, n_attrs);
+    if (status == MD_OK)
+        status = claim_space(path);
+    if (status != MD_OK) {
+        (void)unlink(path);
+        return md_frame(status, __FILE__, __LINE__);
+    }
+    return MD_OK;
+}

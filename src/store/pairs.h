@@ -1,0 +1,126 @@
+/* pairs.h5: the store of generated pairs. Workers write the pixels of their own slots and sync; the
+   coordinator alone writes the small columns, /state last. Whatever is killed at whatever moment,
+   the file opens, and a slot whose state is 1, 2 or 3 is whole on disk; after a power cut
+   pairs_verify tells.
+
+       worker:       pairs_write_pixels(p, slot, image, mask, guide, &crc); ... pairs_sync(p);
+   report crc coordinator:  pairs_write_row(p, slot, &row); ... about once a second pairs_sync(p)
+       redraw:       pairs_reset(p, slot, attempt + 1), then lease the slot again
+   All functions are local: none waits for another process. */
+#ifndef MD_STORE_PAIRS_H
+#define MD_STORE_PAIRS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "config/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { PAIRS_REASON_BYTES = 160, PAIRS_MAX_INPUTS = 8 };
+
+typedef enum pairs_state {
+    PAIRS_EMPTY,
+    PAIRS_WRITTEN, /* not yet assessed */
+    PAIRS_ACCEPTED,
+    PAIRS_REJECTED, /* for good */
+    PAIRS_FAILED,
+    PAIRS_N_STATES
+} pairs_state;
+
+/* SHA-256 of a file the pairs come from; stored as the attribute sha256_<name>. */
+typedef struct pairs_input {
+    const char *name, *hex;
+} pairs_input;
+
+/* What the file says about itself, fixed when it is made. All borrowed; NULL text is stored as "".
+ */
+typedef struct pairs_spec {
+    int64_t rows;
+    int64_t height, width;
+    const char *prompt, *foundation;
+    const char *config; /* the whole resolved text */
+    const char *code_version, *licences;
+    uint64_t seed;
+    double band[2]; /* low, high; NaN without assessment */
+    bool contains_real_pixels;
+    pairs_input input[PAIRS_MAX_INPUTS];
+    int n_inputs;
+} pairs_spec;
+
+/* The small columns of one slot. */
+typedef struct pairs_row {
+    pairs_state state;
+    float similarity, similarity_lesion; /* NaN until assessed */
+    int32_t nearest_id;                  /* -1 until assessed */
+    float alignment;                     /* NaN until assessed */
+    int32_t background_id, mask_id;      /* -1 when unknown */
+    int32_t attempt;
+    uint32_t crc;                    /* CRC32C of image, mask and guide bytes, in this order */
+    char reason[PAIRS_REASON_BYTES]; /* why 3 or 4; UTF-8, NUL-terminated */
+} pairs_row;
+
+typedef struct pairs_store pairs_store;
+
+pairs_row pairs_row_empty(void);
+
+/* Makes path (temporary name, synced, renamed): rows slots in state 0, disk space claimed. Replaces
+   a file that is there. Full disk, missing or unwritable directory: IO, and nothing is left behind.
+ */
+MD_MUST md_status pairs_create(const char *path, const pairs_spec *spec);
+
+/* Writer: pixels by workers, small columns by the coordinator. Reader: while others write, too. */
+MD_MUST md_status pairs_open_writer(const char *path, pairs_store **out);
+MD_MUST md_status pairs_open_reader(const char *path, pairs_store **out);
+void pairs_close(pairs_store *p); /* NULL is fine */
+
+int64_t pairs_rows(const pairs_store *p);
+int64_t pairs_height(const pairs_store *p);
+int64_t pairs_width(const pairs_store *p);
+
+/* image [H,W,3], mask and guide [H,W] of 0 and 1; another mask value is MD_INTERNAL. */
+MD_MUST md_status pairs_write_pixels(pairs_store *p, int64_t slot, const uint8_t *image,
+                                     const uint8_t *mask, const uint8_t *guide, uint32_t *crc);
+MD_MUST md_status pairs_sync(pairs_store *p); /* what was written is on the disk afterwards */
+MD_MUST md_status pairs_write_row(pairs_store *p, int64_t slot, const pairs_row *row);
+/* Before a slot is drawn again: the attempt, then state 0. */
+MD_MUST md_status pairs_reset(pairs_store *p, int64_t slot, int32_t attempt);
+
+MD_MUST md_status pairs_read_row(pairs_store *p, int64_t slot, pairs_row *row);
+MD_MUST md_status pairs_read_states(pairs_store *p, uint8_t *state /* [rows] */);
+MD_MUST md_status pairs_read_attempts(pairs_store *p, int32_t *attempt /* [rows] */);
+/* Any of the three may be NULL. */
+MD_MUST md_status pairs_read_pixels(pairs_store *p, int64_t slot, uint8_t *image, uint8_t *mask,
+                                    uint8_t *guide);
+MD_MUST md_status pairs_count_states(pairs_store *p, int64_t count[PAIRS_N_STATES]);
+
+/* *whole = the pixels of the slot give its /crc. */
+MD_MUST md_status pairs_verify_slot(pairs_store *p, int64_t slot, bool *whole);
+/* For a resume (writer): every slot in state 1, 2 or 3 whose pixels do not give its crc goes back
+   to state 0, its attempt kept; slots with an unknown state too. *torn counts them. */
+MD_MUST md_status pairs_repair(pairs_store *p, int64_t *torn);
+
+/* Copies path into a larger store of `rows` slots and the same attributes but `config_text` (NULL:
+   as it was), then replaces it: finished slots (state 1 to 4) whole, attempts of all. Fewer rows:
+   MD_USAGE. */
+MD_MUST md_status pairs_grow(const char *path, int64_t rows, const char *config_text);
+
+/* Attributes. Text is malloced for the caller. */
+MD_MUST md_status pairs_text(pairs_store *p, const char *name, char **out);
+MD_MUST md_status pairs_seed(pairs_store *p, uint64_t *seed);
+MD_MUST md_status pairs_band(pairs_store *p, double band[2]);
+MD_MUST md_status pairs_contains_real_pixels(pairs_store *p, bool *real);
+
+/* MD_USAGE naming the key when the stored config differs from `now` in anything that shapes
+   samples, in the sections listed (as config_diff: NULL for all), or naming the file when an
+   input's SHA-256 differs from the stored one. */
+MD_MUST md_status pairs_check_config(pairs_store *p, const config *now, const char *sections,
+                                     const pairs_input *input, int n_inputs);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,3 @@
+#include "fixture.h"
+
+int fixture_placeholder;
