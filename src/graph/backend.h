@@ -42,6 +42,7 @@ typedef struct md_backend_ops {
     md_status (*zero)(md_backend *be, void *dst, size_t bytes);
     md_status (*sync)(md_backend *be);
     void (*close)(md_backend *be);
+    bool host_visible;                /* pointers from alloc can be used on the host, f32 as f32 */
 } md_backend_ops;
 
 struct md_backend {

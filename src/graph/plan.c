@@ -50,11 +50,6 @@ static size_t tensor_bytes(const md_plan *p, const md_tensor *t)
     return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static bool is_update(const md_node *n)
-{
-    return n->n_out > 0 && n->out[0]->storage == MD_VIEW;
-}
-
 /* Backwards from the outputs: a node runs if something that runs or is read needs it. An update is
    needed only when its own result is (its base exists without it). */
 static void mark_used(md_plan *p, md_tensor *const *outputs, int n, bool *wanted)

@@ -1,0 +1,24 @@
+/* The VAE's task: reconstruct procedural pictures through the latent (Kingma & Welling 2014). */
+#ifndef MD_TRAIN_AUTOENCODE_H
+#define MD_TRAIN_AUTOENCODE_H
+
+#include "model/vae.h"
+#include "train/step.h"
+
+typedef struct autoencode {
+    const vae_config *config;
+    nn_params *params;
+    md_dtype dtype;
+    uint64_t seed;
+    int64_t batch; /* global */
+    int crop;      /* edge of the square cut from each 128 x 128 picture */
+    double kl;     /* weight of the KL term, nats per latent element */
+
+    md_tensor *image, *noise, *weight; /* inputs of the last graph built */
+} autoencode;
+
+/* L_i = mean over pixels of (reconstruction - picture)^2, in [-1,1] units, + kl * KL_i. `a` must
+   outlive the task. */
+train_task autoencode_task(autoencode *a);
+
+#endif

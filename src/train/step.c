@@ -1,0 +1,395 @@
+#include "train/step.h"
+#include "base/log.h"
+#include "ops/grad.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Behind the gradients of the first store travel the loss and the failure flag. */
+enum { TAIL_LOSS, TAIL_FAILED, TAIL_COUNT = 16 };
+
+typedef struct store {
+    nn_params *params;
+    md_buffer grad, m, v, ema;
+    int64_t n; /* elements of the flat weights */
+} store;
+
+struct train {
+    md_backend *be;
+    train_task task;
+    train_options o;
+    store stores[TRAIN_MAX_STORES];
+    int n_stores;
+    int64_t step, micro;
+    int skips, recomputed;
+    md_graph *loss_graph, *update_graph;
+    md_plan *loss_plan, *update_plan;
+    md_tensor *gnorm2, *hyper, *decay;
+};
+
+static int n_workers(const train *t)
+{
+    return t->o.workers ? comm_size(t->o.workers) : 1;
+}
+
+static int worker(const train *t)
+{
+    return t->o.workers ? comm_rank(t->o.workers) : 0;
+}
+
+/* Loss and gradients of one micro-batch, added into (or, without accumulation, written to) the flat
+   gradient buffers. */
+static md_status build_loss(train *t, int n_recompute)
+{
+    MD_TRY(md_graph_new(&t->loss_graph));
+    md_graph *g = t->loss_graph;
+    md_tensor *loss = t->task.build(t->task.user, g, t->micro);
+    MD_TRY(md_graph_check(g));
+    int total = 0;
+    for (int s = 0; s < t->n_stores; s++)
+        total += nn_params_count(t->stores[s].params);
+    md_tensor **leaf = calloc((size_t)total + 1, sizeof *leaf);
+    md_tensor **wrt = calloc((size_t)total + 1, sizeof *wrt);
+    md_tensor **grad = calloc((size_t)total + 1, sizeof *grad);
+    md_tensor **out = calloc((size_t)total + 1, sizeof *out);
+    md_status status = MD_OK;
+    if (!leaf || !wrt || !grad || !out) {
+        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "training: out of memory");
+        goto done;
+    }
+    int at = 0, n = 0;
+    for (int s = 0; s < t->n_stores; s++) {
+        nn_params_tensors(t->stores[s].params, g, leaf + at);
+        at += nn_params_count(t->stores[s].params);
+    }
+    for (int i = 0; i < total; i++)
+        if (leaf[i])
+            wrt[n++] = leaf[i];
+    MD_TRY_GOTO(md_grad(loss, wrt, n, n_recompute, grad), done);
+    md_tensor *(*into)(md_tensor *, md_tensor *) = t->o.accumulate > 1 ? md_accumulate : md_write;
+    int n_out = 0;
+    at = n = 0;
+    for (int s = 0; s < t->n_stores; s++)
+        for (int i = 0; i < nn_params_count(t->stores[s].params); i++, at++) {
+            const nn_param_info *info = nn_params_info(t->stores[s].params, i);
+            md_tensor *d = leaf[at] ? grad[n++] : NULL;
+            if (d)
+                out[n_out++] =
+                    into(md_extern(g, &t->stores[s].grad, info->offset, info->ndim, info->dim), d);
+        }
+    md_tensor *tail = md_extern(g, &t->stores[0].grad, t->stores[0].n + TAIL_LOSS, 1, MD_DIMS(1));
+    out[n_out++] = into(tail, loss);
+    status = md_plan_build(g, t->be, out, n_out, &t->loss_plan);
+done:
+    free(leaf);
+    free(wrt);
+    free(grad);
+    free(out);
+    return status;
+}
+
+static void drop_loss(train *t)
+{
+    md_plan_free(t->loss_plan);
+    md_graph_free(t->loss_graph);
+    t->loss_plan = NULL;
+    t->loss_graph = NULL;
+}
+
+/* Recomputes as few blocks as the budget allows. */
+static md_status fit_loss(train *t)
+{
+    MD_TRY(build_loss(t, 0));
+    int blocks = md_graph_n_blocks(t->loss_graph);
+    size_t need = md_plan_memory(t->loss_plan).total;
+    for (int step = 1; t->o.budget_bytes && need > t->o.budget_bytes && step <= 4; step++) {
+        drop_loss(t);
+        t->recomputed = blocks * step / 4;
+        MD_TRY(build_loss(t, t->recomputed));
+        need = md_plan_memory(t->loss_plan).total;
+    }
+    if (t->o.budget_bytes && need > t->o.budget_bytes)
+        MD_FAIL(MD_NOMEM,
+                "a training step on %lld samples needs %.1f MiB with all blocks recomputed, "
+                "memory.budget is %.1f MiB: raise it, or finetune.accumulate",
+                (long long)t->micro, (double)need / 1048576, (double)t->o.budget_bytes / 1048576);
+    return MD_OK;
+}
+
+/* Global norm, clipping, AdamW and the moving average over the flat buffers. */
+static md_status build_update(train *t)
+{
+    MD_TRY(md_graph_new(&t->update_graph));
+    md_graph *g = t->update_graph;
+    t->hyper = md_input(g, "hyper", MD_F32, 1, MD_DIMS(MD_HYPER_COUNT));
+    t->decay = md_input(g, "decay", MD_F32, 1, MD_DIMS(1));
+    md_tensor *out[2 * TRAIN_MAX_STORES + 1], *grad[TRAIN_MAX_STORES];
+    int n_out = 0;
+    for (int s = 0; s < t->n_stores; s++) {
+        grad[s] = md_extern(g, &t->stores[s].grad, 0, 1, MD_DIMS(t->stores[s].n));
+        md_tensor *sq = md_sumsq(grad[s]);
+        t->gnorm2 = s ? md_add(t->gnorm2, sq) : sq;
+    }
+    out[n_out++] = t->gnorm2;
+    for (int s = 0; s < t->n_stores; s++) {
+        store *st = &t->stores[s];
+        md_tensor *p = md_extern(g, nn_params_buffer(st->params), 0, 1, MD_DIMS(st->n));
+        md_tensor *m = md_extern(g, &st->m, 0, 1, MD_DIMS(st->n));
+        md_tensor *v = md_extern(g, &st->v, 0, 1, MD_DIMS(st->n));
+        p = md_adamw(p, grad[s], m, v, t->gnorm2, t->hyper, t->o.beta1, t->o.beta2, t->o.eps,
+                     t->o.weight_decay);
+        out[n_out++] = p;
+        if (t->o.ema > 0)
+            out[n_out++] = md_ema(md_extern(g, &st->ema, 0, 1, MD_DIMS(st->n)), p, t->decay);
+    }
+    return md_plan_build(g, t->be, out, n_out, &t->update_plan);
+}
+
+/* The average starts as the weights themselves. */
+static md_status copy_weights_to_ema(train *t, store *st)
+{
+    float *host = malloc((size_t)st->n * sizeof *host);
+    if (!host)
+        MD_FAIL(MD_NOMEM, "training: out of memory");
+    md_buffer *w = nn_params_buffer(st->params);
+    md_status status = md_buffer_read(t->be, w, 0, host, MD_F32, st->n);
+    if (status == MD_OK)
+        status = md_buffer_write(t->be, &st->ema, 0, host, MD_F32, st->n);
+    free(host);
+    return status;
+}
+
+static md_status alloc_state(train *t)
+{
+    for (int s = 0; s < t->n_stores; s++) {
+        store *st = &t->stores[s];
+        MD_TRY(md_buffer_alloc(t->be, &st->grad));
+        MD_TRY(md_buffer_alloc(t->be, &st->m));
+        MD_TRY(md_buffer_alloc(t->be, &st->v));
+        if (t->o.ema > 0) {
+            MD_TRY(md_buffer_alloc(t->be, &st->ema));
+            MD_TRY(copy_weights_to_ema(t, st));
+        }
+    }
+    return MD_OK;
+}
+
+static md_status setup(train *t, nn_params *const *stores)
+{
+    int64_t share = t->o.accumulate * n_workers(t);
+    t->micro = (t->o.batch + share - 1) / share;
+    for (int s = 0; s < t->n_stores; s++) {
+        store *st = &t->stores[s];
+        st->params = stores[s];
+        st->n = nn_params_buffer(stores[s])->numel;
+        md_buffer_init(&st->grad, "gradients", MD_F32, st->n + TAIL_COUNT);
+        md_buffer_init(&st->m, "AdamW m", MD_F32, st->n);
+        md_buffer_init(&st->v, "AdamW v", MD_F32, st->n);
+        md_buffer_init(&st->ema, "averaged weights", MD_F32, st->n);
+    }
+    MD_TRY(fit_loss(t));
+    MD_TRY(build_update(t));
+    MD_TRY(alloc_state(t));
+    MD_TRY(md_plan_load(t->loss_plan));
+    return md_plan_load(t->update_plan);
+}
+
+md_status train_new(md_backend *be, nn_params *const *stores, int n_stores, const train_task *task,
+                    const train_options *o, train **out)
+{
+    if (n_stores < 1 || n_stores > TRAIN_MAX_STORES || o->batch < 1 || o->accumulate < 1)
+        MD_FAIL(MD_INTERNAL, "training: %d stores, batch %lld, accumulate %lld", n_stores,
+                (long long)o->batch, (long long)o->accumulate);
+    train *t = calloc(1, sizeof *t);
+    if (!t)
+        MD_FAIL(MD_NOMEM, "training: out of memory");
+    t->be = be;
+    t->task = *task;
+    t->o = *o;
+    t->n_stores = n_stores;
+    md_status status = setup(t, stores);
+    if (status != MD_OK) {
+        train_free(t);
+        return md_frame(status, __FILE__, __LINE__);
+    }
+    *out = t;
+    return MD_OK;
+}
+
+void train_free(train *t)
+{
+    if (!t)
+        return;
+    md_plan_free(t->update_plan);
+    md_graph_free(t->update_graph);
+    drop_loss(t);
+    for (int s = 0; s < t->n_stores; s++) {
+        md_buffer_release(t->be, &t->stores[s].grad);
+        md_buffer_release(t->be, &t->stores[s].m);
+        md_buffer_release(t->be, &t->stores[s].v);
+        md_buffer_release(t->be, &t->stores[s].ema);
+    }
+    free(t);
+}
+
+/* This worker's share of the global batch, one micro-batch after the other. */
+static md_status run_batch(train *t)
+{
+    if (t->o.accumulate > 1)
+        for (int s = 0; s < t->n_stores; s++)
+            MD_TRY(
+                t->be->ops->zero(t->be, t->stores[s].grad.ptr,
+                                 (size_t)t->stores[s].grad.numel * t->be->ops->elem_bytes(MD_F32)));
+    for (int64_t a = 0; a < t->o.accumulate; a++) {
+        int64_t first = (a * n_workers(t) + worker(t)) * t->micro;
+        MD_TRY(t->task.fill(t->task.user, t->loss_plan, t->step, first, t->micro));
+        MD_TRY(md_plan_run(t->loss_plan));
+    }
+    return MD_OK;
+}
+
+/* Sums the gradients over the workers; the host path. */
+static md_status reduce(train *t)
+{
+    for (int s = 0; s < t->n_stores && n_workers(t) > 1; s++) {
+        md_buffer *grad = &t->stores[s].grad;
+        if (t->be->ops->host_visible) {
+            MD_TRY(comm_allreduce_f32(t->o.reducer, grad->ptr, grad->numel, 0));
+            continue;
+        }
+        float *host = malloc((size_t)grad->numel * sizeof *host);
+        if (!host)
+            MD_FAIL(MD_NOMEM, "training: out of memory");
+        md_status status = md_buffer_read(t->be, grad, 0, host, MD_F32, grad->numel);
+        if (status == MD_OK)
+            status = comm_allreduce_f32(t->o.reducer, host, grad->numel, 0);
+        if (status == MD_OK)
+            status = md_buffer_write(t->be, grad, 0, host, MD_F32, grad->numel);
+        free(host);
+        MD_TRY(status);
+    }
+    return MD_OK;
+}
+
+static md_status update(train *t, train_stats *out)
+{
+    double k = (double)(t->step + 1);
+    float hyper[MD_HYPER_COUNT] = {0};
+    hyper[MD_HYPER_LR] = (float)out->lr;
+    hyper[MD_HYPER_BC1] = (float)(1 / (1 - pow(t->o.beta1, k)));
+    hyper[MD_HYPER_BC2] = (float)(1 / (1 - pow(t->o.beta2, k)));
+    hyper[MD_HYPER_CLIP] = (float)t->o.clip;
+    hyper[MD_HYPER_SCALE] = 1;
+    /* the average warms up as in diffusers' EMAModel: (1 + k) / (10 + k) at most */
+    float decay = (float)fmin(t->o.ema, (1 + k) / (10 + k)), gnorm2 = 0;
+    MD_TRY(md_plan_write(t->update_plan, t->hyper, hyper, MD_F32, MD_HYPER_COUNT));
+    if (t->o.ema > 0)
+        MD_TRY(md_plan_write(t->update_plan, t->decay, &decay, MD_F32, 1));
+    MD_TRY(md_plan_run(t->update_plan));
+    MD_TRY(md_plan_read(t->update_plan, t->gnorm2, &gnorm2, MD_F32, 1));
+    out->grad_norm = sqrt((double)gnorm2);
+    out->skipped = !isfinite(gnorm2); /* md_adamw left everything as it was */
+    return MD_OK;
+}
+
+md_status train_step(train *t, train_stats *out)
+{
+    *out = (train_stats){.step = t->step};
+    out->lr = train_lr_at(t->o.lr_rule, t->o.lr, t->o.lr_floor, t->o.warmup, t->o.steps, t->step);
+    md_buffer *grad = &t->stores[0].grad;
+    int64_t tail_at = t->stores[0].n;
+    float tail[TAIL_COUNT] = {0};
+
+    md_status local = run_batch(t);
+    float failed = local != MD_OK;
+    MD_TRY(md_buffer_write(t->be, grad, tail_at + TAIL_FAILED, &failed, MD_F32, 1));
+    if (local != MD_OK) {
+        md_error("train", "step %lld: %s", (long long)t->step, md_status_text());
+        if (n_workers(t) == 1)
+            return local;
+    }
+    MD_TRY(reduce(t));
+    MD_TRY(md_buffer_read(t->be, grad, tail_at, tail, MD_F32, TAIL_COUNT));
+    out->loss = (double)tail[TAIL_LOSS];
+    out->skipped = tail[TAIL_FAILED] > 0 || !isfinite(tail[TAIL_LOSS]);
+    if (!out->skipped)
+        MD_TRY(update(t, out));
+    t->skips = out->skipped ? t->skips + 1 : 0;
+    if (out->skipped)
+        md_warn("train", "step %lld skipped: loss %g, gradient norm %g, %g worker(s) failed",
+                (long long)t->step, out->loss, out->grad_norm, (double)tail[TAIL_FAILED]);
+    if (t->skips >= TRAIN_MAX_SKIPS)
+        MD_FAIL(MD_NONFINITE, "%d training steps in a row were not finite, the last is %lld",
+                t->skips, (long long)t->step);
+    t->step++;
+    return MD_OK;
+}
+
+int64_t train_next_step(const train *t)
+{
+    return t->step;
+}
+
+void train_set_next_step(train *t, int64_t step)
+{
+    t->step = step;
+}
+
+md_plan *train_plan(train *t)
+{
+    return t->loss_plan;
+}
+
+size_t train_state_bytes(const train *t)
+{
+    size_t elem = t->be->ops->elem_bytes(MD_F32), n = 0;
+    for (int s = 0; s < t->n_stores; s++)
+        n += (size_t)t->stores[s].n * (t->o.ema > 0 ? 4 : 3) + TAIL_COUNT;
+    return n * elem;
+}
+
+int train_recomputed(const train *t)
+{
+    return t->recomputed;
+}
+
+int train_n_stores(const train *t)
+{
+    return t->n_stores;
+}
+
+train_buffers train_state(train *t, int s)
+{
+    store *st = &t->stores[s];
+    return (train_buffers){nn_params_model(st->params), nn_params_buffer(st->params), &st->m,
+                           &st->v, t->o.ema > 0 ? &st->ema : NULL};
+}
+
+md_backend *train_backend(train *t)
+{
+    return t->be;
+}
+
+md_status train_swap_ema(train *t)
+{
+    for (int s = 0; s < t->n_stores && t->o.ema > 0; s++) {
+        store *st = &t->stores[s];
+        md_buffer *w = nn_params_buffer(st->params);
+        float *a = malloc((size_t)st->n * sizeof *a), *b = malloc((size_t)st->n * sizeof *b);
+        md_status status = MD_OK;
+        if (!a || !b)
+            status = md_fail(MD_NOMEM, __FILE__, __LINE__, "training: out of memory");
+        if (status == MD_OK)
+            status = md_buffer_read(t->be, w, 0, a, MD_F32, st->n);
+        if (status == MD_OK)
+            status = md_buffer_read(t->be, &st->ema, 0, b, MD_F32, st->n);
+        if (status == MD_OK)
+            status = md_buffer_write(t->be, w, 0, b, MD_F32, st->n);
+        if (status == MD_OK)
+            status = md_buffer_write(t->be, &st->ema, 0, a, MD_F32, st->n);
+        free(a);
+        free(b);
+        MD_TRY(status);
+    }
+    return MD_OK;
+}

@@ -1,0 +1,74 @@
+/* THE training step: draw the batch (a pure function of the step), run the plan (forward,
+   backward), all-reduce, update. What is learned is a task (train/autoencode.h, train/denoise.h);
+   this file knows parameters, gradients and optimizer state only. */
+#ifndef MD_TRAIN_STEP_H
+#define MD_TRAIN_STEP_H
+
+#include "comm/comm.h"
+#include "graph/plan.h"
+#include "nn/nn.h"
+#include "train/lr.h"
+
+#define TRAIN_MAX_STORES 4
+
+/* A loss and where its samples come from. The loss of a worker's micro-batch must be the sum over
+   its samples of w_i L_i with weights that add up to 1 over the global batch, so that gradients of
+   workers and micro-batches simply add. */
+typedef struct train_task {
+    void *user;
+    /* Builds the loss [1] f32 of n samples; remembers the inputs it declares. */
+    md_tensor *(*build)(void *user, md_graph *g, int64_t n);
+    /* Writes the inputs of the n samples at positions first.. of the global batch of `step`; a
+       position at or beyond the batch size gets weight 0. Must not depend on rank, time or earlier
+       calls. */
+    md_status (*fill)(void *user, md_plan *plan, int64_t step, int64_t first, int64_t n);
+} train_task;
+
+typedef struct train_options {
+    int64_t steps, batch, accumulate; /* batch: global; accumulate splits it in time */
+    train_lr_rule lr_rule;
+    double lr, lr_floor;
+    int64_t warmup;
+    double beta1, beta2, eps, weight_decay;
+    double clip;           /* global gradient norm; 0: off */
+    double ema;            /* decay of the averaged weights; 0: off */
+    size_t budget_bytes;   /* for the step's arena: recompute blocks until it fits; 0: no limit */
+    comm *workers;         /* NULL or size 1: alone */
+    comm_reducer *reducer; /* needed when workers has more than one rank */
+} train_options;
+
+typedef struct train_stats {
+    int64_t step; /* the one just done, 0-based */
+    double loss, grad_norm, lr;
+    bool skipped; /* not finite, or a worker failed: nothing was updated */
+} train_stats;
+
+typedef struct train train;
+
+/* Stores must be closed and allocated. Takes all memory that stepping needs. Collective over
+   workers only in that all must make the same one. */
+MD_MUST md_status train_new(md_backend *be, nn_params *const *stores, int n_stores,
+                            const train_task *task, const train_options *o, train **out);
+void train_free(train *t);
+/* One step. A worker whose part failed still takes part in the all-reduce; all skip the update
+   together, and after TRAIN_MAX_SKIPS in a row all return the error. Collective(workers). */
+#define TRAIN_MAX_SKIPS 5
+MD_MUST md_status train_step(train *t, train_stats *out);
+int64_t train_next_step(const train *t); /* number of steps done */
+md_plan *train_plan(train *t);           /* the forward and backward plan, for memory and profile */
+size_t train_state_bytes(const train *t); /* gradients, moments, averages */
+int train_recomputed(const train *t);     /* blocks that are recomputed */
+
+/* What a checkpoint holds: for each store, weights, moments and averages as flat buffers. */
+int train_n_stores(const train *t);
+typedef struct train_buffers {
+    const char *store;                /* model name */
+    md_buffer *weights, *m, *v, *ema; /* ema NULL when off */
+} train_buffers;
+train_buffers train_state(train *t, int store);
+md_backend *train_backend(train *t);
+void train_set_next_step(train *t, int64_t step);
+/* Exchanges weights and averages in place, for sampling or saving the averages; call twice. */
+MD_MUST md_status train_swap_ema(train *t);
+
+#endif
