@@ -38,14 +38,13 @@ static const struct colour colours[] = {
 enum { COLOURS = sizeof colours / sizeof *colours };
 
 static const char *const words[] = {
-    "red",    "orange", "yellow",     "green",    "cyan",     "blue",    "purple",   "pink",
-    "brown",  "beige",  "white",      "black",    "gray",     "and",     "on",       "with",
-    "in",     "light",  "dark",       "bright",   "uneven",   "tiny",    "small",    "medium",
-    "large",  "huge",   "low",        "high",     "contrast", "grainy",  "blurred",  "sharp",
-    "smooth", "rough",  "horizontal", "vertical", "diagonal", "discs",   "ellipses", "polygons",
-    "boxes",  "clouds", "fibres",     "veins",    "stripes",  "checker", "rings",    "cells",
-    "weave",  "dots",   "gradient",   "grain",    "thin",     "thick",   "lines",    "letters",
-    "specks", "ruler"};
+    "red",      "orange",   "yellow",   "green",    "cyan",   "blue",   "purple",     "pink",
+    "brown",    "beige",    "white",    "black",    "gray",   "and",    "light",      "dark",
+    "bright",   "uneven",   "tiny",     "small",    "medium", "large",  "huge",       "low",
+    "high",     "contrast", "grainy",   "blurred",  "smooth", "rough",  "horizontal", "vertical",
+    "diagonal", "discs",    "ellipses", "polygons", "boxes",  "clouds", "fibres",     "veins",
+    "stripes",  "checker",  "rings",    "cells",    "weave",  "dots",   "gradient",   "grain",
+    "thin",     "thick",    "lines",    "letters",  "specks", "ruler"};
 
 const char *const *procedural_words(int *count)
 {
@@ -198,8 +197,9 @@ static void tone(struct scene *s, float *f)
 static void draw_clouds(struct scene *s, int option)
 {
     (void)option;
-    float cell = choose_size(s, 8.0f, 70.0f), slope = field_range(&s->rng, 0.15f, 1.7f);
-    field_fractal(s->v, s->n, &s->rng, cell, 1.8f, slope, field_range(&s->rng, 1.0f, 1.6f), 0.0f);
+    float cell = choose_size(s, 8.0f, 70.0f), slope = field_range(&s->rng, 0.15f, 1.4f);
+    field_fractal(s->v, s->n, &s->rng, cell, 1.8f, slope,
+                  field_range(&s->rng, 1.0f, s->gray ? 2.5f : 1.4f), 0.0f);
     tone(s, s->v);
     paint(s);
     snprintf(s->what, sizeof s->what, "%s clouds", slope < 0.7f ? "rough" : "smooth");
@@ -208,9 +208,10 @@ static void draw_clouds(struct scene *s, int option)
 static void draw_fibres(struct scene *s, int option)
 {
     (void)option;
-    float angle = choose_angle(s, 0.5f), cell = choose_size(s, 4.0f, 24.0f);
-    field_fractal(s->v, s->n, &s->rng, cell, 2.0f, field_range(&s->rng, 0.0f, 1.1f),
-                  field_log_range(&s->rng, 2.5f, 9.0f), angle);
+    float angle = choose_angle(s, s->gray ? 0.7f : 0.4f);
+    float cell = choose_size(s, 5.0f, 36.0f);
+    field_fractal(s->v, s->n, &s->rng, cell, 2.0f, field_range(&s->rng, 0.2f, 1.2f),
+                  field_log_range(&s->rng, 2.0f, 8.0f), angle);
     if (field_int(&s->rng, 2)) { /* bend them */
         memcpy(s->w, s->v, sizeof *s->v * (size_t)(s->n * s->n));
         float shift[FIELD_MAX] = {0};
@@ -518,9 +519,9 @@ static const struct family {
     void (*draw)(struct scene *s, int option);
     int option, gray, coloured;
 } families[] = {
-    {draw_fibres, 0, 28, 7},      {draw_clouds, 0, 22, 24},     {draw_leaves, DISC, 5, 9},
-    {draw_leaves, ELLIPSE, 6, 8}, {draw_leaves, POLYGON, 5, 8}, {draw_leaves, BOX, 4, 7},
-    {draw_veins, 0, 8, 6},        {draw_grain, 0, 8, 3},        {draw_stripes, 0, 2, 4},
+    {draw_fibres, 0, 36, 7},      {draw_clouds, 0, 22, 24},     {draw_leaves, DISC, 4, 9},
+    {draw_leaves, ELLIPSE, 6, 8}, {draw_leaves, POLYGON, 4, 8}, {draw_leaves, BOX, 3, 7},
+    {draw_veins, 0, 6, 6},        {draw_grain, 0, 5, 3},        {draw_stripes, 0, 2, 4},
     {draw_stripes, 1, 2, 4},      {draw_checker, 0, 2, 4},      {draw_checker, 1, 2, 4},
     {draw_cells, 0, 2, 4},        {draw_cells, 1, 2, 4},        {draw_gradient, 0, 2, 4},
 };
@@ -680,7 +681,7 @@ static float add_grain(struct scene *s)
 {
     struct field_rng *r = &s->rng;
     float u = field_uniform(r);
-    float strength = s->gray ? (u < 0.3f ? 0.0f : field_log_range(r, 0.02f, 0.5f))
+    float strength = s->gray ? (u < 0.3f ? 0.0f : field_log_range(r, 0.04f, 0.4f))
                              : (u < 0.55f ? 0.0f : field_log_range(r, 0.01f, 0.15f));
     if (strength == 0.0f)
         return 0.0f;
@@ -703,7 +704,7 @@ static const char *set_contrast(struct scene *s)
     float u = field_uniform(&s->rng);
     if (u < 0.4f)
         return NULL;
-    int low = u < 0.78f, count = s->n * s->n;
+    int low = u < (s->gray ? 0.65f : 0.78f), count = s->n * s->n;
     float factor = low ? field_range(&s->rng, 0.15f, 0.5f) : field_range(&s->rng, 1.2f, 1.8f);
     for (int c = 0; c < 3; c++) {
         double sum = 0.0;
