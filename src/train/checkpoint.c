@@ -1,0 +1,262 @@
+#include "train/checkpoint.h"
+#include "base/crc32c.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "format/safetensors.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHUNK = 1 << 20, PATH = 4096 };
+
+static md_status file_crc(const char *path, uint32_t *out)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        MD_FAIL(MD_IO, "%s: %s", path, strerror(errno));
+    static _Thread_local char block[65536];
+    uint32_t crc = 0;
+    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;)
+        crc = md_crc32c(crc, block, n);
+    bool bad = ferror(f) != 0;
+    (void)fclose(f);
+    if (bad)
+        MD_FAIL(MD_IO, "%s: cannot be read", path);
+    *out = crc;
+    return MD_OK;
+}
+
+typedef struct part {
+    const char *kind;
+    md_buffer *b;
+} part;
+
+/* The buffers of one store in file order; returns how many. */
+static int parts_of(train *t, int store, part out[4])
+{
+    train_buffers s = train_state(t, store);
+    out[0] = (part){"weights", s.weights};
+    out[1] = (part){"m", s.m};
+    out[2] = (part){"v", s.v};
+    out[3] = (part){"ema", s.ema};
+    return s.ema ? 4 : 3;
+}
+
+static md_status write_state(train *t, format_writer *w, config *cfg, float *host)
+{
+    md_status status = MD_OK;
+    char step[32], name[256];
+    const char *text = config_text(cfg, &status);
+    MD_TRY(status);
+    MD_TRY(md_str_printf(step, sizeof step, "%lld", (long long)train_next_step(t)));
+    MD_TRY(format_writer_meta(w, "step", step));
+    MD_TRY(format_writer_meta(w, "config", text));
+    for (int pass = 0; pass < 2; pass++)
+        for (int s = 0; s < train_n_stores(t); s++) {
+            part p[4];
+            int n = parts_of(t, s, p);
+            for (int i = 0; i < n; i++) {
+                MD_TRY(
+                    md_str_printf(name, sizeof name, "%s.%s", train_state(t, s).store, p[i].kind));
+                if (pass == 0) {
+                    MD_TRY(format_writer_declare(w, name, FORMAT_F32, 1, &p[i].b->numel));
+                    continue;
+                }
+                for (int64_t at = 0; at < p[i].b->numel; at += CHUNK) {
+                    int64_t k = p[i].b->numel - at < CHUNK ? p[i].b->numel - at : CHUNK;
+                    MD_TRY(md_buffer_read(train_backend(t), p[i].b, at, host, MD_F32, k));
+                    MD_TRY(format_writer_put(w, host, k));
+                }
+            }
+        }
+    return format_writer_finish(w);
+}
+
+static md_status write_state_file(train *t, const char *path, config *cfg)
+{
+    format_writer *w = NULL;
+    float *host = malloc(CHUNK * sizeof *host);
+    if (!host)
+        MD_FAIL(MD_NOMEM, "checkpoint: out of memory");
+    md_status status = format_writer_new(path, &w);
+    if (status == MD_OK)
+        status = write_state(t, w, cfg, host);
+    format_writer_free(w);
+    free(host);
+    return status;
+}
+
+/* Steps of the folders step-N in dir, newest first, at most `max`; whether each has DONE is not
+   looked at. */
+static md_status list_steps(const char *dir, int64_t *steps, int max, int *n_out)
+{
+    *n_out = 0;
+    if (!md_file_exists(dir))
+        return MD_OK;
+    char **names = NULL;
+    size_t n = 0;
+    MD_TRY(md_dir_list(dir, &names, &n));
+    for (size_t i = 0; i < n; i++) {
+        long long step;
+        char rest;
+        if (sscanf(names[i], "step-%lld%c", &step, &rest) != 1)
+            continue;
+        int k = *n_out < max ? (*n_out)++ : max - 1;
+        for (; k > 0 && steps[k - 1] < step; k--)
+            steps[k] = steps[k - 1];
+        steps[k] = step;
+    }
+    free(names);
+    return MD_OK;
+}
+
+/* Takes DONE away first, so that a half-removed one is never taken for whole. */
+static md_status remove_step(const char *dir, int64_t step)
+{
+    static const char *const files[] = {"DONE", "state.safetensors"};
+    char path[PATH];
+    for (int i = 0; i < 2; i++) {
+        MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld/%s", dir, (long long)step, files[i]));
+        if (unlink(path) != 0 && errno != ENOENT)
+            MD_FAIL(MD_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    }
+    MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld", dir, (long long)step));
+    if (rmdir(path) != 0 && errno != ENOENT)
+        MD_FAIL(MD_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    return MD_OK;
+}
+
+enum { MAX_LISTED = 64 };
+
+static md_status remove_all_but(const char *dir, int keep)
+{
+    int64_t steps[MAX_LISTED];
+    int n;
+    MD_TRY(list_steps(dir, steps, MAX_LISTED, &n));
+    for (int i = keep; i < n; i++)
+        MD_TRY(remove_step(dir, steps[i]));
+    return MD_OK;
+}
+
+md_status train_checkpoint_save(train *t, const char *dir, config *cfg)
+{
+    char path[PATH], done[64];
+    long long step = train_next_step(t);
+    uint32_t crc = 0;
+    MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld", dir, step));
+    MD_TRY(md_dir_make(path));
+    MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld/state.safetensors", dir, step));
+    md_status status = write_state_file(t, path, cfg);
+    if (status == MD_OK)
+        status = file_crc(path, &crc);
+    if (status != MD_OK)
+        return md_context(status, "checkpoint of step %lld", step);
+    MD_TRY(md_str_printf(done, sizeof done, "step %lld crc32c %08x\n", step, (unsigned)crc));
+    MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld/DONE", dir, step));
+    MD_TRY(md_file_write_atomic(path, done, strlen(done)));
+    return remove_all_but(dir, 2);
+}
+
+/* MD_BAD_INPUT when the folder is not a whole checkpoint. */
+static md_status check_whole(const char *dir, int64_t step)
+{
+    char path[PATH];
+    void *text = NULL;
+    size_t n = 0;
+    long long said = -1;
+    unsigned want = 0;
+    uint32_t crc = 0;
+    MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld/DONE", dir, (long long)step));
+    MD_TRY(md_file_read(path, 4096, &text, &n));
+    int fields = sscanf(text, "step %lld crc32c %8x", &said, &want);
+    free(text);
+    if (fields != 2 || said != step)
+        MD_FAIL(MD_BAD_INPUT, "%s: not a checkpoint's DONE", path);
+    MD_TRY(
+        md_str_printf(path, sizeof path, "%s/step-%lld/state.safetensors", dir, (long long)step));
+    MD_TRY(file_crc(path, &crc));
+    if (crc != want)
+        MD_FAIL(MD_BAD_INPUT, "%s: CRC32C is %08x, DONE says %08x", path, (unsigned)crc, want);
+    return MD_OK;
+}
+
+static md_status check_config(const format_tensors *f, const config *cfg, const char *sections)
+{
+    const char *text = format_tensors_meta(f, "config");
+    config *old = NULL;
+    if (!text)
+        MD_FAIL(MD_BAD_INPUT, "%s: holds no configuration", format_tensors_name(f));
+    MD_TRY(config_parse(text, strlen(text), format_tensors_name(f), &old));
+    md_status status = config_same(cfg, old, sections);
+    config_free(old);
+    return status;
+}
+
+static md_status read_state(train *t, const format_tensors *f, float *host)
+{
+    char name[256];
+    for (int s = 0; s < train_n_stores(t); s++) {
+        part p[4];
+        int n = parts_of(t, s, p);
+        for (int i = 0; i < n; i++) {
+            const format_tensor *e = NULL;
+            MD_TRY(md_str_printf(name, sizeof name, "%s.%s", train_state(t, s).store, p[i].kind));
+            MD_TRY(format_tensors_get(f, name, 1, &p[i].b->numel, &e));
+            for (int64_t at = 0; at < e->numel; at += CHUNK) {
+                int64_t k = e->numel - at < CHUNK ? e->numel - at : CHUNK;
+                MD_TRY(format_tensors_read_f32(f, e, at, k, host));
+                MD_TRY(md_buffer_write(train_backend(t), p[i].b, at, host, MD_F32, k));
+            }
+        }
+    }
+    return MD_OK;
+}
+
+static md_status load_step(train *t, const char *dir, int64_t step, const config *cfg,
+                           const char *sections)
+{
+    char path[PATH];
+    format_tensors *f = NULL;
+    MD_TRY(
+        md_str_printf(path, sizeof path, "%s/step-%lld/state.safetensors", dir, (long long)step));
+    float *host = malloc(CHUNK * sizeof *host);
+    if (!host)
+        MD_FAIL(MD_NOMEM, "checkpoint: out of memory");
+    md_status status = format_tensors_open(path, &f);
+    if (status == MD_OK)
+        status = check_config(f, cfg, sections);
+    if (status == MD_OK)
+        status = read_state(t, f, host);
+    format_tensors_close(f);
+    free(host);
+    if (status == MD_OK)
+        train_set_next_step(t, step);
+    return status;
+}
+
+md_status train_checkpoint_load(train *t, const char *dir, const config *cfg, const char *sections,
+                                bool *found)
+{
+    int64_t steps[MAX_LISTED];
+    int n;
+    *found = false;
+    MD_TRY(list_steps(dir, steps, MAX_LISTED, &n));
+    for (int i = 0; i < n && !*found; i++) {
+        md_status whole = check_whole(dir, steps[i]);
+        if (whole != MD_OK) {
+            md_warn("train", "%s; using the checkpoint before it", md_status_text());
+            continue;
+        }
+        MD_TRY(load_step(t, dir, steps[i], cfg, sections));
+        *found = true;
+    }
+    return MD_OK;
+}
+
+md_status train_checkpoint_clear(const char *dir)
+{
+    return remove_all_but(dir, 0);
+}
