@@ -130,8 +130,17 @@ static void host_close(md_backend *be)
     free(be);
 }
 
-static const md_backend_ops ref_ops = {"ref",      prepare,   elem_bytes, host_alloc, host_release,
-                                       host_write, host_read, host_zero,  host_sync,  host_close};
+/* Not host_visible: what callers take for f32 is double here. */
+static const md_backend_ops ref_ops = {.name = "ref",
+                                       .prepare = prepare,
+                                       .elem_bytes = elem_bytes,
+                                       .alloc = host_alloc,
+                                       .release = host_release,
+                                       .write = host_write,
+                                       .read = host_read,
+                                       .zero = host_zero,
+                                       .sync = host_sync,
+                                       .close = host_close};
 
 md_status ref_backend_open(md_backend **out)
 {

@@ -1,0 +1,31 @@
+#include "ops_test.h"
+
+#define FULL GRAD | BF16 | ANY_THREADS
+
+static const op_case rows[] = {
+    {OP(sum_to), IN(2, 3, 5, 7), .to = IN(7), .flags = FULL, .golden = "sum_to_c"},
+    {OP(sum_to), IN(2, 3, 5, 7), .to = IN(1), .flags = FULL, .golden = "sum"},
+    {OP(sum_to), IN(2, 3, 5, 7), .to = IN(2, 1, 1, 7), .flags = FULL, .golden = "sum_to_nc"},
+    {OP(sum_to), IN(2, 3, 5, 7), .to = IN(2, 1, 1, 1), .flags = FULL},
+    {OP(sum_to), IN(2, 3, 5, 7), .to = IN(2, 3, 5, 1), .flags = FULL},
+    {OP(sum_to), IN(2, 3, 5, 7), .to = IN(3, 1, 7), .flags = FULL},
+    {OP(sum_to), IN(2, 3, 5, 7), .to = IN(1, 1, 5, 1), .flags = FULL},
+    {OP(sum_to), IN(2, 3, 5, 7), .to = IN(2, 3, 5, 7), .flags = FULL},
+    {OP(sum_to), IN(1), .to = IN(1), .flags = FULL},
+    {OP(sum_to), IN(3, 17), .to = IN(3, 1), .flags = FULL},
+    {OP(sum_to), IN(2, 32, 32, 64), .to = IN(64), .flags = FULL | BIG},
+    {OP(sum_to), IN(2, 32, 32, 64), .to = IN(2, 1, 1, 64), .flags = FULL | BIG},
+    {OP(sum_to), IN(2, 32, 32, 4), .to = IN(2, 1, 1, 1), .offset = 0.5, .flags = FULL | BIG},
+    {OP(sum_to), IN(2, 32, 32, 64), .to = IN(1), .offset = 0.5, .flags = FULL | BIG},
+    {OP(sum_to), IN(2, 77, 321), .to = IN(321), .flags = FULL | BIG},
+    {OP(sumsq), IN(1), .flags = BF16 | ANY_THREADS},
+    {OP(sumsq), IN(2, 33, 17), .flags = BF16 | ANY_THREADS, .golden = "sumsq"},
+    {OP(sumsq), IN(1000003), .flags = BF16 | ANY_THREADS | BIG},
+};
+
+static md_tensor *build(const op_case *c, md_tensor *const *in)
+{
+    return c->op == MD_OP_sumsq ? md_sumsq(in[0]) : md_sum_to(in[0], c->to.ndim, c->to.dim);
+}
+
+OPS_FAMILY(reduce);

@@ -1,0 +1,102 @@
+#include "ops_test.h"
+#include <math.h>
+
+#define ADAMW .attr.adamw = {0.9, 0.999, 1e-8, 1e-2}
+#define STATE .persistent = 1 | 4 | 8 /* p, m, v */
+#define P(n)  IN(n), IN(n), IN(n), IN(n), IN(1), IN(MD_HYPER_COUNT)
+
+static void squares(double *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] * x[i];
+}
+
+static void adamw_inputs(int input, double *x, int64_t n, double gnorm2, double clip)
+{
+    if (input == 3)
+        squares(x, n);
+    if (input == 4)
+        x[0] = gnorm2;
+    if (input == 5) {
+        x[MD_HYPER_LR] = 0.01;
+        x[MD_HYPER_BC1] = 1 / (1 - pow(0.9, 3));
+        x[MD_HYPER_BC2] = 1 / (1 - pow(0.999, 3));
+        x[MD_HYPER_CLIP] = clip;
+        x[MD_HYPER_SCALE] = 0.25;
+    }
+}
+
+static void no_clip(const op_case *c, int input, double *x, int64_t n)
+{
+    (void)c;
+    adamw_inputs(input, x, n, 4, 0);
+}
+
+static void clipped(const op_case *c, int input, double *x, int64_t n)
+{
+    (void)c;
+    adamw_inputs(input, x, n, 400, 1);
+}
+
+static void below_clip(const op_case *c, int input, double *x, int64_t n)
+{
+    (void)c;
+    adamw_inputs(input, x, n, 4, 1);
+}
+
+static void not_finite(const op_case *c, int input, double *x, int64_t n)
+{
+    (void)c;
+    adamw_inputs(input, x, n, INFINITY, 1);
+}
+
+static void not_a_number(const op_case *c, int input, double *x, int64_t n)
+{
+    (void)c;
+    adamw_inputs(input, x, n, NAN, 0);
+}
+
+static void decay(const op_case *c, int input, double *x, int64_t n)
+{
+    (void)c;
+    (void)n;
+    if (input == 2)
+        x[0] = 0.9999;
+}
+
+static const op_case rows[] = {
+    {OP(write), IN(2, 7), IN(2, 7), .persistent = 1, .flags = BF16 | EXACT | ANY_THREADS},
+    {OP(write), IN(14), IN(2, 7), .persistent = 1, .flags = BF16 | EXACT | ANY_THREADS},
+    {OP(write), IN(5), IN(5), .persistent = 1, .i32 = 3, .flags = EXACT | ANY_THREADS},
+    {OP(write), IN(100003), IN(100003), .persistent = 1, .flags = BF16 | EXACT | BIG | ANY_THREADS},
+    {OP(accumulate), IN(2, 7), IN(2, 7), .persistent = 1, .flags = BF16 | ANY_THREADS},
+    {OP(accumulate), IN(1), IN(1), .persistent = 1, .flags = BF16 | ANY_THREADS},
+    {OP(accumulate), IN(100003), IN(100003), .persistent = 1, .flags = BF16 | BIG | ANY_THREADS},
+    {OP(adamw), P(7), ADAMW, STATE, .fill = no_clip, .flags = ANY_THREADS},
+    {OP(adamw), P(1), ADAMW, STATE, .fill = clipped, .flags = ANY_THREADS},
+    {OP(adamw), P(1021), ADAMW, STATE, .fill = clipped, .flags = ANY_THREADS},
+    {OP(adamw), P(33), ADAMW, STATE, .fill = below_clip, .flags = ANY_THREADS},
+    {OP(adamw), P(33), ADAMW, STATE, .fill = not_finite, .flags = EXACT | ANY_THREADS},
+    {OP(adamw), P(33), ADAMW, STATE, .fill = not_a_number, .flags = EXACT | ANY_THREADS},
+    {OP(adamw), P(200003), ADAMW, STATE, .fill = clipped, .flags = BIG | ANY_THREADS},
+    {OP(ema), IN(3, 5), IN(3, 5), IN(1), .persistent = 1, .fill = decay, .flags = ANY_THREADS},
+    {OP(ema), IN(100003), IN(100003), IN(1), .persistent = 1, .fill = decay,
+     .flags = BIG | ANY_THREADS},
+};
+
+static md_tensor *build(const op_case *c, md_tensor *const *in)
+{
+    switch (c->op) {
+    case MD_OP_write:
+        return md_write(in[0], in[1]);
+    case MD_OP_accumulate:
+        return md_accumulate(in[0], in[1]);
+    case MD_OP_adamw:
+        return md_adamw(in[0], in[1], in[2], in[3], in[4], in[5], c->attr.adamw.beta1,
+                        c->attr.adamw.beta2, c->attr.adamw.eps, c->attr.adamw.weight_decay);
+    default:
+        return md_ema(in[0], in[1], in[2]);
+    }
+}
+
+OPS_FAMILY(update);

@@ -1,0 +1,354 @@
+/* Node by node on two backends, see ops_test.h. Both keep tensors in host memory. */
+#include "ops_test.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD = 64, GUARD_BYTE = 0xa5 };
+
+/* Relative to the largest element. */
+static double tolerance(md_dtype dtype)
+{
+    return dtype == MD_BF16 ? 2e-2 : 1e-5;
+}
+
+typedef struct slot {      /* one tensor that is not a view */
+    char *oracle, *tested; /* the data */
+    char *block;           /* the allocation around `tested` */
+    size_t bytes;          /* of `tested` */
+} slot;
+
+typedef struct lockstep {
+    const op_compare *o;
+    const op_case *c;
+    op_graph graph;
+    md_dtype dtype;
+    slot *slots; /* by tensor id */
+    int n_slots;
+    double *want, *got;
+} lockstep;
+
+/* A guarded block of the tested backend, data shifted off the alignment. */
+static md_status guarded(md_backend *be, size_t bytes, size_t shift, char **block, char **data)
+{
+    void *p;
+    MD_TRY(be->ops->alloc(be, bytes + shift + 2 * GUARD, &p));
+    memset(p, GUARD_BYTE, bytes + shift + 2 * GUARD);
+    *block = p;
+    *data = *block + GUARD + shift;
+    return MD_OK;
+}
+
+static bool guards_hold(const char *block, const char *data, size_t bytes)
+{
+    for (const char *p = block; p < data; p++)
+        if ((unsigned char)*p != GUARD_BYTE)
+            return false;
+    for (const char *p = data + bytes; p < data + bytes + GUARD; p++)
+        if ((unsigned char)*p != GUARD_BYTE)
+            return false;
+    return true;
+}
+
+static char *address(const lockstep *l, const md_tensor *t, bool tested)
+{
+    const md_tensor *base = t->storage == MD_VIEW ? t->base : t;
+    const md_backend *be = tested ? l->o->tested : l->o->oracle;
+    char *p = tested ? l->slots[base->id].tested : l->slots[base->id].oracle;
+    return t->storage == MD_VIEW ? p + (size_t)t->offset * be->ops->elem_bytes(t->dtype) : p;
+}
+
+static md_status allocate(lockstep *l)
+{
+    md_graph *g = l->graph.g;
+    int64_t most = 1;
+    l->n_slots = md_graph_n_tensors(g);
+    l->slots = calloc((size_t)l->n_slots, sizeof *l->slots);
+    for (int i = 0; l->slots && i < l->n_slots; i++) {
+        const md_tensor *t = md_graph_tensor(g, i);
+        if (t->storage == MD_VIEW)
+            continue;
+        slot *s = &l->slots[i];
+        size_t n = (size_t)md_numel(t), elem = l->o->tested->ops->elem_bytes(t->dtype);
+        void *p;
+        MD_TRY(l->o->oracle->ops->alloc(l->o->oracle, n * l->o->oracle->ops->elem_bytes(t->dtype),
+                                        &p));
+        s->oracle = p;
+        s->bytes = n * elem;
+        MD_TRY(guarded(l->o->tested, s->bytes, (size_t)l->o->shift * elem, &s->block, &s->tested));
+        most = md_numel(t) > most ? md_numel(t) : most;
+    }
+    l->want = malloc((size_t)most * sizeof(double));
+    l->got = malloc((size_t)most * sizeof(double));
+    if (!l->slots || !l->want || !l->got)
+        MD_FAIL(MD_NOMEM, "out of memory");
+    return MD_OK;
+}
+
+static void release(lockstep *l)
+{
+    for (int i = 0; l->slots && i < l->n_slots; i++) {
+        if (l->slots[i].oracle)
+            l->o->oracle->ops->release(l->o->oracle, l->slots[i].oracle);
+        if (l->slots[i].block)
+            l->o->tested->ops->release(l->o->tested, l->slots[i].block);
+    }
+    free(l->slots);
+    free(l->want);
+    free(l->got);
+    op_graph_free(&l->graph);
+}
+
+/* Writes doubles, of which I32 tensors take the whole part. */
+static md_status put(md_backend *be, void *dst, md_dtype dtype, const double *x, int64_t n)
+{
+    if (dtype != MD_I32)
+        return be->ops->write(be, dst, dtype, x, MD_F64, n);
+    for (int64_t i = 0; i < n; i++) {
+        int32_t v = (int32_t)x[i];
+        MD_TRY(be->ops->write(be, (char *)dst + 4 * i, MD_I32, &v, MD_I32, 1));
+    }
+    return MD_OK;
+}
+
+static md_status get(md_backend *be, const void *src, md_dtype dtype, double *x, int64_t n)
+{
+    if (dtype != MD_I32)
+        return be->ops->read(be, src, dtype, x, MD_F64, n);
+    for (int64_t i = 0; i < n; i++) {
+        int32_t v;
+        MD_TRY(be->ops->read(be, (const char *)src + 4 * i, MD_I32, &v, MD_I32, 1));
+        x[i] = v;
+    }
+    return MD_OK;
+}
+
+static md_status fill(lockstep *l, uint64_t seed)
+{
+    for (int i = 0; i <= OPS_MAX_IN; i++) {
+        const md_tensor *t = i < OPS_MAX_IN ? l->graph.in[i] : l->graph.w;
+        if (!t)
+            continue;
+        op_case_fill(l->c, i, t, seed, l->want);
+        MD_TRY(put(l->o->oracle, address(l, t, false), t->dtype, l->want, md_numel(t)));
+        MD_TRY(put(l->o->tested, address(l, t, true), t->dtype, l->want, md_numel(t)));
+    }
+    return MD_OK;
+}
+
+/* What a node writes: its outputs, and the persistent tensors that an update changes. */
+static int written(const md_node *n, md_tensor **t)
+{
+    int count = 0;
+    bool update = n->out[0]->storage == MD_VIEW;
+    for (int i = 0; i < n->n_out; i++)
+        t[count++] = n->out[i];
+    for (int i = 0; update && i < n->n_in; i++)
+        if (n->in[i] && n->in[i]->storage == MD_EXTERN)
+            t[count++] = n->in[i];
+    return count;
+}
+
+static double magnitude(const double *x, int64_t n)
+{
+    double m = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(x[i]))
+            m = fmax(m, fabs(x[i]));
+    return m;
+}
+
+/* Compares what `tested` wrote into t; l->want is the oracle's, already rounded to t's type when
+   exact. `input_scale`: largest input, the measure of a result that is zero by algebra. */
+static md_status compare(lockstep *l, const md_node *n, const md_tensor *t, int which, double tol,
+                         double input_scale)
+{
+    int64_t count = md_numel(t), at = 0;
+    double scale = magnitude(l->want, count), worst = 0;
+    if (scale < 1e-6 * input_scale)
+        scale = input_scale;
+    MD_TRY(get(l->o->tested, address(l, t, true), t->dtype, l->got, count));
+    for (int64_t i = 0; i < count; i++) {
+        double e = fabs(l->got[i] - l->want[i]);
+        if (!(e <= worst)) {
+            worst = e;
+            at = i;
+        }
+        if (isnan(e))
+            break;
+    }
+    if (l->o->worst && worst > l->o->worst[n->op] * scale)
+        l->o->worst[n->op] = worst / scale;
+    if (!(worst <= tol * scale))
+        MD_FAIL(
+            MD_INTERNAL,
+            "node %d %s, output %d %s: element %lld is %.9g, want %.9g: error %.3g of max %.3g, "
+            "allowed %.3g",
+            n->index, md_op_name(n->op), which, md_shape_text(t), (long long)at, l->got[at],
+            l->want[at], worst, scale, tol);
+    return MD_OK;
+}
+
+/* Runs the prepared kernel on constant inputs, then restores them: a kernel that keeps anything of
+   an earlier call gives itself away. */
+static md_status run_on_other_values(lockstep *l, const md_kernel *k, void **in, void **out,
+                                     void *scratch, char **saved)
+{
+    const md_node *n = k->node;
+    for (int i = 0; i < n->n_in; i++) {
+        if (!n->in[i])
+            continue;
+        int64_t count = md_numel(n->in[i]);
+        for (int64_t j = 0; j < count; j++)
+            l->got[j] = n->in[i]->dtype == MD_I32 ? 0 : 0.75;
+        MD_TRY(put(l->o->tested, in[i], n->in[i]->dtype, l->got, count));
+    }
+    MD_TRY(k->run(k, in, out, scratch));
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i])
+            memcpy(in[i], saved[i],
+                   (size_t)md_numel(n->in[i]) * l->o->tested->ops->elem_bytes(n->in[i]->dtype));
+    return MD_OK;
+}
+
+static md_status check_memory(lockstep *l, const md_node *n, char **saved, const char *block,
+                              const char *scratch, size_t scratch_bytes)
+{
+    bool update = n->out[0]->storage == MD_VIEW;
+    for (int i = 0; i < l->n_slots; i++) {
+        const slot *s = &l->slots[i];
+        if (s->block && !guards_hold(s->block, s->tested, s->bytes))
+            MD_FAIL(MD_INTERNAL, "node %d %s wrote outside tensor %d %s", n->index,
+                    md_op_name(n->op), i, md_shape_text(md_graph_tensor(l->graph.g, i)));
+    }
+    if (!guards_hold(block, scratch, scratch_bytes))
+        MD_FAIL(MD_INTERNAL, "node %d %s wrote outside its scratch of %zu bytes", n->index,
+                md_op_name(n->op), scratch_bytes);
+    for (int i = 0; i < n->n_in; i++) {
+        const md_tensor *t = n->in[i];
+        if (!t || (update && t->storage == MD_EXTERN))
+            continue;
+        if (memcmp(saved[i], address(l, t, true),
+                   (size_t)md_numel(t) * l->o->tested->ops->elem_bytes(t->dtype)))
+            MD_FAIL(MD_INTERNAL, "node %d %s changed its input %d", n->index, md_op_name(n->op), i);
+    }
+    return MD_OK;
+}
+
+static md_status run_oracle(lockstep *l, const md_node *n)
+{
+    md_backend *be = l->o->oracle;
+    md_kernel k = {.node = n, .backend = be};
+    void *in[MD_MAX_IN] = {0}, *out[MD_MAX_OUT] = {0}, *scratch = NULL;
+    MD_TRY(be->ops->prepare[n->op](be, n, &k));
+    for (int i = 0; i < n->n_in; i++)
+        in[i] = n->in[i] ? address(l, n->in[i], false) : NULL;
+    for (int i = 0; i < n->n_out; i++)
+        out[i] = address(l, n->out[i], false);
+    md_status status = be->ops->alloc(be, k.scratch_bytes + 1, &scratch);
+    if (status == MD_OK)
+        status = k.run(&k, in, out, scratch);
+    if (status == MD_OK)
+        status = be->ops->sync(be);
+    if (scratch)
+        be->ops->release(be, scratch);
+    if (k.release)
+        k.release(&k);
+    return status;
+}
+
+/* The tested backend's turn, with every check but the numbers. */
+static md_status run_tested(lockstep *l, const md_node *n)
+{
+    md_backend *be = l->o->tested;
+    md_kernel k = {.node = n, .backend = be};
+    void *in[MD_MAX_IN] = {0}, *out[MD_MAX_OUT] = {0};
+    char *saved[MD_MAX_IN] = {0}, *block = NULL, *scratch = NULL;
+    md_status status = MD_OK;
+    MD_TRY(be->ops->prepare[n->op](be, n, &k));
+    for (int i = 0; i < n->n_in; i++) {
+        if (!n->in[i])
+            continue;
+        size_t bytes = (size_t)md_numel(n->in[i]) * be->ops->elem_bytes(n->in[i]->dtype);
+        in[i] = address(l, n->in[i], true);
+        saved[i] = malloc(bytes);
+        if (!saved[i]) {
+            status = MD_NOMEM;
+            goto done;
+        }
+        memcpy(saved[i], in[i], bytes);
+    }
+    for (int i = 0; i < n->n_out; i++)
+        out[i] = address(l, n->out[i], true);
+    MD_TRY_GOTO(guarded(be, k.scratch_bytes, 0, &block, &scratch), done);
+    for (int pass = 0; pass < 2; pass++) {
+        memset(scratch, 0xff, k.scratch_bytes); /* NaN in every float type */
+        for (int i = 0; i < n->n_out; i++)
+            if (n->out[i]->storage == MD_TEMP)
+                memset(out[i], 0xff, l->slots[n->out[i]->id].bytes);
+        if (pass == 0)
+            MD_TRY_GOTO(run_on_other_values(l, &k, in, out, scratch, saved), done);
+        else
+            MD_TRY_GOTO(k.run(&k, in, out, scratch), done);
+        MD_TRY_GOTO(be->ops->sync(be), done);
+    }
+    status = check_memory(l, n, saved, block, scratch, k.scratch_bytes);
+done:
+    for (int i = 0; i < MD_MAX_IN; i++)
+        free(saved[i]);
+    if (block)
+        be->ops->release(be, block);
+    if (k.release)
+        k.release(&k);
+    return status;
+}
+
+static md_status step(lockstep *l, const md_node *n)
+{
+    md_tensor *t[MD_MAX_OUT + MD_MAX_IN];
+    int count = written(n, t);
+    double input_scale = 0;
+    bool bf16 = false;
+    for (int i = 0; i < n->n_in; i++) {
+        if (!n->in[i])
+            continue;
+        MD_TRY(get(l->o->oracle, address(l, n->in[i], false), n->in[i]->dtype, l->want,
+                   md_numel(n->in[i])));
+        input_scale = fmax(input_scale, magnitude(l->want, md_numel(n->in[i])));
+        bf16 = bf16 || n->in[i]->dtype == MD_BF16;
+    }
+    MD_TRY(run_oracle(l, n));
+    MD_TRY(run_tested(l, n));
+    for (int i = 0; i < count; i++) {
+        int64_t size = md_numel(t[i]);
+        bool exact = l->o->equal || (n->op == l->c->op && l->c->flags & EXACT);
+        double tol = exact ? 0 : tolerance(bf16 ? MD_BF16 : t[i]->dtype);
+        MD_TRY(get(l->o->oracle, address(l, t[i], false), t[i]->dtype, l->want, size));
+        for (int64_t j = 0; exact && j < size; j++)
+            l->want[j] = op_round(t[i]->dtype, l->want[j]);
+        MD_TRY(compare(l, n, t[i], i, tol, input_scale));
+        for (int64_t j = 0; j < size; j++)
+            l->want[j] = op_round(t[i]->dtype, l->want[j]);
+        MD_TRY(put(l->o->oracle, address(l, t[i], false), t[i]->dtype, l->want, size));
+        MD_TRY(put(l->o->tested, address(l, t[i], true), t[i]->dtype, l->want, size));
+    }
+    if (l->o->seen)
+        l->o->seen[n->op]++;
+    return MD_OK;
+}
+
+md_status op_compare_run(const op_compare *o, const op_family *f, int row, md_dtype dtype)
+{
+    lockstep l = {.o = o, .c = &f->rows[row], .dtype = dtype};
+    md_status status;
+    MD_TRY_GOTO(op_graph_build(f, l.c, dtype, o->with_grad, &l.graph), done);
+    MD_TRY_GOTO(allocate(&l), done);
+    MD_TRY_GOTO(fill(&l, op_case_seed(f, row)), done);
+    int n = o->with_grad ? md_graph_n_nodes(l.graph.g) : l.graph.n_forward;
+    for (int i = 0; i < n; i++)
+        MD_TRY_GOTO(step(&l, md_graph_node(l.graph.g, i)), done);
+done:
+    release(&l);
+    return status == MD_OK ? status : md_context(status, "%s", op_case_text(f, row, dtype));
+}
