@@ -1,0 +1,357 @@
+/* See harness.h. */
+#include "harness.h"
+#include "backend/cpu/cpu.h"
+#include "backend/ref/ref.h"
+#include "base/file.h"
+#include "graph/plan.h"
+#include "ops/grad.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        if ((call) != MD_OK)                                                                       \
+            fail_msg("%s", md_status_text());                                                      \
+    } while (0)
+
+/* ---- golden files */
+
+/* The header is JSON written by the safetensors library: no spaces, one object per tensor. */
+static void parse_header(golden *g, const char *header, const char *end, const char *data)
+{
+    const char *p = header;
+    for (const char *q = header; (q = strstr(q, "\"dtype\"")) && q < end; q++)
+        g->n++;
+    g->t = calloc((size_t)g->n + 1, sizeof *g->t);
+    assert_non_null(g->t);
+    for (int i = 0; i < g->n; i++) {
+        golden_tensor *t = &g->t[i];
+        const char *d = strstr(p, ":{\"dtype\":\""), *name = d - 1;
+        while (name[-1] != '"')
+            name--;
+        memcpy(t->name, name, (size_t)(d - 1 - name));
+        t->i32 = !strncmp(d + 11, "I32", 3);
+        assert_true(t->i32 || !strncmp(d + 11, "F32", 3));
+        p = strstr(d, "\"shape\":[") + 9;
+        t->numel = 1;
+        while (*p != ']') {
+            t->dim[t->ndim] = strtoll(p, (char **)&p, 10);
+            t->numel *= t->dim[t->ndim++];
+            p += *p == ',';
+        }
+        t->data = data + strtoll(strstr(p, "\"data_offsets\":[") + 16, NULL, 10);
+    }
+}
+
+golden golden_open(const char *path)
+{
+    golden g = {0};
+    size_t bytes;
+    snprintf(g.path, sizeof g.path, "%s%s", GOLDEN, path);
+    OK(md_file_read(g.path, 4 << 20, &g.file, &bytes));
+    uint64_t n_header;
+    memcpy(&n_header, g.file, 8);
+    assert_true(n_header < bytes);
+    const char *header = (const char *)g.file + 8;
+    parse_header(&g, header, header + n_header, header + n_header);
+    return g;
+}
+
+void golden_close(golden *g)
+{
+    free(g->file);
+    free(g->t);
+}
+
+const golden_tensor *golden_get(const golden *g, const char *fmt, ...)
+{
+    char name[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    for (int i = 0; i < g->n; i++)
+        if (!strcmp(g->t[i].name, name))
+            return &g->t[i];
+    fail_msg("%s has no %s", g->path, name);
+    return NULL;
+}
+
+/* ---- graph pieces that build functions use */
+
+md_tensor *feed(model_graph *b, const char *name)
+{
+    const golden_tensor *q = golden_get(b->golden, "%s", name);
+    md_tensor *t = md_input(b->g, name, q->i32 ? MD_I32 : MD_F32, q->ndim, q->dim);
+    assert_true(b->n_in < MAX_LEAVES);
+    b->in[b->n_in].golden = name;
+    b->in[b->n_in++].t = t;
+    return q->i32 ? t : md_cast(t, b->m.dtype);
+}
+
+void expect(model_graph *b, md_tensor *t, const char *name, const char *weight)
+{
+    t = md_cast(t, MD_F32);
+    const golden_tensor *q = golden_get(b->golden, "%s", weight);
+    md_tensor *w = md_input(b->g, weight, MD_F32, q->ndim, q->dim);
+    b->in[b->n_in].golden = weight;
+    b->in[b->n_in++].t = w;
+    b->out[b->n_out].golden = name;
+    b->out[b->n_out++].t = t;
+    md_tensor *l = md_sum(md_mul(t, w));
+    b->loss = b->loss ? md_add(b->loss, l) : l;
+}
+
+void expect_gradient(model_graph *b, md_tensor *input, const char *name)
+{
+    b->extra[b->n_extra].golden = name;
+    b->extra[b->n_extra++].leaf = input;
+}
+
+/* ---- comparison */
+
+typedef struct tolerance {
+    double tap, gradient;
+} tolerance;
+
+/* ref computes in double, the golden values come from a double run and are stored as f32: half an
+   ulp of f32 (6e-8) of the element, plus what PyTorch itself does in f32 even in a double model (the
+   sinusoids of the timestep). Relative to the tensor's largest value. */
+static const tolerance REF = {5e-7, 5e-7};
+/* f32: a chain of some fifty layers, errors of 6e-8 each, amplified by norms over few elements. */
+static const tolerance CPU = {2e-5, 1e-4};
+
+/* Conv gradients and weights are O,kh,kw,I in memory and O,I,kh,kw in files. */
+static double golden_at(const golden_tensor *q, const nn_param_info *layout, int64_t i)
+{
+    if (layout && layout->conv) {
+        int64_t kh = layout->dim[1], kw = layout->dim[2], ci = layout->dim[3];
+        int64_t c = i % ci, x = i / ci % kw, y = i / ci / kw % kh, o = i / ci / kw / kh;
+        i = ((o * ci + c) * kh + y) * kw + x;
+    }
+    return ((const float *)q->data)[i];
+}
+
+/* Largest difference divided by the largest golden value, which counts as at least `floor`: some
+   gradients are zero but for rounding (a key's bias shifts all logits of a softmax alike). */
+static double difference(const double *got, const golden_tensor *q, const nn_param_info *layout,
+                         double floor)
+{
+    double worst = 0, largest = floor;
+    for (int64_t i = 0; i < q->numel; i++) {
+        double want = golden_at(q, layout, i);
+        if (!isfinite(got[i]))
+            return INFINITY;
+        worst = fmax(worst, fabs(got[i] - want));
+        largest = fmax(largest, fabs(want));
+    }
+    return worst / largest;
+}
+
+static double relative_l2(const double *got, const golden_tensor *q, const nn_param_info *layout,
+                          double floor)
+{
+    double num = 0, den = floor * floor * (double)q->numel;
+    for (int64_t i = 0; i < q->numel; i++) {
+        double want = golden_at(q, layout, i);
+        num += (got[i] - want) * (got[i] - want);
+        den += want * want;
+    }
+    return sqrt(num / den);
+}
+
+/* ---- one run */
+
+typedef struct session {
+    md_backend *be;
+    nn_params *params;
+    golden golden, weights;
+    nn_taps taps;
+    model_graph b;
+    md_tensor **leaf, **grad; /* parameters, then extra inputs */
+    int n_params, n_leaves;
+    md_plan *plan;
+    double *host;
+} session;
+
+static void load_weights(session *s, const char *folder)
+{
+    char path[256];
+    const char *slash = strrchr(folder, '/');
+    bool text = !strcmp(slash, "/text_encoder");
+    snprintf(path, sizeof path, "%s/%s", folder,
+             text ? "model.safetensors" : "diffusion_pytorch_model.safetensors");
+    s->weights = golden_open(path);
+    for (int i = 0; i < s->n_params; i++) {
+        const nn_param_info *q = nn_params_info(s->params, i);
+        const golden_tensor *t = golden_get(&s->weights, "%s", q->name);
+        assert_int_equal(t->numel, q->numel);
+        float *w = malloc((size_t)q->numel * sizeof *w);
+        for (int64_t k = 0; k < q->numel; k++)
+            w[k] = (float)golden_at(t, q, k);
+        OK(nn_params_write(s->params, s->be, i, w));
+        free(w);
+    }
+}
+
+static void open_session(session *s, const model_case *c, md_backend *be, md_dtype dtype)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s.expected.safetensors", c->weights);
+    s->be = be;
+    s->golden = golden_open(path);
+    OK(nn_params_new(c->weights, &s->params));
+    OK(c->declare(s->params, c->config));
+    OK(md_buffer_alloc(be, nn_params_buffer(s->params)));
+    s->n_params = nn_params_count(s->params);
+    load_weights(s, c->weights);
+
+    model_graph *b = &s->b;
+    OK(md_graph_new(&b->g));
+    b->golden = &s->golden;
+    b->m = nn_root(b->g, s->params, dtype);
+    b->m.taps = &s->taps;
+    c->build(b, c->config);
+    OK(md_graph_check(b->g));
+}
+
+/* Gradients, plan, inputs, run. */
+static void run_session(session *s, int n_recompute)
+{
+    model_graph *b = &s->b;
+    s->n_leaves = s->n_params + b->n_extra;
+    s->leaf = calloc((size_t)s->n_leaves, sizeof *s->leaf);
+    s->grad = calloc((size_t)s->n_leaves, sizeof *s->grad);
+    nn_params_tensors(s->params, b->g, s->leaf);
+    for (int i = 0; i < s->n_params; i++)
+        if (!s->leaf[i])
+            fail_msg("the graph does not use %s", nn_params_info(s->params, i)->name);
+    for (int i = 0; i < b->n_extra; i++)
+        s->leaf[s->n_params + i] = b->extra[i].leaf;
+    OK(md_grad(b->loss, s->leaf, s->n_leaves, n_recompute, s->grad));
+    int n = 0;
+    md_tensor **wanted = calloc((size_t)(s->n_leaves + s->taps.n + b->n_out), sizeof *wanted);
+    for (int i = 0; i < s->n_leaves; i++) {
+        if (!s->grad[i])
+            fail_msg("no gradient for leaf %d", i);
+        wanted[n++] = s->grad[i];
+    }
+    for (int i = 0; i < s->taps.n; i++)
+        wanted[n++] = s->taps.tap[i].t;
+    for (int i = 0; i < b->n_out; i++)
+        wanted[n++] = b->out[i].t;
+    OK(md_plan_build(b->g, s->be, wanted, n, &s->plan));
+    free(wanted);
+    OK(md_plan_load(s->plan));
+    for (int i = 0; i < b->n_in; i++) {
+        const golden_tensor *q = golden_get(&s->golden, "%s", b->in[i].golden);
+        OK(md_plan_write(s->plan, b->in[i].t, q->data, q->i32 ? MD_I32 : MD_F32, q->numel));
+    }
+    OK(md_plan_run(s->plan));
+    s->host = malloc(sizeof(double) << 20);
+}
+
+static const double *fetch(session *s, md_tensor *t, const golden_tensor *q, const char *name)
+{
+    if (md_numel(t) != q->numel)
+        fail_msg("%s: %s, golden has %lld elements", name, md_shape_text(t), (long long)q->numel);
+    OK(md_plan_read(s->plan, t, s->host, MD_F64, q->numel));
+    return s->host;
+}
+
+static void close_session(session *s)
+{
+    md_plan_free(s->plan);
+    md_graph_free(s->b.g);
+    nn_params_free(s->params, s->be);
+    s->be->ops->close(s->be);
+    golden_close(&s->golden);
+    golden_close(&s->weights);
+    free(s->leaf);
+    free(s->grad);
+    free(s->host);
+}
+
+typedef double (*measure_fn)(const double *, const golden_tensor *, const nn_param_info *, double);
+
+/* The golden gradient of leaf i: of a parameter, then of the inputs that ask for one. */
+static const golden_tensor *golden_gradient(session *s, int i)
+{
+    return i < s->n_params ? golden_get(&s->golden, "grad.%s", nn_params_info(s->params, i)->name)
+                           : golden_get(&s->golden, "%s", s->b.extra[i - s->n_params].golden);
+}
+
+/* A thousandth of the largest gradient of all leaves. */
+static double gradient_floor(session *s)
+{
+    double largest = 0;
+    for (int i = 0; i < s->n_leaves; i++) {
+        const golden_tensor *q = golden_gradient(s, i);
+        for (int64_t k = 0; k < q->numel; k++)
+            largest = fmax(largest, fabs(golden_at(q, NULL, k)));
+    }
+    return 1e-3 * largest;
+}
+
+static double compare(session *s, measure_fn measure, tolerance tol)
+{
+    double worst_tap = 0, worst_grad = 0;
+    assert_true(s->taps.n > 4);
+    for (int i = 0; i < s->taps.n; i++) { /* in the order of the forward pass */
+        const char *name = s->taps.tap[i].path;
+        const golden_tensor *q = golden_get(&s->golden, "tap.%s", name);
+        double e = measure(fetch(s, s->taps.tap[i].t, q, name), q, NULL, 1e-30);
+        if (!(e <= tol.tap))
+            fail_msg("%s: the first layer that differs from the golden values is %s: %.3g > %.3g",
+                     s->be->ops->name, name, e, tol.tap);
+        worst_tap = fmax(worst_tap, e);
+    }
+    for (int i = 0; i < s->b.n_out; i++) {
+        const golden_tensor *q = golden_get(&s->golden, "%s", s->b.out[i].golden);
+        double e = measure(fetch(s, s->b.out[i].t, q, q->name), q, NULL, 1e-30);
+        if (!(e <= tol.tap))
+            fail_msg("%s: output %s: %.3g > %.3g", s->be->ops->name, q->name, e, tol.tap);
+        worst_tap = fmax(worst_tap, e);
+    }
+    double floor = gradient_floor(s);
+    for (int i = s->n_leaves - 1; i >= 0; i--) { /* roughly in the order of the backward pass */
+        const nn_param_info *p = i < s->n_params ? nn_params_info(s->params, i) : NULL;
+        const golden_tensor *q = golden_gradient(s, i);
+        double e = measure(fetch(s, s->grad[i], q, q->name), q, p, floor);
+        if (!(e <= tol.gradient))
+            fail_msg("%s: %s: %.3g > %.3g", s->be->ops->name, q->name, e, tol.gradient);
+        worst_grad = fmax(worst_grad, e);
+    }
+    print_message("%s: %d taps, worst %.2g; %d gradients, worst %.2g\n", s->be->ops->name, s->taps.n,
+                  worst_tap, s->n_leaves, worst_grad);
+    return worst_grad;
+}
+
+void check_ref(const model_case *c)
+{
+    session s = {0};
+    md_backend *be;
+    OK(ref_backend_open(&be));
+    open_session(&s, c, be, MD_F32);
+    run_session(&s, 0);
+    compare(&s, difference, REF);
+    close_session(&s);
+}
+
+void check_cpu(const model_case *c)
+{
+    session s = {0};
+    md_backend *be;
+    OK(cpu_backend_open(&be, 2));
+    open_session(&s, c, be, MD_F32);
+    run_session(&s, 0);
+    compare(&s, difference, CPU);
+    close_session(&s);
+}
