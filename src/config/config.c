@@ -226,7 +226,10 @@ static md_status take_settings(config *c, const config_t *parsed, const char *fi
     for (int i = 0; i < config_setting_length(root); i++) {
         const config_setting_t *s = config_setting_get_elem(root, (unsigned)i);
         const char *name = config_setting_name(s);
-        if (config_setting_is_group(s) && is_section(name))
+        if (is_section(name) && !config_setting_is_group(s))
+            MD_FAIL(MD_USAGE, "%s:%u: %s is %s, wanted is a group { ... }", file,
+                    (unsigned)config_setting_source_line(s), name, setting_type(s));
+        if (is_section(name))
             MD_TRY(take_section(c, s, file));
         else
             MD_TRY(take_setting(c, s, name, file));

@@ -94,19 +94,24 @@ config_key config_find(const char *path)
     return KEY_N;
 }
 
-const char *config_suggest(const char *path)
+static const char *nearest(const char *path, int below)
 {
     const char *best = NULL;
-    int n = (int)strlen(path), least = n / 3 + 2; /* farther than that is no misspelling */
     for (int k = 0; k < KEY_N; k++) {
         int d = md_str_distance(path, config__rows[k].path);
-        if (d < least) {
-            least = d;
+        if (d < below) {
+            below = d;
             best = config__rows[k].path;
         }
     }
-    if (best)
-        return best;
+    return best;
+}
+
+const char *config_suggest(const char *path)
+{
+    const char *slip = nearest(path, 3);
+    if (slip)
+        return slip;
     /* The right name in the wrong section, or without one. */
     const char *dot = strrchr(path, '.');
     const char *name = dot ? dot + 1 : path;
@@ -115,7 +120,7 @@ const char *config_suggest(const char *path)
         if (!strcmp(dot ? dot + 1 : config__rows[k].path, name))
             return config__rows[k].path;
     }
-    return NULL;
+    return nearest(path, (int)strlen(path) / 3 + 2); /* farther is no misspelling */
 }
 
 static md_status help_row(md_text *t, const config_row *row)
