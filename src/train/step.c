@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Behind the gradients of the first store travel the loss and the failure flag. */
-enum { TAIL_LOSS, TAIL_FAILED, TAIL_COUNT = 16 };
+/* Behind the gradients of the first store travel the loss, the failure flag and the wish to stop.
+ */
+enum { TAIL_LOSS, TAIL_FAILED, TAIL_STOP, TAIL_COUNT = 16 };
 
 typedef struct store {
     nn_params *params;
@@ -292,7 +293,7 @@ static md_status update(train *t, train_stats *out)
     return MD_OK;
 }
 
-md_status train_step(train *t, train_stats *out)
+md_status train_step(train *t, bool want_stop, train_stats *out)
 {
     *out = (train_stats){.step = t->step};
     out->lr = train_lr_at(t->o.lr_rule, t->o.lr, t->o.lr_floor, t->o.warmup, t->o.steps, t->step);
@@ -301,8 +302,8 @@ md_status train_step(train *t, train_stats *out)
     float tail[TAIL_COUNT] = {0};
 
     md_status local = run_batch(t);
-    float failed = local != MD_OK;
-    MD_TRY(md_buffer_write(t->be, grad, tail_at + TAIL_FAILED, &failed, MD_F32, 1));
+    float flags[2] = {local != MD_OK, want_stop}; /* TAIL_FAILED, TAIL_STOP */
+    MD_TRY(md_buffer_write(t->be, grad, tail_at + TAIL_FAILED, flags, MD_F32, 2));
     if (local != MD_OK) {
         md_error("train", "step %lld: %s", (long long)t->step, md_status_text());
         if (n_workers(t) == 1)
@@ -311,6 +312,7 @@ md_status train_step(train *t, train_stats *out)
     MD_TRY(reduce(t));
     MD_TRY(md_buffer_read(t->be, grad, tail_at, tail, MD_F32, TAIL_COUNT));
     out->loss = (double)tail[TAIL_LOSS];
+    out->stop = tail[TAIL_STOP] > 0;
     out->skipped = tail[TAIL_FAILED] > 0 || !isfinite(tail[TAIL_LOSS]);
     if (!out->skipped)
         MD_TRY(update(t, out));

@@ -41,6 +41,7 @@ typedef struct train_stats {
     int64_t step; /* the one just done, 0-based */
     double loss, grad_norm, lr;
     bool skipped; /* not finite, or a worker failed: nothing was updated */
+    bool stop;    /* some worker wanted this to be the last step */
 } train_stats;
 
 typedef struct train train;
@@ -51,9 +52,10 @@ MD_MUST md_status train_new(md_backend *be, nn_params *const *stores, int n_stor
                             const train_task *task, const train_options *o, train **out);
 void train_free(train *t);
 /* One step. A worker whose part failed still takes part in the all-reduce; all skip the update
-   together, and after TRAIN_MAX_SKIPS in a row all return the error. Collective(workers). */
+   together, and after TRAIN_MAX_SKIPS in a row all return the error. want_stop travels with the
+   gradients, so that all workers see the same s->stop after the same step. Collective(workers). */
 #define TRAIN_MAX_SKIPS 5
-MD_MUST md_status train_step(train *t, train_stats *out);
+MD_MUST md_status train_step(train *t, bool want_stop, train_stats *out);
 int64_t train_next_step(const train *t); /* number of steps done */
 md_plan *train_plan(train *t);           /* the forward and backward plan, for memory and profile */
 size_t train_state_bytes(const train *t); /* gradients, moments, averages */

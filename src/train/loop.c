@@ -1,0 +1,220 @@
+#include "train/loop.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "comm/frame.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Worker 0 to rank 0, and STOP the other way. */
+enum { MESSAGE_STEP = 0x5401, MESSAGE_START, MESSAGE_END, MESSAGE_STOP };
+
+/* What rank 0 shows. */
+typedef struct reporter {
+    md_progress bar;
+    FILE *csv;
+    double began, smooth;
+    int64_t seen;
+} reporter;
+
+static md_status report_start(reporter *r, const train_loop *l, int64_t done)
+{
+    *r = (reporter){.began = md_now()};
+    if (l->metrics) {
+        bool fresh = access(l->metrics, F_OK) != 0;
+        r->csv = fopen(l->metrics, "a");
+        if (!r->csv)
+            MD_FAIL(MD_IO, "%s: cannot be opened for appending", l->metrics);
+        if (fresh)
+            (void)fputs("stage,step,loss,grad_norm,lr,seconds\n", r->csv);
+    }
+    if (done)
+        md_info("train", "%s: resumed after step %lld of %lld", l->what, (long long)done,
+                (long long)l->steps);
+    r->bar = md_progress_begin(l->what, "steps", done, l->steps);
+    return MD_OK;
+}
+
+static void report_step(reporter *r, const train_loop *l, const train_stats *s)
+{
+    if (r->csv)
+        (void)fprintf(r->csv, "%s,%lld,%.6g,%.4g,%.4g,%.3f\n", l->what, (long long)s->step, s->loss,
+                      s->grad_norm, s->lr, md_now() - r->began);
+    r->smooth = r->seen ? 0.98 * r->smooth + 0.02 * s->loss : s->loss;
+    r->seen++;
+    md_log_step((long)s->step);
+    md_progress_at(&r->bar, s->step + 1);
+    if ((s->step + 1) % 200 == 0) {
+        md_info("train", "%s: step %lld, loss %.5f (smoothed), gradient norm %.3f, lr %.2g",
+                l->what, (long long)(s->step + 1), r->smooth, s->grad_norm, s->lr);
+        if (r->csv)
+            (void)fflush(r->csv);
+    }
+}
+
+static md_status report_end(reporter *r, const train_loop *l, int64_t done)
+{
+    md_progress_end(&r->bar, done);
+    md_log_step(-1);
+    bool bad = r->csv && (fflush(r->csv) != 0 || ferror(r->csv));
+    if (r->csv)
+        bad = fclose(r->csv) != 0 || bad;
+    r->csv = NULL;
+    if (bad)
+        MD_FAIL(MD_IO, "%s: cannot be written", l->metrics);
+    return MD_OK;
+}
+
+static md_status tell(uint16_t type, const train_stats *s)
+{
+    comm_writer w = {0};
+    comm_frame_begin(&w, type, 0);
+    comm_put_i64(&w, s->step);
+    comm_put_f64(&w, s->loss);
+    comm_put_f64(&w, s->grad_norm);
+    comm_put_f64(&w, s->lr);
+    md_status status = comm_frame_end(&w);
+    if (status == MD_OK)
+        status = comm_send(comm_world(), 0, w.data, w.size);
+    comm_writer_free(&w);
+    return status;
+}
+
+/* True once rank 0 has asked for an end. */
+static md_status asked_to_stop(bool *stop)
+{
+    for (;;) {
+        int from;
+        const uint8_t *data;
+        size_t bytes;
+        comm_frame f;
+        MD_TRY(comm_receive(comm_world(), 0, &from, &data, &bytes));
+        if (!bytes)
+            return MD_OK;
+        MD_TRY(comm_frame_open(data, bytes, &f));
+        *stop = *stop || f.type == MESSAGE_STOP;
+    }
+}
+
+/* Who hears of a step: this process itself, rank 0, or nobody. */
+typedef enum audience { SELF, RANK0, NOBODY } audience;
+
+static audience audience_of(void)
+{
+    if (comm_size(comm_world()) == 1)
+        return SELF;
+    return comm_rank(comm_workers()) == 0 ? RANK0 : NOBODY;
+}
+
+static bool saves(void)
+{
+    return !comm_workers() || comm_rank(comm_workers()) == 0;
+}
+
+static md_status step_until_done(const train_loop *l, train *t, audience who, reporter *r)
+{
+    double began = md_now(), saved = began;
+    bool stop = false;
+    while (train_next_step(t) < l->steps && !stop) {
+        train_stats s;
+        bool want = l->stop && l->stop();
+        if (who == RANK0)
+            MD_TRY(asked_to_stop(&want));
+        want = want || (l->minutes > 0 && md_now() - began > 60 * l->minutes);
+        MD_TRY(train_step(t, want, &s));
+        if (who == SELF)
+            report_step(r, l, &s);
+        else if (who == RANK0)
+            MD_TRY(tell(MESSAGE_STEP, &s));
+        stop = s.stop;
+        if (saves() && md_now() - saved >= 60 * l->checkpoint_minutes) {
+            MD_TRY(train_checkpoint_save(t, l->checkpoints, l->cfg));
+            saved = md_now();
+        }
+    }
+    if (saves())
+        MD_TRY(train_checkpoint_save(t, l->checkpoints, l->cfg));
+    if (train_next_step(t) < l->steps && !(l->minutes > 0 && md_now() - began > 60 * l->minutes))
+        MD_FAIL(MD_STOPPED, "%s: stopped after step %lld of %lld", l->what,
+                (long long)train_next_step(t), (long long)l->steps);
+    return MD_OK;
+}
+
+md_status train_loop_work(const train_loop *l, train *t)
+{
+    bool resumed = false;
+    reporter r = {0};
+    audience who = audience_of();
+    MD_TRY(train_checkpoint_load(t, l->checkpoints, l->cfg, l->sections, &resumed));
+    train_stats s = {.step = train_next_step(t)};
+    if (who == SELF)
+        MD_TRY(report_start(&r, l, s.step));
+    else if (who == RANK0)
+        MD_TRY(tell(MESSAGE_START, &s));
+    md_status status = step_until_done(l, t, who, &r);
+    s.step = train_next_step(t);
+    if (who == SELF) {
+        md_status end = report_end(&r, l, s.step);
+        return status != MD_OK ? status : end;
+    }
+    if (who == RANK0) { /* also after a failure, so that rank 0 does not wait in vain */
+        char text[1024];
+        (void)snprintf(text, sizeof text, "%s", md_status_text());
+        md_status told = tell(MESSAGE_END, &s);
+        if (status == MD_OK)
+            return told;
+        if (told != MD_OK)
+            md_warn("train", "%s", md_status_text());
+        return md_fail(status, __FILE__, __LINE__, "%s", text);
+    }
+    return status;
+}
+
+static md_status watch(const train_loop *l, reporter *r, int64_t *done)
+{
+    bool told = false;
+    for (;;) {
+        int from;
+        const uint8_t *data;
+        size_t bytes;
+        comm_frame f;
+        if (!told && l->stop && l->stop()) {
+            comm_writer w = {0};
+            comm_frame_begin(&w, MESSAGE_STOP, 0);
+            md_status status = comm_frame_end(&w);
+            if (status == MD_OK)
+                status = comm_send(comm_world(), 1, w.data, w.size);
+            comm_writer_free(&w);
+            MD_TRY(status);
+            told = true;
+        }
+        MD_TRY(comm_receive(comm_world(), 0.2, &from, &data, &bytes));
+        if (!bytes)
+            continue;
+        MD_TRY(comm_frame_open(data, bytes, &f));
+        train_stats s = {.step = comm_get_i64(&f)};
+        s.loss = comm_get_f64(&f);
+        s.grad_norm = comm_get_f64(&f);
+        s.lr = comm_get_f64(&f);
+        if (f.bad)
+            MD_FAIL(MD_COMM, "%s: a short message from rank %d", l->what, from);
+        *done = s.step;
+        if (f.type == MESSAGE_START)
+            MD_TRY(report_start(r, l, s.step));
+        else if (f.type == MESSAGE_STEP)
+            report_step(r, l, &s);
+        else if (f.type == MESSAGE_END)
+            return MD_OK;
+    }
+}
+
+md_status train_loop_watch(const train_loop *l)
+{
+    reporter r = {0};
+    int64_t done = 0;
+    md_status status = watch(l, &r, &done);
+    md_status end = report_end(&r, l, done);
+    return status != MD_OK ? status : end;
+}

@@ -1,0 +1,26 @@
+/* Runs steps until done, stopped or out of time: checkpoints, metrics.csv, progress. Rank 0
+   reports; with several ranks it does nothing else, and worker 0 tells it how things go. */
+#ifndef MD_TRAIN_LOOP_H
+#define MD_TRAIN_LOOP_H
+
+#include "train/checkpoint.h"
+
+typedef struct train_loop {
+    const char *what;        /* "finetune": in progress, log and metrics */
+    const char *checkpoints; /* folder */
+    const char *metrics;     /* CSV file, appended; NULL: none */
+    config *cfg;
+    const char *sections; /* of cfg that a resume must share */
+    int64_t steps;
+    double checkpoint_minutes; /* 0: after every step */
+    double minutes;            /* end after this time as if complete; 0: no limit */
+    bool (*stop)(void);        /* asked on every rank before each step; true ends all orderly */
+} train_loop;
+
+/* Worker ranks: resumes from the newest checkpoint, steps, and leaves a last checkpoint. MD_STOPPED
+   when `stop` ended it. *t has its final state. Collective(workers). */
+MD_MUST md_status train_loop_work(const train_loop *l, train *t);
+/* Rank 0 of several, while the workers are in train_loop_work. */
+MD_MUST md_status train_loop_watch(const train_loop *l);
+
+#endif
