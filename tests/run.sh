@@ -1,0 +1,18 @@
+#!/bin/bash
+# Builds the program and passes its tests, on a fresh Debian 12 or 13 or Ubuntu machine too:
+#   tests/run.sh [ctest options]        tests/run.sh -R base
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=jobs/setup.sh
+source jobs/setup.sh
+
+install_packages
+build_meddiff -DMEDDIFF_TESTS=ON
+mpi_environment
+# Sessions of Open MPI and files of the tests go where they can be removed whatever happens.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+status=0
+ctest --test-dir build -j 2 --output-on-failure "$@" || status=$?
+exit $status
