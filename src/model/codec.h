@@ -1,0 +1,29 @@
+/* Ready-to-run halves of a foundation, for those who want numbers rather than graphs: pictures to
+   latents and back, token ids to embeddings. Memory is taken once, on opening. */
+#ifndef MD_MODEL_CODEC_H
+#define MD_MODEL_CODEC_H
+
+#include "graph/plan.h"
+#include "model/clip_text.h"
+#include "model/vae.h"
+
+typedef struct codec codec;
+
+/* For pictures of size x size, `batch` at a time (a result does not depend on it). The parameters
+   must be loaded and outlive the codec. */
+MD_MUST md_status codec_new(md_backend *be, const vae_config *c, nn_params *params, md_dtype dtype,
+                            int size, int batch, codec **out);
+void codec_free(codec *c);
+int64_t codec_edge(const codec *c); /* of the latent */
+/* rgb [n,size,size,3] -> moments [n,edge,edge,2C]: mean and log variance, unscaled */
+MD_MUST md_status codec_encode(codec *c, const uint8_t *rgb, int64_t n, float *moments);
+/* z [n,edge,edge,C] unscaled -> rgb [n,size,size,3]. A latent or pixel that is not finite is
+   MD_NONFINITE and names the picture. */
+MD_MUST md_status codec_decode(codec *c, const float *z, int64_t n, uint8_t *rgb);
+
+/* ids [n,tokens] -> context [n,tokens,hidden_size] */
+MD_MUST md_status codec_text(md_backend *be, const clip_text_config *c, nn_params *params,
+                             md_dtype dtype, const int32_t *ids, int64_t n, int64_t tokens,
+                             float *context);
+
+#endif
