@@ -181,7 +181,8 @@ md_status comm_reduce_wait(comm_reducer *r, double timeout_s)
         if (r->phase != phase || r->at != at) { /* it moves: poll eagerly again */
             phase = r->phase;
             at = r->at;
-            quick = (comm__wait){slow.deadline, quick.pause_s, YIELDS};
+            quick = comm__wait_begin(timeout_s, YIELDS);
+            quick.deadline = slow.deadline;
         }
         md_status status = comm_reduce_poll(r, &done);
         if (status == MD_OK && done)
