@@ -3,9 +3,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "cluster/signals.h"
 #include "comm/comm.h"
 #include "job.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,9 +135,54 @@ static md_status run_local(const job_row *r, const command *c)
     return status;
 }
 
+static void report(const job_row *r, md_status status)
+{
+    /* MD_PEER repeats what the failing rank prints itself. */
+    if (status != MD_OK && status != MD_STOPPED && status != MD_PEER)
+        md_error(r->name, "%s", md_status_text());
+}
+
 /* ---- jobs of several ranks */
 
-/* Rank 0: command line, configuration, run directory. Collective over nothing. */
+/* RESULT holds the outcome, since a launcher's exit code can lie; REQUEUE asks for a further start
+   after an orderly stop. */
+static md_status write_outcome(const char *run, md_status status)
+{
+    char path[RUN_BYTES], chain[4096];
+    /* md_status_text may be overwritten by a failure below. */
+    (void)snprintf(chain, sizeof chain, "%s", md_status_text());
+    md_text t = {0};
+    md_status written;
+    if (status == MD_OK || status == MD_STOPPED)
+        written = md_text_add(&t, "%s\n", status == MD_OK ? "ok" : "stopped");
+    else
+        written = md_text_add(&t, "failed\n%s\n", chain);
+    if (written == MD_OK)
+        written = md_path_join(path, sizeof path, run, "RESULT");
+    if (written == MD_OK)
+        written = md_file_write_atomic(path, t.s, t.n);
+    md_text_free(&t);
+    if (written == MD_OK && status == MD_STOPPED && cluster_stop_requested() != CLUSTER_STOP_NOW) {
+        written = md_path_join(path, sizeof path, run, "REQUEUE");
+        if (written == MD_OK)
+            written = md_file_write_atomic(path, "", 0);
+    }
+    return written;
+}
+
+static md_status remove_outcome(const char *run)
+{
+    static const char *const names[] = {"RESULT", "REQUEUE"};
+    for (int i = 0; i < 2; i++) {
+        char path[RUN_BYTES];
+        MD_TRY(md_path_join(path, sizeof path, run, names[i]));
+        if (unlink(path) != 0 && errno != ENOENT)
+            MD_FAIL(MD_IO, "%s: cannot remove: %s", path, strerror(errno));
+    }
+    return MD_OK;
+}
+
+/* Rank 0: command line, configuration, run directory. Local. */
 static md_status prepare(const job_row *r, int argc, char **argv, command *c, config **cfg)
 {
     MD_TRY(read_command(r, argc, argv, c));
@@ -143,6 +190,7 @@ static md_status prepare(const job_row *r, int argc, char **argv, command *c, co
     char path[RUN_BYTES];
     const char *run = config_string(*cfg, KEY_run);
     MD_TRY(md_dir_make(run));
+    MD_TRY(remove_outcome(run));
     MD_TRY(md_path_join(path, sizeof path, run, "config.cfg"));
     return config_save(*cfg, path);
 }
@@ -174,8 +222,11 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     command c = {0};
     job j = {.name = r->name, .rank = rank, .size = size};
     char log[RUN_BYTES];
-    MD_TRY(md_log_open(rank, size, NULL));
-    md_status status = rank == 0 ? prepare(r, argc, argv, &c, &j.cfg) : MD_OK;
+    bool started = false;
+    md_status status;
+    MD_TRY_GOTO(md_log_open(rank, size, NULL), out);
+    MD_TRY_GOTO(cluster_signals_install(), out);
+    status = rank == 0 ? prepare(r, argc, argv, &c, &j.cfg) : MD_OK;
     MD_TRY_GOTO(comm_agree(comm_world(), status), out);
     MD_TRY_GOTO(share(rank, &j.cfg), out);
     if (rank != 0)
@@ -188,16 +239,13 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     MD_TRY_GOTO(comm_agree(comm_world(), status), out);
     md_info("main", "meddiff " MEDDIFF_VERSION " %s %s, run directory %s", r->name, j.arg, j.run);
     status = r->run(&j);
+    started = true;
 out:
+    report(r, status);
+    if (rank == 0 && started && write_outcome(j.run, status) != MD_OK)
+        md_warn("main", "the outcome could not be written: %s", md_status_text());
     config_free(j.cfg);
     return status;
-}
-
-static void report(const job_row *r, md_status status)
-{
-    /* MD_PEER repeats what the failing rank prints itself. */
-    if (status != MD_OK && status != MD_STOPPED && status != MD_PEER)
-        md_error(r->name, "%s", md_status_text());
 }
 
 /* Starts MPI, runs, and ends it so that no rank is left behind. Does not return after a failure
@@ -210,7 +258,6 @@ static int main_shared(const job_row *r, int argc, char **argv)
         return md_status_exit_code(status);
     }
     status = run_shared(r, argc, argv);
-    report(r, status);
     int code = status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
     if (comm_barrier(comm_world(), END_TIMEOUT_S) != MD_OK) {
         md_error(r->name, "other ranks did not reach the end: %s", md_status_text());
