@@ -1,0 +1,213 @@
+/* The backend table of the processor: memory, converting copies, dispatch by op and type. */
+#include "backend/cpu/internal.h"
+
+static const md_prepare_fn f32_table[MD_OP_COUNT] = {
+#define MD_OP(name, n_out, vjp) [MD_OP_##name] = cpu_##name,
+#include "graph/ops.def"
+#undef MD_OP
+};
+
+md_status cpu__prepare_f32(md_backend *be, const md_node *node, md_kernel *k)
+{
+    return f32_table[node->op](be, node, k);
+}
+
+static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
+{
+    *k = (md_kernel){.node = node, .backend = be};
+    bool bf16 = false;
+    for (int i = 0; i < node->n_in; i++)
+        bf16 |= node->in[i] && node->in[i]->dtype == MD_BF16;
+    for (int i = 0; i < node->n_out; i++)
+        bf16 |= node->out[i] && node->out[i]->dtype == MD_BF16;
+    md_status status = bf16 ? cpu__prepare_bf16(be, node, k) : cpu__prepare_f32(be, node, k);
+    if (status != MD_OK && k->release)
+        k->release(k);
+    return status;
+}
+
+#define PREPARE_4  prepare, prepare, prepare, prepare
+#define PREPARE_16 PREPARE_4, PREPARE_4, PREPARE_4, PREPARE_4
+static const md_prepare_fn prepare_table[64] = {PREPARE_16, PREPARE_16, PREPARE_16, PREPARE_16};
+_Static_assert(MD_OP_COUNT <= 64, "prepare_table is too short");
+
+static void free_state(md_kernel *k)
+{
+    free(k->state);
+    k->state = NULL;
+}
+
+md_status cpu__state(md_kernel *k, size_t bytes, void **out)
+{
+    *out = k->state = calloc(1, bytes);
+    if (!k->state)
+        MD_FAIL(MD_NOMEM, "%s at '%s': out of memory for its kernel", md_op_name(k->node->op),
+                k->node->path);
+    k->release = free_state;
+    return MD_OK;
+}
+
+static size_t elem_bytes(md_dtype d)
+{
+    return d == MD_F64 ? 8 : d == MD_BF16 ? 2 : 4;
+}
+
+/* A cache line in front of each block remembers its size, for the count of held bytes. */
+static md_status be_alloc(md_backend *be, size_t bytes, void **out)
+{
+    *out = NULL;
+    size_t size = ((bytes + 63) & ~(size_t)63) + 64;
+    void *p = NULL;
+    if (size < bytes || posix_memalign(&p, 64, size) != 0)
+        MD_FAIL(MD_NOMEM, "cpu: cannot allocate %zu bytes (%zu held)", bytes, be->allocated_bytes);
+    memcpy(p, &bytes, sizeof bytes);
+    be->allocated_bytes += bytes;
+    *out = (char *)p + 64;
+    return MD_OK;
+}
+
+static void be_release(md_backend *be, void *p)
+{
+    if (!p)
+        return;
+    size_t bytes;
+    memcpy(&bytes, (char *)p - 64, sizeof bytes);
+    be->allocated_bytes -= bytes;
+    free((char *)p - 64);
+}
+
+/* bf16 to and from float, one value; rounds to nearest even, NaN stays NaN. */
+static float from_bf16(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static uint16_t to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static double load_as_double(const void *p, md_dtype d, int64_t i)
+{
+    switch (d) {
+    case MD_F32:
+        return ((const float *)p)[i];
+    case MD_F64:
+        return ((const double *)p)[i];
+    case MD_I32:
+        return ((const int32_t *)p)[i];
+    default:
+        return from_bf16(((const uint16_t *)p)[i]);
+    }
+}
+
+/* Double to bf16 rounds once: a float between would round twice. Sets the float's last bit when the
+   first rounding was not exact ("round to odd"). */
+static uint16_t double_to_bf16(double v)
+{
+    float f = (float)v;
+    if (isfinite(f) && (double)f != v) {
+        uint32_t u;
+        memcpy(&u, &f, sizeof u);
+        if (fabs((double)f) > fabs(v))
+            u--;
+        u |= 1;
+        memcpy(&f, &u, sizeof f);
+    }
+    return to_bf16(f);
+}
+
+static void store_double(void *p, md_dtype d, int64_t i, double v)
+{
+    switch (d) {
+    case MD_F32:
+        ((float *)p)[i] = (float)v;
+        break;
+    case MD_F64:
+        ((double *)p)[i] = v;
+        break;
+    case MD_I32:
+        ((int32_t *)p)[i] = (int32_t)v;
+        break;
+    default:
+        ((uint16_t *)p)[i] = double_to_bf16(v);
+    }
+}
+
+static void convert(void *dst, md_dtype to, const void *src, md_dtype from, int64_t n, int threads)
+{
+    if (to == from) {
+        memcpy(dst, src, (size_t)n * elem_bytes(to));
+    } else if (to == MD_F32 && from == MD_BF16) {
+        cpu__f32_from_bf16(dst, src, n, threads);
+    } else if (to == MD_BF16 && from == MD_F32) {
+        cpu__bf16_from_f32(dst, src, n, threads);
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            store_double(dst, to, i, load_as_double(src, from, i));
+    }
+}
+
+static md_status be_write(md_backend *be, void *dst, md_dtype dtype, const void *host,
+                          md_dtype host_dtype, int64_t n)
+{
+    if ((dtype == MD_I32) != (host_dtype == MD_I32))
+        MD_FAIL(MD_SHAPE, "cpu: cannot copy %s from the host into %s", md_dtype_name(host_dtype),
+                md_dtype_name(dtype));
+    convert(dst, dtype, host, host_dtype, n, be->threads);
+    return MD_OK;
+}
+
+static md_status be_read(md_backend *be, const void *src, md_dtype dtype, void *host,
+                         md_dtype host_dtype, int64_t n)
+{
+    if ((dtype == MD_I32) != (host_dtype == MD_I32))
+        MD_FAIL(MD_SHAPE, "cpu: cannot copy %s to the host as %s", md_dtype_name(dtype),
+                md_dtype_name(host_dtype));
+    convert(host, host_dtype, src, dtype, n, be->threads);
+    return MD_OK;
+}
+
+static md_status be_zero(md_backend *be, void *dst, size_t bytes)
+{
+    (void)be;
+    memset(dst, 0, bytes);
+    return MD_OK;
+}
+
+static md_status be_sync(md_backend *be)
+{
+    (void)be;
+    return MD_OK;
+}
+
+static void be_close(md_backend *be)
+{
+    free(be);
+}
+
+md_status cpu_backend_open(md_backend **out, int threads)
+{
+    static const md_backend_ops ops = {"cpu",      prepare_table, elem_bytes, be_alloc,
+                                       be_release, be_write,      be_read,    be_zero,
+                                       be_sync,    be_close,      true};
+    *out = NULL;
+    if (threads < 0)
+        MD_FAIL(MD_USAGE, "cpu: %d threads asked for, need 0 (all) or more", threads);
+    md_backend *be = calloc(1, sizeof *be);
+    if (!be)
+        MD_FAIL(MD_NOMEM, "cpu: out of memory");
+    be->ops = &ops;
+    be->threads = threads ? threads : omp_get_num_procs();
+    /* A smaller team than asked for would leave parts of a kernel undone. */
+    omp_set_dynamic(0);
+    *out = be;
+    return MD_OK;
+}

@@ -1,0 +1,411 @@
+/* Elementwise ops. Broadcasting is folded at prepare time into rows: each row of `a` meets either a
+   row of `b` or one of its elements. */
+#include "backend/cpu/internal.h"
+
+/* ---- add, sub, mul */
+
+typedef struct binary {
+    int64_t inner;        /* length of a row */
+    bool inner_broadcast; /* one element of b per row */
+    int n_outer;
+    int64_t dim[MD_MAX_DIMS]; /* outer dims, outermost first */
+    int64_t b_stride[MD_MAX_DIMS];
+    int64_t rows, piece,
+        pieces; /* each row is cut into pieces so that one long row has threads too */
+} binary;
+
+/* Merges neighbouring dims that b treats alike. */
+static void fold(binary *s, const md_tensor *a, const md_tensor *b)
+{
+    int64_t dim[MD_MAX_DIMS], stride[MD_MAX_DIMS], step = 1;
+    int n = 0; /* innermost first */
+    for (int i = a->ndim - 1; i >= 0; i--) {
+        int j = i - (a->ndim - b->ndim);
+        int64_t bd = j >= 0 ? b->dim[j] : 1;
+        if (a->dim[i] == 1)
+            continue;
+        bool same = bd != 1;
+        if (n > 0 && (stride[n - 1] != 0) == same) {
+            dim[n - 1] *= a->dim[i];
+        } else {
+            dim[n] = a->dim[i];
+            stride[n++] = same ? step : 0;
+        }
+        step *= bd;
+    }
+    if (n == 0) {
+        dim[0] = 1;
+        stride[0] = 1;
+        n = 1;
+    }
+    s->inner = dim[0];
+    s->inner_broadcast = stride[0] == 0;
+    s->n_outer = n - 1;
+    s->rows = 1;
+    for (int i = 1; i < n; i++) {
+        s->dim[n - 1 - i] = dim[i];
+        s->b_stride[n - 1 - i] = stride[i];
+        s->rows *= dim[i];
+    }
+    s->piece = 8192;
+    s->pieces = cpu__max(1, cpu__ceil(s->inner, s->piece));
+}
+
+static int64_t b_offset(const binary *s, int64_t row)
+{
+    int64_t off = 0;
+    for (int i = s->n_outer - 1; i >= 0; i--) {
+        off += row % s->dim[i] * s->b_stride[i];
+        row /= s->dim[i];
+    }
+    return off;
+}
+
+static inline vf apply(md_op op, vf a, vf b)
+{
+    return op == MD_OP_add ? a + b : op == MD_OP_sub ? a - b : a * b;
+}
+
+static inline void binary_row(md_op op, const float *a, const float *b, bool broadcast, float *y,
+                              int64_t n)
+{
+    vf vb = broadcast ? v_set(b[0]) : v_zero();
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        v_store(y + i, apply(op, v_load(a + i), broadcast ? vb : v_load(b + i)));
+    if (i < n) {
+        int left = (int)(n - i);
+        v_store_n(y + i, apply(op, v_load_n(a + i, left), broadcast ? vb : v_load_n(b + i, left)),
+                  left);
+    }
+}
+
+static inline void binary_rows(const md_kernel *k, md_op op, void *const *in, void *const *out)
+{
+    const binary *s = k->state;
+    const float *a = in[0], *b = in[1];
+    float *y = out[0];
+    int64_t n_tasks = s->rows * s->pieces;
+    int threads = cpu__threads_for(k, s->rows * s->inner);
+#pragma omp parallel for num_threads(threads)
+    for (int64_t task = 0; task < n_tasks; task++) {
+        int64_t row = task / s->pieces, at = task % s->pieces * s->piece;
+        int64_t a_at = row * s->inner + at;
+        binary_row(op, a + a_at, b + b_offset(s, row) + (s->inner_broadcast ? 0 : at),
+                   s->inner_broadcast, y + a_at, cpu__min(s->piece, s->inner - at));
+    }
+}
+
+static md_status add_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    binary_rows(k, MD_OP_add, in, out);
+    return MD_OK;
+}
+
+static md_status sub_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    binary_rows(k, MD_OP_sub, in, out);
+    return MD_OK;
+}
+
+static md_status mul_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    binary_rows(k, MD_OP_mul, in, out);
+    return MD_OK;
+}
+
+static md_status prepare_binary(const md_node *node, md_kernel *k)
+{
+    void *state;
+    MD_TRY(cpu__state(k, sizeof(binary), &state));
+    fold(state, node->in[0], node->in[1]);
+    return MD_OK;
+}
+
+md_status cpu_add(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    k->run = add_run;
+    return prepare_binary(node, k);
+}
+
+md_status cpu_sub(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    k->run = sub_run;
+    return prepare_binary(node, k);
+}
+
+md_status cpu_mul(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    k->run = mul_run;
+    return prepare_binary(node, k);
+}
+
+/* ---- flat kernels: y[i] = f(x[i]) or f(dy[i], x[i]), in pieces of PIECE elements */
+
+#define PIECE 8192
+
+#define FOR_PIECES(n)                                                                              \
+    _Pragma("omp parallel for num_threads(cpu__threads_for(k, n))") for (int64_t at = 0; at < (n); \
+                                                                         at += PIECE)
+
+static md_status affine_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    const float *x = in[0];
+    float *y = out[0];
+    int64_t n = md_numel(k->node->in[0]);
+    vf alpha = v_set((float)k->node->attr.affine.alpha),
+       beta = v_set((float)k->node->attr.affine.beta);
+    FOR_PIECES(n)
+    {
+        int64_t i = at, end = cpu__min(n, at + PIECE);
+        for (; i + VL <= end; i += VL)
+            v_store(y + i, v_fma(alpha, v_load(x + i), beta));
+        if (i < end)
+            v_store_n(y + i, v_fma(alpha, v_load_n(x + i, (int)(end - i)), beta), (int)(end - i));
+    }
+    return MD_OK;
+}
+
+md_status cpu_affine(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    (void)node;
+    k->run = affine_run;
+    return MD_OK;
+}
+
+/* Phi(x) of the normal distribution. */
+static inline vf v_phi(vf x)
+{
+    return v_set(0.5f) + v_set(0.5f) * v_erf(x * v_set(0.70710678118654752f));
+}
+
+static inline vf activate(md_act kind, vf x, vf lo, vf hi)
+{
+    switch (kind) {
+    case MD_ACT_SILU:
+        return x * v_sigmoid(x);
+    case MD_ACT_GELU:
+        return x * v_phi(x);
+    case MD_ACT_QUICK_GELU:
+        return x * v_sigmoid(v_set(1.702f) * x);
+    case MD_ACT_EXP:
+        return v_exp(x);
+    case MD_ACT_CLAMP:
+        return v_max(lo, v_min(hi, x));
+    default:
+        return x;
+    }
+}
+
+static inline vf slope(md_act kind, vf x, vf lo, vf hi)
+{
+    const vf one = v_set(1.0f);
+    switch (kind) {
+    case MD_ACT_SILU: {
+        vf s = v_sigmoid(x);
+        return s * v_fma(x, one - s, one);
+    }
+    case MD_ACT_GELU: { /* Phi + x phi */
+        vf density = v_set(0.3989422804014327f) * v_exp(v_set(-0.5f) * x * x);
+        return v_fma(x, density, v_phi(x));
+    }
+    case MD_ACT_QUICK_GELU: {
+        vf z = v_set(1.702f) * x, s = v_sigmoid(z);
+        return s * v_fma(z, one - s, one);
+    }
+    case MD_ACT_EXP:
+        return v_exp(x);
+    case MD_ACT_CLAMP: /* outside: 0; NaN: NaN */
+        return v_select((x < lo) | (x > hi), v_zero(), v_fma(x, v_zero(), one));
+    default:
+        return one;
+    }
+}
+
+/* `kind` is a constant where these are inlined, so that no lane decides anything. */
+static inline __attribute__((always_inline)) void act_piece(md_act kind, const md_attr *attr,
+                                                            const float *x, float *y, int64_t n)
+{
+    vf lo = v_set((float)attr->act.lo), hi = v_set((float)attr->act.hi);
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        v_store(y + i, activate(kind, v_load(x + i), lo, hi));
+    if (i < n)
+        v_store_n(y + i, activate(kind, v_load_n(x + i, (int)(n - i)), lo, hi), (int)(n - i));
+}
+
+static inline __attribute__((always_inline)) void act_grad_piece(md_act kind, const md_attr *attr,
+                                                                 const float *dy, const float *x,
+                                                                 float *dx, int64_t n)
+{
+    vf lo = v_set((float)attr->act.lo), hi = v_set((float)attr->act.hi);
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        v_store(dx + i, v_load(dy + i) * slope(kind, v_load(x + i), lo, hi));
+    if (i < n) {
+        int left = (int)(n - i);
+        v_store_n(dx + i, v_load_n(dy + i, left) * slope(kind, v_load_n(x + i, left), lo, hi),
+                  left);
+    }
+}
+
+#define CASES(kind, call)                                                                          \
+    switch (kind) {                                                                                \
+    case MD_ACT_SILU:                                                                              \
+        call(MD_ACT_SILU);                                                                         \
+        break;                                                                                     \
+    case MD_ACT_GELU:                                                                              \
+        call(MD_ACT_GELU);                                                                         \
+        break;                                                                                     \
+    case MD_ACT_QUICK_GELU:                                                                        \
+        call(MD_ACT_QUICK_GELU);                                                                   \
+        break;                                                                                     \
+    case MD_ACT_EXP:                                                                               \
+        call(MD_ACT_EXP);                                                                          \
+        break;                                                                                     \
+    case MD_ACT_CLAMP:                                                                             \
+        call(MD_ACT_CLAMP);                                                                        \
+        break;                                                                                     \
+    default:                                                                                       \
+        call(MD_ACT_NONE);                                                                         \
+    }
+
+static md_status act_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    const float *x = in[0];
+    float *y = out[0];
+    const md_attr *attr = &k->node->attr;
+    int64_t n = md_numel(k->node->in[0]);
+    FOR_PIECES(n)
+    {
+        int64_t len = cpu__min(PIECE, n - at);
+#define CALL(kind) act_piece(kind, attr, x + at, y + at, len)
+        CASES(attr->act.kind, CALL)
+#undef CALL
+    }
+    return MD_OK;
+}
+
+md_status cpu_act(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    (void)node;
+    k->run = act_run;
+    return MD_OK;
+}
+
+static md_status act_grad_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    const float *dy = in[0], *x = in[1];
+    float *dx = out[0];
+    const md_attr *attr = &k->node->attr;
+    int64_t n = md_numel(k->node->in[0]);
+    FOR_PIECES(n)
+    {
+        int64_t len = cpu__min(PIECE, n - at);
+#define CALL(kind) act_grad_piece(kind, attr, dy + at, x + at, dx + at, len)
+        CASES(attr->act.kind, CALL)
+#undef CALL
+    }
+    return MD_OK;
+}
+
+md_status cpu_act_grad(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    (void)node;
+    k->run = act_grad_run;
+    return MD_OK;
+}
+
+/* ---- geglu */
+
+static md_status geglu_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    const md_tensor *y_t = k->node->out[0];
+    int64_t d = y_t->dim[y_t->ndim - 1], rows = md_numel(y_t) / d;
+    const float *x = in[0];
+    float *y = out[0];
+    vf none = v_zero();
+#pragma omp parallel for num_threads(cpu__threads_for(k, rows *d))
+    for (int64_t r = 0; r < rows; r++) {
+        const float *value = x + r * 2 * d, *gate = value + d;
+        float *to = y + r * d;
+        int64_t i = 0;
+        for (; i + VL <= d; i += VL)
+            v_store(to + i,
+                    v_load(value + i) * activate(MD_ACT_GELU, v_load(gate + i), none, none));
+        if (i < d) {
+            int n = (int)(d - i);
+            vf g = activate(MD_ACT_GELU, v_load_n(gate + i, n), none, none);
+            v_store_n(to + i, v_load_n(value + i, n) * g, n);
+        }
+    }
+    return MD_OK;
+}
+
+md_status cpu_geglu(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    (void)node;
+    k->run = geglu_run;
+    return MD_OK;
+}
+
+static md_status geglu_grad_run(const md_kernel *k, void *const *in, void *const *out,
+                                void *scratch)
+{
+    (void)scratch;
+    const md_tensor *dy_t = k->node->in[0];
+    int64_t d = dy_t->dim[dy_t->ndim - 1], rows = md_numel(dy_t) / d;
+    const float *dy = in[0], *x = in[1];
+    float *dx = out[0];
+    vf none = v_zero();
+#pragma omp parallel for num_threads(cpu__threads_for(k, rows *d))
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < d; i += VL) {
+            int n = (int)cpu__min(VL, d - i);
+            const float *value = x + r * 2 * d + i;
+            vf g = v_load_n(dy + r * d + i, n), gate = v_load_n(value + d, n);
+            v_store_n(dx + r * 2 * d + i, g * activate(MD_ACT_GELU, gate, none, none), n);
+            v_store_n(dx + r * 2 * d + d + i,
+                      g * v_load_n(value, n) * slope(MD_ACT_GELU, gate, none, none), n);
+        }
+    return MD_OK;
+}
+
+md_status cpu_geglu_grad(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    (void)node;
+    k->run = geglu_grad_run;
+    return MD_OK;
+}
+
+/* ---- cast: bf16.c has already converted the bf16 side, what remains is f32 to f32 */
+
+static md_status cast_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    memcpy(out[0], in[0], (size_t)md_numel(k->node->in[0]) * sizeof(float));
+    return MD_OK;
+}
+
+md_status cpu_cast(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    (void)node;
+    k->run = cast_run;
+    return MD_OK;
+}

@@ -1,0 +1,58 @@
+/* Shared inside backend/cpu. Every cpu_<op> prepares an f32 kernel; nodes with bf16 tensors go
+   through bf16.c, which converts around the same kernels. */
+#ifndef MD_BACKEND_CPU_INTERNAL_H
+#define MD_BACKEND_CPU_INTERNAL_H
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/simd.h"
+#include <omp.h>
+#include <stdlib.h>
+
+#define MD_OP(name, n_out, vjp)                                                                    \
+    md_status cpu_##name(md_backend *be, const md_node *node, md_kernel *k);
+#include "graph/ops.def"
+#undef MD_OP
+
+/* The f32 kernel of a node, by its op. */
+md_status cpu__prepare_f32(md_backend *be, const md_node *node, md_kernel *k);
+/* Converts bf16 inputs to f32 scratch, runs the f32 kernel, rounds bf16 outputs once. */
+md_status cpu__prepare_bf16(md_backend *be, const md_node *node, md_kernel *k);
+
+void cpu__f32_from_bf16(float *dst, const uint16_t *src, int64_t n, int threads);
+void cpu__bf16_from_f32(uint16_t *dst, const float *src, int64_t n, int threads);
+
+/* Zeroed kernel state, freed by k->release. */
+md_status cpu__state(md_kernel *k, size_t bytes, void **out);
+
+static inline int64_t cpu__min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+static inline int64_t cpu__max(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+static inline int64_t cpu__ceil(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+/* Bytes of n floats, rounded up to a cache line; for laying out scratch. */
+static inline size_t cpu__floats(int64_t n)
+{
+    return ((size_t)n * sizeof(float) + 63) & ~(size_t)63;
+}
+static inline void *cpu__at(void *scratch, size_t offset)
+{
+    return (char *)scratch + offset;
+}
+static inline int cpu__threads(const md_kernel *k)
+{
+    return k->backend->threads;
+}
+/* Below this much work (in elements or so) a parallel region costs more than it gives. */
+static inline int cpu__threads_for(const md_kernel *k, int64_t work)
+{
+    return work < 16384 ? 1 : k->backend->threads;
+}
+
+#endif

@@ -1,0 +1,185 @@
+/* Eight floats at a time. With AVX2 and FMA these are intrinsics, elsewhere plain loops over the
+   same eight lanes, so that every kernel above is written once. Fused multiply-add is always asked
+   for by name (v_fma): the build switches contraction off, so nothing is fused by accident. */
+#ifndef MD_BACKEND_CPU_SIMD_H
+#define MD_BACKEND_CPU_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define CPU_AVX2 1
+#endif
+
+#define VL 8
+
+typedef float vf __attribute__((vector_size(32)));
+typedef int32_t vi __attribute__((vector_size(32)));
+
+static inline vf v_load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void v_store(float *p, vf v)
+{
+    memcpy(p, &v, sizeof v);
+}
+static inline vf v_set(float x)
+{
+    return (vf){x, x, x, x, x, x, x, x};
+}
+static inline vf v_zero(void)
+{
+    return (vf){0, 0, 0, 0, 0, 0, 0, 0};
+}
+static inline vf v_fma(vf a, vf b, vf c)
+{
+#ifdef CPU_AVX2
+    return _mm256_fmadd_ps(a, b, c);
+#else
+    vf r;
+    for (int i = 0; i < VL; i++)
+        r[i] = fmaf(a[i], b[i], c[i]);
+    return r;
+#endif
+}
+/* max(lo, x), min(hi, x): a NaN in x comes through. */
+static inline vf v_max(vf lo, vf x)
+{
+#ifdef CPU_AVX2
+    return _mm256_max_ps(lo, x);
+#else
+    for (int i = 0; i < VL; i++)
+        x[i] = lo[i] > x[i] ? lo[i] : x[i];
+    return x;
+#endif
+}
+static inline vf v_min(vf hi, vf x)
+{
+#ifdef CPU_AVX2
+    return _mm256_min_ps(hi, x);
+#else
+    for (int i = 0; i < VL; i++)
+        x[i] = hi[i] < x[i] ? hi[i] : x[i];
+    return x;
+#endif
+}
+static inline vf v_sqrt(vf x)
+{
+#ifdef CPU_AVX2
+    return _mm256_sqrt_ps(x);
+#else
+    for (int i = 0; i < VL; i++)
+        x[i] = sqrtf(x[i]);
+    return x;
+#endif
+}
+/* a where m has all bits set, b where none */
+static inline vf v_select(vi m, vf a, vf b)
+{
+    return (vf)((m & (vi)a) | (~m & (vi)b));
+}
+static inline vf v_abs(vf x)
+{
+    return (vf)((vi)x & (0x7fffffff - (vi){0}));
+}
+/* The sum in a fixed order. */
+static inline float v_sum(vf v)
+{
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+static inline float v_hmax(vf v)
+{
+    float m = v[0];
+    for (int i = 1; i < VL; i++)
+        m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+/* The first n (1..8) of eight; the others are zero and untouched in memory. */
+#ifdef CPU_AVX2
+static inline __m256i v_mask_(int n)
+{
+    static const int32_t bits[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+    return _mm256_loadu_si256((const __m256i *)(const void *)(bits + 8 - n));
+}
+#endif
+static inline vf v_load_n(const float *p, int n)
+{
+#ifdef CPU_AVX2
+    return _mm256_maskload_ps(p, v_mask_(n));
+#else
+    vf v = v_zero();
+    for (int i = 0; i < n; i++)
+        v[i] = p[i];
+    return v;
+#endif
+}
+static inline void v_store_n(float *p, vf v, int n)
+{
+#ifdef CPU_AVX2
+    _mm256_maskstore_ps(p, v_mask_(n), v);
+#else
+    for (int i = 0; i < n; i++)
+        p[i] = v[i];
+#endif
+}
+
+/* e^x: overflows to infinity, underflows gradually to 0, NaN stays NaN. x = n ln2 + r with
+   |r| <= ln2/2, a polynomial for e^r, 2^n in two factors. Below 1.5 ulp. */
+static inline vf v_exp(vf x)
+{
+    x = v_max(v_set(-104.0f), v_min(v_set(89.0f), x));
+    vf nf = x * v_set(1.44269504088896341f);
+    const vf magic = v_set(12582912.0f);
+    vf t = nf + magic;
+    vi n = (vi)t - (vi)magic;
+    nf = t - magic;
+    vf r = v_fma(nf, v_set(-0.693359375f), x);
+    r = v_fma(nf, v_set(2.12194440054690583e-4f), r);
+    vf p = v_set(1.394175165e-03f); /* least maximum error on the interval: 3.2e-9 */
+    p = v_fma(p, r, v_set(8.368768118e-03f));
+    p = v_fma(p, r, v_set(4.166638985e-02f));
+    p = v_fma(p, r, v_set(1.666652024e-01f));
+    p = v_fma(p, r, v_set(0.5f));
+    p = v_fma(p, r * r, r) + v_set(1.0f);
+    vi half = n >> 1, rest = n - half;
+    return p * (vf)((half + 127) << 23) * (vf)((rest + 127) << 23);
+}
+
+/* 1 / (1 + e^-x) */
+static inline vf v_sigmoid(vf x)
+{
+    return v_set(1.0f) / (v_set(1.0f) + v_exp(-x));
+}
+
+/* Near 0 an odd polynomial, beyond 1 as 1 - e^-q(|x|); fitted by us, maximum error 1e-9 before
+   rounding. */
+static inline vf v_erf(vf x)
+{
+    vf s = x * x;
+    vf p = v_set(7.853857971e-05f);
+    p = v_fma(p, s, v_set(-8.010193219e-04f));
+    p = v_fma(p, s, v_set(5.188327726e-03f));
+    p = v_fma(p, s, v_set(-2.685381202e-02f));
+    p = v_fma(p, s, v_set(1.128358515e-01f));
+    p = v_fma(p, s, v_set(-3.761262583e-01f));
+    p = v_fma(p, s, v_set(1.283791657e-01f));
+    vf near = v_fma(p, x, x);
+    vf t = v_min(v_set(4.1f), v_abs(x)); /* erfc(4.1) is below half an ulp of 1 */
+    vf q = v_set(-1.855756761e-04f);
+    q = v_fma(q, t, v_set(2.939623697e-03f));
+    q = v_fma(q, t, v_set(-2.180538417e-02f));
+    q = v_fma(q, t, v_set(1.030375070e-01f));
+    q = v_fma(q, t, v_set(6.382255171e-01f));
+    q = v_fma(q, t, v_set(1.127040133e+00f));
+    q = v_fma(q, t, v_set(3.536953771e-04f));
+    vf far = v_set(1.0f) - v_exp(-q);
+    vi sign = (vi)x & (int32_t)0x80000000;
+    return v_select(t > v_set(1.0f), (vf)((vi)far | sign), near);
+}
+
+#endif
