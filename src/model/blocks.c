@@ -31,7 +31,7 @@ md_tensor *model__resnet(nn m, md_tensor *x, md_tensor *temb, int64_t cout, int 
 
 md_tensor *model__upsample(nn m, md_tensor *x)
 {
-    x = md_upsample2x(x);                                    /* [N,2H,2W,C] */
+    x = md_upsample2x(x); /* [N,2H,2W,C] */
     return nn_tap(m, nn_conv2d(m, "conv", x, x->dim[3], 3, 1, 1));
 }
 

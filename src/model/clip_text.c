@@ -30,8 +30,8 @@ md_tensor *clip_text(nn root, const clip_text_config *c, md_tensor *ids)
     nn m = nn_in(root, "text_model"), e = nn_in(m, "embeddings");
     int64_t d = c->hidden_size, n_pos = c->max_position_embeddings, t = ids->dim[1];
     md_tensor *x = nn_embedding(e, "token_embedding", ids, c->vocab_size, d); /* [N,T,D] */
-    md_tensor *table = nn_param(nn_in(e, "position_embedding"), "weight", NN_NORMAL02, 0, 2,
-                                MD_DIMS(n_pos, d));
+    md_tensor *table =
+        nn_param(nn_in(e, "position_embedding"), "weight", NN_NORMAL02, 0, 2, MD_DIMS(n_pos, d));
     md_tensor *position = md_view(table, 0, 3, MD_DIMS(1, t, d)); /* the first T rows */
     x = nn_tap(e, md_add(x, md_cast(position, m.dtype)));         /* [N,T,D] */
     for (int i = 0; i < c->num_hidden_layers; i++)

@@ -43,13 +43,13 @@ static md_tensor *transformer(nn m, const unet_config *c, md_tensor *x, md_tenso
         c->use_linear_projection ? nn_linear : nn_linear_conv;
     int64_t ch = x->dim[3];
     md_block_begin(m.g);
-    md_tensor *h = nn_group_norm(m, "norm", x, c->norm_num_groups, TRANSFORMER_NORM_EPS,
-                                 MD_ACT_NONE);
+    md_tensor *h =
+        nn_group_norm(m, "norm", x, c->norm_num_groups, TRANSFORMER_NORM_EPS, MD_ACT_NONE);
     h = project(m, "proj_in", model__tokens(h), ch, true); /* [N,HW,C] */
     for (int i = 0; i < c->transformer_layers[level]; i++)
         h = transformer_block(nn_in(m, "transformer_blocks.%d", i), h, context, c->heads[level]);
-    h = project(m, "proj_out", h, ch, true);                   /* [N,HW,C] */
-    x = md_add(x, model__image(h, x->dim[1], x->dim[2]));      /* [N,H,W,C] */
+    h = project(m, "proj_out", h, ch, true);              /* [N,HW,C] */
+    x = md_add(x, model__image(h, x->dim[1], x->dim[2])); /* [N,H,W,C] */
     md_block_end(m.g);
     return nn_tap(m, x);
 }
@@ -81,7 +81,8 @@ static md_tensor *down_block(nn m, const unet_config *c, md_tensor *x, md_tensor
     return nn_tap(m, x);
 }
 
-/* x [N,H,W,Cin] -> [N,2H,2W,C], or [N,H,W,C] for the last block. `level` counts as on the way down */
+/* x [N,H,W,Cin] -> [N,2H,2W,C], or [N,H,W,C] for the last block. `level` counts as on the way down
+ */
 static md_tensor *up_block(nn m, const unet_config *c, md_tensor *x, md_tensor *temb,
                            md_tensor *context, int level, skip_stack *skips)
 {
@@ -135,8 +136,8 @@ static md_tensor *check_arguments(nn m, const unet_config *c, md_tensor *x, md_t
                                "unet: sample %s; wanted [N,h,w,%d], h and w multiples of %d",
                                md_shape_text(x), c->in_channels, f);
     if (t->ndim != 1 || t->dim[0] != x->dim[0])
-        return md_graph_poison(m.g, MD_SHAPE, "unet: timesteps %s; wanted [%lld]",
-                               md_shape_text(t), (long long)x->dim[0]);
+        return md_graph_poison(m.g, MD_SHAPE, "unet: timesteps %s; wanted [%lld]", md_shape_text(t),
+                               (long long)x->dim[0]);
     if (context->ndim != 3 || context->dim[0] != x->dim[0] ||
         context->dim[2] != c->cross_attention_dim)
         return md_graph_poison(m.g, MD_SHAPE, "unet: context %s; wanted [%lld,T,%d]",
@@ -152,8 +153,9 @@ md_tensor *unet(nn m, const unet_config *c, md_tensor *sample, md_tensor *timest
     if (wrong)
         return wrong;
     skip_stack skips = {0};
-    md_tensor *temb = time_embedding(m, c, timesteps);                                 /* [N,T] */
-    md_tensor *x = nn_conv2d(m, "conv_in", sample, c->block_out_channels[0], 3, 1, 1); /* [N,h,w,C0] */
+    md_tensor *temb = time_embedding(m, c, timesteps); /* [N,T] */
+    md_tensor *x =
+        nn_conv2d(m, "conv_in", sample, c->block_out_channels[0], 3, 1, 1); /* [N,h,w,C0] */
     push(&skips, nn_tap(nn_in(m, "conv_in"), x));
     for (int i = 0; i < c->n_blocks; i++)
         x = down_block(nn_in(m, "down_blocks.%d", i), c, x, temb, context, i, &skips);

@@ -1,6 +1,6 @@
-/* AutoencoderKL as a graph. Reference: diffusers 0.27.2, models/autoencoders/{autoencoder_kl,vae}.py
-   and models/unets/unet_2d_blocks.py. Config parsing: config.c; file names of old attention layers:
-   weights.c. */
+/* AutoencoderKL as a graph. Reference: diffusers 0.27.2,
+   models/autoencoders/{autoencoder_kl,vae}.py and models/unets/unet_2d_blocks.py. Config parsing:
+   config.c; file names of old attention layers: weights.c. */
 #include "model/vae.h"
 #include "model/blocks.h"
 
@@ -16,9 +16,9 @@ static md_tensor *mid_attention(nn m, const vae_config *c, md_tensor *x)
 {
     md_block_begin(m.g);
     md_tensor *h = nn_group_norm(m, "group_norm", x, c->norm_num_groups, EPS, MD_ACT_NONE);
-    h = model__tokens(h);                                      /* [N,HW,C] */
-    h = model__attention(m, h, h, 1, true);                    /* [N,HW,C] */
-    x = md_add(x, model__image(h, x->dim[1], x->dim[2]));      /* [N,H,W,C] */
+    h = model__tokens(h);                                 /* [N,HW,C] */
+    h = model__attention(m, h, h, 1, true);               /* [N,HW,C] */
+    x = md_add(x, model__image(h, x->dim[1], x->dim[2])); /* [N,H,W,C] */
     md_block_end(m.g);
     return nn_tap(m, x);
 }
@@ -70,13 +70,13 @@ md_tensor *vae_encode(nn root, const vae_config *c, md_tensor *image)
     md_tensor *x = nn_tap(nn_in(m, "conv_in"), nn_conv2d(m, "conv_in", image, ch[0], 3, 1, 1));
     for (int i = 0; i < c->n_blocks; i++)
         x = down_block(nn_in(m, "down_blocks.%d", i), c, x, ch[i], i == c->n_blocks - 1);
-    x = mid_block(nn_in(m, "mid_block"), c, x);                        /* [N,H/f,W/f,Clast] */
+    x = mid_block(nn_in(m, "mid_block"), c, x); /* [N,H/f,W/f,Clast] */
     x = nn_group_norm(m, "conv_norm_out", x, c->norm_num_groups, EPS, MD_ACT_SILU);
-    x = nn_conv2d(m, "conv_out", x, 2 * c->latent_channels, 3, 1, 1);  /* [N,H/f,W/f,2L] */
+    x = nn_conv2d(m, "conv_out", x, 2 * c->latent_channels, 3, 1, 1); /* [N,H/f,W/f,2L] */
     nn_tap(m, x);
     if (c->use_quant_conv)
         x = nn_linear_conv(root, "quant_conv", x, 2 * c->latent_channels, true);
-    return nn_tap(nn_in(root, "quant_conv"), x);                       /* [N,H/f,W/f,2L] */
+    return nn_tap(nn_in(root, "quant_conv"), x); /* [N,H/f,W/f,2L] */
 }
 
 md_tensor *vae_decode(nn root, const vae_config *c, md_tensor *z)
@@ -92,7 +92,7 @@ md_tensor *vae_decode(nn root, const vae_config *c, md_tensor *z)
     nn m = nn_in(root, "decoder");
     const int *ch = c->block_out_channels;
     int last = c->n_blocks - 1;
-    md_tensor *x = nn_conv2d(m, "conv_in", z, ch[last], 3, 1, 1);      /* [N,h,w,Clast] */
+    md_tensor *x = nn_conv2d(m, "conv_in", z, ch[last], 3, 1, 1); /* [N,h,w,Clast] */
     nn_tap(nn_in(m, "conv_in"), x);
     x = mid_block(nn_in(m, "mid_block"), c, x);
     for (int i = 0; i < c->n_blocks; i++)

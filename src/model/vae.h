@@ -17,10 +17,10 @@ typedef struct vae_config {
     int block_out_channels[MODEL_MAX_BLOCKS];
     int layers_per_block;
     int norm_num_groups;
-    int sample_size;         /* image edge it was trained at; informative */
-    bool mid_attention;      /* mid_block_add_attention */
+    int sample_size;    /* image edge it was trained at; informative */
+    bool mid_attention; /* mid_block_add_attention */
     bool use_quant_conv, use_post_quant_conv;
-    double scaling_factor;   /* the UNet sees scaling_factor * z */
+    double scaling_factor; /* the UNet sees scaling_factor * z */
 } vae_config;
 
 /* Image edge / latent edge. */

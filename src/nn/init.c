@@ -1,5 +1,5 @@
-/* Starting values of parameters: PyTorch's defaults, from Philox, so that the same seed gives the same
-   model on every machine and for every number of workers. */
+/* Starting values of parameters: PyTorch's defaults, from Philox, so that the same seed gives the
+   same model on every machine and for every number of workers. */
 #include "base/rng.h"
 #include "nn/nn.h"
 #include <math.h>

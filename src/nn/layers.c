@@ -18,7 +18,8 @@ nn nn_in(nn m, const char *fmt, ...)
     va_end(ap);
     if (n < 0 || (size_t)n >= sizeof name)
         md_graph_poison(m.g, MD_INTERNAL, "%s: layer name too long", m.path);
-    m.path = *m.path ? md_graph_printf(m.g, "%s.%s", m.path, name) : md_graph_printf(m.g, "%s", name);
+    m.path =
+        *m.path ? md_graph_printf(m.g, "%s.%s", m.path, name) : md_graph_printf(m.g, "%s", name);
     return m;
 }
 
@@ -105,8 +106,9 @@ md_tensor *nn_group_norm(nn m, const char *name, md_tensor *x, int groups, doubl
     int64_t c = last_dim(x);
     md_tensor *gamma = nn_param(m, "weight", NN_ONE, 0, 1, MD_DIMS(c));
     md_tensor *beta = nn_param(m, "bias", NN_ZERO, 0, 1, MD_DIMS(c));
-    return leave(m, old,
-                 md_group_norm(x, md_cast(gamma, m.dtype), md_cast(beta, m.dtype), groups, eps, act));
+    return leave(
+        m, old,
+        md_group_norm(x, md_cast(gamma, m.dtype), md_cast(beta, m.dtype), groups, eps, act));
 }
 
 md_tensor *nn_layer_norm(nn m, const char *name, md_tensor *x, double eps)
@@ -118,8 +120,7 @@ md_tensor *nn_layer_norm(nn m, const char *name, md_tensor *x, double eps)
     int64_t d = last_dim(x);
     md_tensor *gamma = nn_param(m, "weight", NN_ONE, 0, 1, MD_DIMS(d));
     md_tensor *beta = nn_param(m, "bias", NN_ZERO, 0, 1, MD_DIMS(d));
-    return leave(m, old,
-                 md_layer_norm(x, md_cast(gamma, m.dtype), md_cast(beta, m.dtype), eps));
+    return leave(m, old, md_layer_norm(x, md_cast(gamma, m.dtype), md_cast(beta, m.dtype), eps));
 }
 
 md_tensor *nn_embedding(nn m, const char *name, md_tensor *ids, int64_t vocab, int64_t width)

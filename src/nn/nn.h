@@ -37,12 +37,12 @@ struct nn_taps {
 };
 
 typedef struct nn_param_info {
-    const char *name;       /* checkpoint key, e.g. "down_blocks.0.resnets.1.conv1.weight" */
+    const char *name; /* checkpoint key, e.g. "down_blocks.0.resnets.1.conv1.weight" */
     int ndim;
     int64_t dim[MD_MAX_DIMS]; /* in memory; conv weights are O,kh,kw,I */
-    bool conv;              /* the file holds O,I,kh,kw */
-    bool linear_as_conv;    /* the file holds [O,I,1,1] for a linear [O,I]; read as either */
-    int64_t offset;         /* elements into the flat buffer, 16-aligned */
+    bool conv;                /* the file holds O,I,kh,kw */
+    bool linear_as_conv;      /* the file holds [O,I,1,1] for a linear [O,I]; read as either */
+    int64_t offset;           /* elements into the flat buffer, 16-aligned */
     int64_t numel;
     int64_t fan_in;
     nn_init init;
@@ -56,14 +56,14 @@ void nn_params_free(nn_params *p, md_backend *be);
 MD_MUST md_status nn_params_close(nn_params *p);
 int nn_params_count(const nn_params *p);
 const nn_param_info *nn_params_info(const nn_params *p, int i);
-md_buffer *nn_params_buffer(nn_params *p);      /* size final after close; allocate before use */
+md_buffer *nn_params_buffer(nn_params *p); /* size final after close; allocate before use */
 /* Elements of all parameters, without the gaps that alignment leaves in the buffer. */
 int64_t nn_params_numel(const nn_params *p);
 const char *nn_params_model(const nn_params *p);
 /* Index of a name, -1 if there is none. */
 int nn_params_find(const nn_params *p, const char *name);
-/* Fills by each parameter's nn_init from Philox (seed, purpose, parameter index). The buffer must be
-   allocated; gaps stay zero. */
+/* Fills by each parameter's nn_init from Philox (seed, purpose, parameter index). The buffer must
+   be allocated; gaps stay zero. */
 MD_MUST md_status nn_params_randomize(nn_params *p, md_backend *be, uint64_t seed);
 /* All parameters that the graph of `m` has used, in declaration order, as the leaves to pass to
    md_grad; tensor i belongs to nn_params_info(p, i). NULL where the graph did not use it. */
@@ -71,6 +71,36 @@ void nn_params_tensors(nn_params *p, md_graph *g, md_tensor **out);
 /* Host copies of one parameter (numel f32 in memory layout), for tests and file writers. */
 MD_MUST md_status nn_params_read(const nn_params *p, md_backend *be, int i, float *host);
 MD_MUST md_status nn_params_write(nn_params *p, md_backend *be, int i, const float *host);
+
+/* ---- Parameter files: safetensors, named by parameter. Conv weights are O,I,kh,kw in files. */
+
+/* What a model's files may hold besides. All strings are static; any member may be NULL. */
+typedef struct nn_file_rules {
+    /* Writes our name for a file's name into buf and returns true; false: it is ours already. */
+    bool (*rename)(const char *name, char *buf, size_t size);
+    const char *const *ignorable; /* endings of names that are not weights; NULL-terminated */
+} nn_file_rules;
+
+/* Checks the file against the parameters without reading a weight: every parameter there once, in
+   the right shape and in f16, bf16 or f32, and nothing else. A linear layer [O,I] may stand as
+   [O,I,1,1] and the reverse. MD_BAD_INPUT names the file and the tensor. path: a .safetensors file
+   or an index of several. */
+MD_MUST md_status nn_params_check_file(const nn_params *p, const char *path,
+                                       const nn_file_rules *rules);
+/* Checks, then reads into the buffer, which must be allocated. Values that are not finite are
+   refused. */
+MD_MUST md_status nn_params_load(nn_params *p, md_backend *be, const char *path,
+                                 const nn_file_rules *rules);
+/* Writes all parameters, in f32 (or f16) and file layout; atomic. */
+MD_MUST md_status nn_params_save(const nn_params *p, md_backend *be, const char *path, bool f16);
+/* As nn_params_save, but the values come from `values`, a buffer laid out as the parameters' own:
+   the moving average, for instance. */
+MD_MUST md_status nn_params_save_from(const nn_params *p, const md_buffer *values, md_backend *be,
+                                      const char *path, bool f16);
+
+/* Copies a checked file as nn_params_save would write it, tensor by tensor; no buffer is needed. */
+MD_MUST md_status nn_params_convert(const nn_params *p, const char *from, const char *to,
+                                    const nn_file_rules *rules, bool f16);
 
 nn nn_root(md_graph *g, nn_params *p, md_dtype dtype);
 nn nn_in(nn m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

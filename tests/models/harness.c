@@ -122,8 +122,8 @@ typedef struct tolerance {
 } tolerance;
 
 /* ref computes in double, the golden values come from a double run and are stored as f32: half an
-   ulp of f32 (6e-8) of the element, plus what PyTorch itself does in f32 even in a double model (the
-   sinusoids of the timestep). Relative to the tensor's largest value. */
+   ulp of f32 (6e-8) of the element, plus what PyTorch itself does in f32 even in a double model
+   (the sinusoids of the timestep). Relative to the tensor's largest value. */
 static const tolerance REF = {5e-7, 5e-7};
 /* f32: a chain of some fifty layers, errors of 6e-8 each, amplified by norms over few elements. */
 static const tolerance CPU = {2e-5, 1e-4};
@@ -329,8 +329,8 @@ static double compare(session *s, measure_fn measure, tolerance tol)
             fail_msg("%s: %s: %.3g > %.3g", s->be->ops->name, q->name, e, tol.gradient);
         worst_grad = fmax(worst_grad, e);
     }
-    print_message("%s: %d taps, worst %.2g; %d gradients, worst %.2g\n", s->be->ops->name, s->taps.n,
-                  worst_tap, s->n_leaves, worst_grad);
+    print_message("%s: %d taps, worst %.2g; %d gradients, worst %.2g\n", s->be->ops->name,
+                  s->taps.n, worst_tap, s->n_leaves, worst_grad);
     return worst_grad;
 }
 

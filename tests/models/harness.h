@@ -1,5 +1,5 @@
-/* Runs a model of src/model on golden inputs and compares it with diffusers or transformers block by
-   block, outputs and gradients. Golden files: tests/golden/make_models.py. */
+/* Runs a model of src/model on golden inputs and compares it with diffusers or transformers block
+   by block, outputs and gradients. Golden files: tests/golden/make_models.py. */
 #ifndef MD_TESTS_MODELS_HARNESS_H
 #define MD_TESTS_MODELS_HARNESS_H
 
@@ -37,8 +37,14 @@ typedef struct model_graph {
     nn m;
     const golden *golden;
     int n_in, n_out, n_extra;
-    struct { md_tensor *t; const char *golden; } in[MAX_LEAVES], out[MAX_OUT];
-    struct { md_tensor *leaf; const char *golden; } extra[MAX_LEAVES]; /* inputs with a gradient */
+    struct {
+        md_tensor *t;
+        const char *golden;
+    } in[MAX_LEAVES], out[MAX_OUT];
+    struct {
+        md_tensor *leaf;
+        const char *golden;
+    } extra[MAX_LEAVES]; /* inputs with a gradient */
     md_tensor *loss;
 } model_graph;
 
@@ -50,14 +56,14 @@ void expect(model_graph *b, md_tensor *t, const char *name, const char *weight);
 void expect_gradient(model_graph *b, md_tensor *input, const char *name);
 
 typedef struct model_case {
-    const char *weights;  /* model folder below GOLDEN, e.g. "sd/vae" */
+    const char *weights; /* model folder below GOLDEN, e.g. "sd/vae" */
     md_status (*declare)(nn_params *p, const void *config);
     void (*build)(model_graph *b, const void *config);
     const void *config;
 } model_case;
 
-/* Fails the running cmocka test at the first tap, output or gradient beyond `tolerance`, relative to
-   the tensor's largest golden value; names it. */
+/* Fails the running cmocka test at the first tap, output or gradient beyond `tolerance`, relative
+   to the tensor's largest golden value; names it. */
 void check_ref(const model_case *c);
 void check_cpu(const model_case *c);
 void check_cpu_bf16(const model_case *c);

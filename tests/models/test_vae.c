@@ -7,9 +7,17 @@
 
 #include <cmocka.h>
 
-static const vae_config config = {.in_channels = 3, .out_channels = 3, .latent_channels = 4, .n_blocks = 3,
-    .block_out_channels = {4, 8, 8}, .layers_per_block = 1, .norm_num_groups = 2, .mid_attention = true,
-    .use_quant_conv = true, .use_post_quant_conv = true, .scaling_factor = 0.7};
+static const vae_config config = {.in_channels = 3,
+                                  .out_channels = 3,
+                                  .latent_channels = 4,
+                                  .n_blocks = 3,
+                                  .block_out_channels = {4, 8, 8},
+                                  .layers_per_block = 1,
+                                  .norm_num_groups = 2,
+                                  .mid_attention = true,
+                                  .use_quant_conv = true,
+                                  .use_post_quant_conv = true,
+                                  .scaling_factor = 0.7};
 
 static md_status declare(nn_params *p, const void *c)
 {

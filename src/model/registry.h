@@ -1,0 +1,39 @@
+/* One row per model: where a foundation folder keeps it, how it is read, built and written. A new
+   model is a file with a build function, its config functions and a row here. */
+#ifndef MD_MODEL_REGISTRY_H
+#define MD_MODEL_REGISTRY_H
+
+#include "model/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum model_part { MODEL_TEXT_ENCODER, MODEL_VAE, MODEL_UNET, MODEL_N_PARTS } model_part;
+
+/* Any model's config; which member holds is the part's. */
+typedef union model_config {
+    clip_text_config text;
+    vae_config vae;
+    unet_config unet;
+} model_config;
+
+typedef struct model_row {
+    const char *folder;     /* "unet"; the component's name in model_index.json too */
+    const char *library;    /* "diffusers" or "transformers" */
+    const char *class_name; /* "UNet2DConditionModel" */
+    const char *weights;    /* base name of the weight file, without .safetensors */
+    const char *pickle;     /* what its pickle file is called: refused with a hint */
+    nn_file_rules rules;
+    md_status (*read)(const char *path, model_config *c);
+    md_status (*check)(const char *name, const model_config *c);
+    md_status (*write)(const char *path, const model_config *c);
+    md_status (*declare)(nn_params *p, const model_config *c);
+} model_row;
+
+const model_row *model_registry(model_part part);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
