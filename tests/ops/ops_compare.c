@@ -159,13 +159,22 @@ static double magnitude(const double *x, int64_t n)
     return m;
 }
 
+static double root_mean_square(const double *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] * x[i];
+    return sqrt(sum / (double)n);
+}
+
 /* Compares what `tested` wrote into t; l->want is the oracle's, already rounded to t's type when
-   exact. `input_scale`: largest input, the measure of a result that is zero by algebra. */
+   exact. `input_scale`: largest input, the measure of a result that is zero by algebra.
+   `sum_scale`: what a sum would be without cancellation, or 0. */
 static md_status compare(lockstep *l, const md_node *n, const md_tensor *t, int which, double tol,
-                         double input_scale)
+                         double input_scale, double sum_scale)
 {
     int64_t count = md_numel(t), at = 0;
-    double scale = magnitude(l->want, count), worst = 0;
+    double scale = fmax(magnitude(l->want, count), sum_scale), worst = 0;
     if (scale < 1e-6 * input_scale)
         scale = input_scale;
     MD_TRY(get(l->o->tested, address(l, t, true), t->dtype, l->got, count));
@@ -308,7 +317,7 @@ static md_status step(lockstep *l, const md_node *n)
 {
     md_tensor *t[MD_MAX_OUT + MD_MAX_IN];
     int count = written(n, t);
-    double input_scale = 0;
+    double input_scale = 0, sum_scale = 0;
     bool bf16 = false;
     for (int i = 0; i < n->n_in; i++) {
         if (!n->in[i])
@@ -317,6 +326,9 @@ static md_status step(lockstep *l, const md_node *n)
                    md_numel(n->in[i])));
         input_scale = fmax(input_scale, magnitude(l->want, md_numel(n->in[i])));
         bf16 = bf16 || n->in[i]->dtype == MD_BF16;
+        if (n->op == MD_OP_sum_to) /* a random walk of as many steps as each sum has terms */
+            sum_scale = root_mean_square(l->want, md_numel(n->in[0])) *
+                        sqrt((double)md_numel(n->in[0]) / (double)md_numel(n->out[0]));
     }
     MD_TRY(run_oracle(l, n));
     MD_TRY(run_tested(l, n));
@@ -327,7 +339,7 @@ static md_status step(lockstep *l, const md_node *n)
         MD_TRY(get(l->o->oracle, address(l, t[i], false), t[i]->dtype, l->want, size));
         for (int64_t j = 0; exact && j < size; j++)
             l->want[j] = op_round(t[i]->dtype, l->want[j]);
-        MD_TRY(compare(l, n, t[i], i, tol, input_scale));
+        MD_TRY(compare(l, n, t[i], i, tol, input_scale, sum_scale));
         for (int64_t j = 0; j < size; j++)
             l->want[j] = op_round(t[i]->dtype, l->want[j]);
         MD_TRY(put(l->o->oracle, address(l, t[i], false), t[i]->dtype, l->want, size));
