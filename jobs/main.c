@@ -216,6 +216,23 @@ static md_status share(int rank, config **cfg)
     return status;
 }
 
+/* Every rank comes here; a rank that failed alone becomes the failure of all. A rank that does not
+   come in time keeps MPI from ending, so all are ended. Collective(world). */
+static md_status end_together(md_status status)
+{
+    comm_set_timeout(END_TIMEOUT_S);
+    int code = status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
+    md_status agreed = comm_agree(comm_world(), status == MD_PEER ? MD_OK : status);
+    if (agreed == MD_COMM) {
+        md_error("main", "not all ranks reached the end: %s", md_status_text());
+        md_log_close();
+        (void)fflush(NULL);
+        comm_abort(code ? code : 1);
+        _exit(code ? code : 1);
+    }
+    return agreed == MD_OK ? status : agreed;
+}
+
 static md_status run_shared(const job_row *r, int argc, char **argv)
 {
     int rank = comm_rank(comm_world()), size = comm_size(comm_world());
@@ -242,6 +259,7 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     started = true;
 out:
     report(r, status);
+    status = end_together(status);
     if (rank == 0 && started && write_outcome(j.run, status) != MD_OK)
         md_warn("main", "the outcome could not be written: %s", md_status_text());
     config_free(j.cfg);
@@ -259,12 +277,6 @@ static int main_shared(const job_row *r, int argc, char **argv)
     }
     status = run_shared(r, argc, argv);
     int code = status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
-    if (comm_barrier(comm_world(), END_TIMEOUT_S) != MD_OK) {
-        md_error(r->name, "other ranks did not reach the end: %s", md_status_text());
-        md_log_close();
-        comm_abort(code ? code : 1);
-        _exit(code ? code : 1);
-    }
     md_log_close();
     (void)fflush(NULL);
     if (comm_lost_peer())

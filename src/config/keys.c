@@ -128,14 +128,14 @@ static md_status help_row(md_text *t, const config_row *row)
     char value[160], lo[32], hi[32];
     switch (row->type) {
     case CONFIG_INT:
-        (void)snprintf(value, sizeof value, "%lld, %lld to %lld", (long long)row->int_default,
+        (void)snprintf(value, sizeof value, "%lld; %lld to %lld", (long long)row->int_default,
                        (long long)row->int_min, (long long)row->int_max);
         break;
     case CONFIG_FLOAT:
         config__float_text(value, row->float_default);
         config__float_text(lo, row->float_min);
         config__float_text(hi, row->float_max);
-        (void)snprintf(value + strlen(value), sizeof value - strlen(value), ", %s to %s", lo, hi);
+        (void)snprintf(value + strlen(value), sizeof value - strlen(value), "; %s to %s", lo, hi);
         break;
     case CONFIG_BOOL:
         (void)snprintf(value, sizeof value, "%s", row->int_default ? "true" : "false");
@@ -144,12 +144,12 @@ static md_status help_row(md_text *t, const config_row *row)
         (void)snprintf(value, sizeof value, "\"%s\"", row->string_default);
         break;
     case CONFIG_CHOICE:
-        (void)snprintf(value, sizeof value, "%s, of %s", row->string_default, row->choices);
+        (void)snprintf(value, sizeof value, "%s; one of %s", row->string_default, row->choices);
         break;
     }
     static const char *const types[] = {"int", "float", "bool", "string", "choice"};
-    return md_text_add(t, "  %-22s %-6s  %s\n%33s%s\n", row->path, types[row->type], row->meaning,
-                       "= ", value);
+    return md_text_add(t, "  %-22s %-6s  %s\n%33sdefault %s\n", row->path, types[row->type],
+                       row->meaning, "", value);
 }
 
 md_status config_help(const char *sections, char **text)
