@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/str.h"
 #include "config/config.h"
 #include "config/keys.h"
 #include "support/fail_alloc.h"
@@ -261,6 +262,27 @@ static void help_lists_every_key_of_its_sections(void **state)
     free(text);
 }
 
+/* Every sample in configs/ names only keys that exist, with values in range. */
+static void samples_are_valid(void **state)
+{
+    (void)state;
+    char **names, path[512];
+    size_t n, seen = 0;
+    assert_int_equal(md_dir_list("configs", &names, &n), MD_OK);
+    for (size_t i = 0; i < n; i++) {
+        if (!md_str_ends(names[i], ".cfg"))
+            continue;
+        (void)snprintf(path, sizeof path, "configs/%s", names[i]);
+        config *c;
+        if (config_load(path, NULL, 0, &c) != MD_OK)
+            fail_msg("%s", md_status_text());
+        config_free(c);
+        seen++;
+    }
+    free(names);
+    assert_true(seen > 0);
+}
+
 /* libconfig ends the process when its own allocations fail, so only ours are made to fail: the ones
    of a configuration without a file. */
 static void every_allocation_may_fail(void **state)
@@ -302,6 +324,7 @@ int main(void)
         cmocka_unit_test(changes_that_shape_samples_are_found),
         cmocka_unit_test(suggestions),
         cmocka_unit_test(help_lists_every_key_of_its_sections),
+        cmocka_unit_test(samples_are_valid),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
