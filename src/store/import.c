@@ -1,0 +1,335 @@
+/* The import: scan, read and check, group, split, write. The stores get their names at the very
+ * end. */
+#include "store/import.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/str.h"
+#include "store/import_crops.h"
+#include "store/import_group.h"
+#include "store/import_list.h"
+#include "store/import_read.h"
+#include "store/import_sheet.h"
+
+static const import_format *const formats[] = {&import_folder, &import_busi, &import_isic};
+
+const import_format *import_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (!strcmp(formats[i]->name, name))
+            return formats[i];
+    return NULL;
+}
+
+/* A background to be: a whole lesion-free picture, or a square of a lesion picture. */
+typedef struct background {
+    int64_t picture;
+    import_square square; /* side 0: the whole */
+} background;
+
+typedef struct importer {
+    const import_format *format;
+    import_list list;
+    import_facts *facts; /* [list.n] */
+    data_row *row;       /* [list.n] */
+    int64_t size;
+    import_fit fit;
+    uint8_t *rgb, *mask;    /* one stored picture */
+    background *background; /* [n_backgrounds] */
+    int64_t n_backgrounds, cap_backgrounds;
+    const char *config;
+    uint64_t seed;
+    data_store *data, *backgrounds;
+} importer;
+
+/* ---- setting up ---- */
+
+static md_status scan(importer *im, config *cfg)
+{
+    const char *root = config_string(cfg, KEY_data_root);
+    struct stat st;
+    if (!*root)
+        return config_fail(cfg, KEY_data_root, "is empty; it names the folder of the data set");
+    if (stat(root, &st) != 0)
+        return config_fail(cfg, KEY_data_root, "%s: %s", root, strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return config_fail(cfg, KEY_data_root, "%s is no folder", root);
+    im->list.root = root;
+    im->format = import_find(config_string(cfg, KEY_data_format));
+    if (!im->format)
+        return config_fail(cfg, KEY_data_format, "there is no importer \"%s\"",
+                           config_string(cfg, KEY_data_format));
+    im->list.arena = md_arena_new();
+    if (!im->list.arena)
+        MD_FAIL(MD_NOMEM, "%s: out of memory", root);
+    MD_TRY(im->format->scan(&im->list));
+    int64_t lesions = 0;
+    for (int64_t i = 0; i < im->list.n; i++) {
+        lesions += im->list.item[i].kind == DATA_LESION;
+        if (strlen(im->list.item[i].image) >= DATA_NAME_BYTES)
+            MD_FAIL(MD_BAD_INPUT, "%s: this name has more than %d bytes", im->list.item[i].image,
+                    DATA_NAME_BYTES - 1);
+    }
+    if (!lesions)
+        MD_FAIL(MD_BAD_INPUT, "%s holds no image with a lesion mask", root);
+    return MD_OK;
+}
+
+static md_status begin(importer *im, config *cfg, const char *path)
+{
+    MD_TRY(scan(im, cfg));
+    md_status status = MD_OK;
+    im->size = config_int(cfg, KEY_data_size);
+    im->fit = (import_fit)config_choice(cfg, KEY_data_fit);
+    im->seed = (uint64_t)config_int(cfg, KEY_seed);
+    im->config = config_text(cfg, &status);
+    MD_TRY(im->config ? MD_OK : status);
+    size_t n = (size_t)im->list.n, area = (size_t)(im->size * im->size);
+    im->facts = calloc(n, sizeof *im->facts);
+    im->row = calloc(n, sizeof *im->row);
+    im->rgb = malloc(3 * area);
+    im->mask = malloc(area);
+    if (!im->facts || !im->row || !im->rgb || !im->mask)
+        MD_FAIL(MD_NOMEM, "%s: out of memory", path);
+    data_info info = {im->config, MEDDIFF_VERSION, im->format->name, im->format->licence, im->seed};
+    MD_TRY(data_create(path, DATA_IMAGES, im->list.n, im->size, &info, &im->data));
+    return MD_OK;
+}
+
+static void end(importer *im)
+{
+    data_close(im->data);
+    data_close(im->backgrounds);
+    free(im->list.item);
+    md_arena_free(im->list.arena);
+    free(im->facts);
+    free(im->row);
+    free(im->rgb);
+    free(im->mask);
+    free(im->background);
+}
+
+/* ---- pixels ---- */
+
+static md_status take_picture(importer *im, int64_t i, import_pixels *px)
+{
+    const import_picture *p = &im->list.item[i];
+    data_row *row = &im->row[i];
+    MD_TRY(import__read(&im->list, p, px));
+    MD_TRY(import__hash(&px->rgb, &im->facts[i].hash));
+    MD_TRY(md_str_copy(im->facts[i].sha256, sizeof im->facts[i].sha256, px->sha256));
+    import__place(px->rgb.h, px->rgb.w, im->fit, im->size, row);
+    MD_TRY(import__draw(px, row, im->size, im->rgb, im->mask));
+    if (p->kind == DATA_LESION && !memchr(im->mask, 1, (size_t)(im->size * im->size)))
+        MD_FAIL(
+            MD_BAD_INPUT,
+            "%s/%s: nothing of its lesion is left at data.size = %lld with data.fit = %s; try a "
+            "larger size%s",
+            im->list.root, p->image, (long long)im->size,
+            im->fit == IMPORT_CROP     ? "crop"
+            : im->fit == IMPORT_SQUASH ? "squash"
+                                       : "letterbox",
+            im->fit == IMPORT_CROP ? " or another fit" : "");
+    MD_TRY(data_write_pixels(im->data, i, im->rgb, im->mask));
+    return MD_OK;
+}
+
+static md_status take_pictures(importer *im)
+{
+    md_progress bar = md_progress_begin("import", "images", 0, im->list.n);
+    for (int64_t i = 0; i < im->list.n; i++) {
+        import_pixels px;
+        md_status status = take_picture(im, i, &px);
+        import__pixels_free(&px);
+        MD_TRY(status);
+        md_progress_at(&bar, i + 1);
+    }
+    md_progress_end(&bar, im->list.n);
+    return MD_OK;
+}
+
+/* ---- rows ---- */
+
+static md_status describe(importer *im, int64_t i, data_row *row)
+{
+    const import_picture *p = &im->list.item[i];
+    const import_facts *f = &im->facts[i];
+    row->kind = p->kind;
+    row->split = f->split;
+    row->used = f->used;
+    row->group = f->group;
+    row->data_id = (int32_t)i;
+    MD_TRY(md_str_copy(row->name, sizeof row->name, p->image));
+    MD_TRY(md_str_copy(row->sha256, sizeof row->sha256, f->sha256));
+    MD_TRY(md_str_copy(row->licence, sizeof row->licence, p->licence));
+    return MD_OK;
+}
+
+static md_status write_rows(importer *im)
+{
+    for (int64_t i = 0; i < im->list.n; i++) {
+        MD_TRY(describe(im, i, &im->row[i]));
+        MD_TRY(data_write_row(im->data, i, &im->row[i]));
+    }
+    return MD_OK;
+}
+
+/* ---- backgrounds ---- */
+
+static md_status add_background(importer *im, int64_t picture, import_square square)
+{
+    if (im->n_backgrounds == im->cap_backgrounds) {
+        int64_t cap = im->cap_backgrounds ? 2 * im->cap_backgrounds : 64;
+        background *b = realloc(im->background, (size_t)cap * sizeof *b);
+        if (!b)
+            MD_FAIL(MD_NOMEM, "%s: out of memory", im->list.root);
+        im->background = b;
+        im->cap_backgrounds = cap;
+    }
+    im->background[im->n_backgrounds++] = (background){picture, square};
+    return MD_OK;
+}
+
+static md_status find_squares(importer *im, int64_t i, int max_n)
+{
+    import_pixels px;
+    import_square square[IMPORT_MAX_CROPS];
+    int n = 0;
+    md_status status = import__read(&im->list, &im->list.item[i], &px);
+    if (status == MD_OK)
+        status = import__squares(&px.rgb, &px.mask, im->size, max_n, square, &n);
+    import__pixels_free(&px);
+    for (int k = 0; k < n && status == MD_OK; k++)
+        status = add_background(im, i, square[k]);
+    MD_TRY(status);
+    return MD_OK;
+}
+
+/* Lesion-free images of the train split; where there are none, squares of the chosen training
+ * pairs. */
+static md_status find_backgrounds(importer *im, int max_crops, import_report *report)
+{
+    for (int64_t i = 0; i < im->list.n; i++)
+        if (im->row[i].kind == DATA_HEALTHY && im->row[i].split == DATA_TRAIN)
+            MD_TRY(add_background(im, i, (import_square){0, 0, 0}));
+    if (im->n_backgrounds == 0)
+        for (int64_t i = 0; i < im->list.n; i++)
+            if (im->row[i].used && im->row[i].kind == DATA_LESION)
+                MD_TRY(find_squares(im, i, max_crops));
+    report->backgrounds = im->n_backgrounds;
+    report->crops = im->n_backgrounds && im->background[0].square.side ? im->n_backgrounds : 0;
+    return MD_OK;
+}
+
+static md_status write_background(importer *im, int64_t b)
+{
+    const background *from = &im->background[b];
+    data_row row = im->row[from->picture];
+    if (from->square.side == 0) {
+        MD_TRY(data_read_pixels(im->data, from->picture, im->rgb, NULL));
+    } else {
+        import_square s = from->square;
+        import_pixels px;
+        row.kind = DATA_CROP;
+        md_status status = import__read(&im->list, &im->list.item[from->picture], &px);
+        if (status == MD_OK) {
+            image_box box = {(double)s.y, (double)s.x, (double)(s.y + s.side),
+                             (double)(s.x + s.side)};
+            import__place_box(px.rgb.h, px.rgb.w, box, im->size, &row);
+            status = import__draw(&px, &row, im->size, im->rgb, NULL);
+        }
+        import__pixels_free(&px);
+        MD_TRY(status);
+    }
+    MD_TRY(data_write_pixels(im->backgrounds, b, im->rgb, NULL));
+    MD_TRY(data_write_row(im->backgrounds, b, &row));
+    return MD_OK;
+}
+
+static md_status write_backgrounds(importer *im, const char *path)
+{
+    if (im->n_backgrounds == 0) {
+        (void)remove(path); /* of an earlier import */
+        md_warn("store", "%s: no lesion-free picture found, so there are no backgrounds",
+                im->list.root);
+        return MD_OK;
+    }
+    data_info info = {im->config, MEDDIFF_VERSION, im->format->name, im->format->licence, im->seed};
+    MD_TRY(
+        data_create(path, DATA_BACKGROUNDS, im->n_backgrounds, im->size, &info, &im->backgrounds));
+    for (int64_t b = 0; b < im->n_backgrounds; b++)
+        MD_TRY(write_background(im, b));
+    return MD_OK;
+}
+
+/* ---- the whole ---- */
+
+static md_status run_import(importer *im, config *cfg, const char *run, import_report *report)
+{
+    char data[PATH_MAX], backgrounds[PATH_MAX], sheet[PATH_MAX];
+    MD_TRY(md_path_join(data, sizeof data, run, "data.h5"));
+    MD_TRY(md_path_join(backgrounds, sizeof backgrounds, run, "backgrounds.h5"));
+    MD_TRY(md_path_join(sheet, sizeof sheet, run, "import.png"));
+    MD_TRY(begin(im, cfg, data));
+    MD_TRY(take_pictures(im));
+    import_grouping how = {im->seed, config_choice(cfg, KEY_data_near_duplicates) == 1,
+                           config_int(cfg, KEY_data_pairs)};
+    MD_TRY(import__group(&im->list, &how, im->facts, report));
+    MD_TRY(write_rows(im));
+    MD_TRY(find_backgrounds(im, (int)config_int(cfg, KEY_data_crops), report));
+    MD_TRY(write_backgrounds(im, backgrounds));
+    MD_TRY(import__sheet(sheet, im->data, im->backgrounds));
+    if (im->backgrounds) {
+        data_store *b = im->backgrounds;
+        im->backgrounds = NULL;
+        MD_TRY(data_finish(b));
+    }
+    data_store *d = im->data; /* last: its name says that all is there */
+    im->data = NULL;
+    MD_TRY(data_finish(d));
+    return MD_OK;
+}
+
+md_status import_run(config *cfg, const char *run, import_report *report)
+{
+    importer im = {0};
+    import_report r = {.used = 0};
+    md_status status = run_import(&im, cfg, run, &r);
+    end(&im);
+    if (status != MD_OK)
+        return md_frame(status, __FILE__, __LINE__);
+    *report = r;
+    return MD_OK;
+}
+
+md_status import_is_done(config *cfg, const char *run, bool *done)
+{
+    char path[PATH_MAX], *text = NULL;
+    MD_TRY(md_path_join(path, sizeof path, run, "data.h5"));
+    *done = false;
+    if (!md_file_exists(path))
+        return MD_OK;
+    data_store *d = NULL;
+    config *then = NULL;
+    MD_TRY(data_open(path, DATA_IMAGES, &d));
+    md_status status = data_text(d, "config", &text);
+    if (status == MD_OK)
+        status = config_parse(text, strlen(text), path, &then);
+    if (status == MD_OK)
+        status = config_same(cfg, then, ". data");
+    config_free(then);
+    free(text);
+    data_close(d);
+    MD_TRY(status);
+    *done = true;
+    return MD_OK;
+}

@@ -1,0 +1,73 @@
+/* Data sets into data.h5 and backgrounds.h5. An importer only says which files belong together (one
+   C file and one table row per layout); reading, checking, grouping, splitting, fitting and writing
+   are the same for all. Whatever is wrong with the data set ends the import before a store is
+   there, with one message that names the file: BAD_INPUT. */
+#ifndef MD_STORE_IMPORT_H
+#define MD_STORE_IMPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "config/config.h"
+#include "store/data.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- what a job calls ---- */
+
+typedef struct import_report {
+    int64_t lesion[DATA_N_SPLITS];  /* pairs */
+    int64_t healthy[DATA_N_SPLITS]; /* lesion-free images */
+    int64_t used;                   /* training pairs chosen by data.pairs */
+    int64_t crops;                  /* lesion-free squares cut out of them */
+    int64_t backgrounds;            /* rows of backgrounds.h5; 0: the file was not made */
+    int64_t groups;
+    int64_t joined; /* pictures that share a group with an equal or nearly equal one */
+    bool official;  /* the splits are the data set's own */
+} import_report;
+
+/* Reads the data set of `cfg` (data.* and seed) and writes run/data.h5, run/backgrounds.h5 (where
+   there is a lesion-free picture) and run/import.png, each complete or not at all. Local: one
+   process. */
+MD_MUST md_status import_run(config *cfg, const char *run, import_report *report);
+/* *done = run/data.h5 is there and was made under the same data.* keys and seed; MD_USAGE naming
+   the key when it was made under others. */
+MD_MUST md_status import_is_done(config *cfg, const char *run, bool *done);
+
+/* ---- what an importer is ---- */
+
+enum { IMPORT_MAX_MASKS = 32, IMPORT_NO_SPLIT = -1 };
+
+typedef struct import_picture {
+    const char *image; /* path below the root; all text lives in the list's arena */
+    const char *mask[IMPORT_MAX_MASKS];
+    int n_masks;         /* several: their union. 0 only for DATA_HEALTHY */
+    data_kind kind;      /* DATA_LESION or DATA_HEALTHY */
+    const char *group;   /* patient or lesion, where the layout tells; NULL: a group of its own */
+    int split;           /* the data set's own data_split, or IMPORT_NO_SPLIT */
+    const char *licence; /* of this picture */
+} import_picture;
+
+typedef struct import_list {
+    const char *root;
+    struct md_arena *arena;
+    import_picture *item;
+    int64_t n, cap;
+} import_list;
+
+typedef struct import_format {
+    const char *name;                     /* data.format */
+    const char *licence;                  /* of the data set, for the stores */
+    md_status (*scan)(import_list *list); /* fills the list in natural order; opens no picture */
+} import_format;
+
+extern const import_format import_busi, import_isic, import_folder;
+const import_format *import_find(const char *name); /* NULL when there is none */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

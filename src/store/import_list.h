@@ -1,0 +1,33 @@
+/* For importers: the list they fill, and the names of files in natural order. */
+#ifndef MD_STORE_IMPORT_LIST_H
+#define MD_STORE_IMPORT_LIST_H
+
+#include "store/import.h"
+
+typedef struct import_names {
+    char **name; /* one allocation, from md_dir_list, in natural order */
+    size_t n;
+} import_names;
+
+/* 2 before 10, and otherwise bytewise: "benign (2)" < "benign (10)". */
+int import__natural(const char *a, const char *b);
+/* Picture files (png jpg jpeg bmp) directly in root/dir; hidden files and others are skipped. */
+MD_MUST md_status import__pictures(const import_list *list, const char *dir, import_names *out);
+void import__names_free(import_names *names);
+bool import__is_dir(const import_list *list, const char *dir);
+/* Length of the name without its extension. */
+size_t import__stem(const char *name);
+/* The same, ASCII case ignored. */
+bool import__ends(const char *name, size_t n, const char *suffix);
+
+/* A new last item, zeroed but for image = dir/name and split; NULL and *status when out of memory.
+ */
+import_picture *import__add(import_list *list, const char *dir, const char *name, data_kind kind,
+                            md_status *status);
+MD_MUST md_status import__add_mask(import_list *list, import_picture *p, const char *dir,
+                                   const char *name);
+/* root/relative with every link resolved, in out[bytes]; BAD_INPUT when it leaves the root. */
+MD_MUST md_status import__resolve(const import_list *list, const char *relative, char *out,
+                                  size_t bytes);
+
+#endif

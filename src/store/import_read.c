@@ -1,0 +1,151 @@
+/* Reading, checking and fitting one picture. */
+#include "store/import_read.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "store/import_list.h"
+
+enum { FILE_MAX = 1 << 30 };
+
+static md_status read_bytes(const import_list *list, const char *relative, char name[PATH_MAX],
+                            void **bytes, size_t *n)
+{
+    char path[PATH_MAX];
+    MD_TRY(import__resolve(list, relative, path, sizeof path));
+    MD_TRY(md_path_join(name, PATH_MAX, list->root, relative));
+    MD_TRY(md_file_read(path, FILE_MAX, bytes, n));
+    return MD_OK;
+}
+
+static md_status read_image(const import_list *list, const char *relative, import_pixels *out)
+{
+    char name[PATH_MAX];
+    void *bytes = NULL;
+    size_t n = 0;
+    image any = {0};
+    MD_TRY(read_bytes(list, relative, name, &bytes, &n));
+    md_sha256(bytes, n, out->sha256);
+    md_status status = image_read_memory(name, bytes, n, &any);
+    free(bytes);
+    if (status == MD_OK)
+        status = image_to_rgb(&any, &out->rgb);
+    image_free(&any);
+    MD_TRY(status);
+    return MD_OK;
+}
+
+/* ORs one mask file into out->mask. */
+static md_status read_mask(const import_list *list, const import_picture *p, int i,
+                           import_pixels *out)
+{
+    char name[PATH_MAX];
+    void *bytes = NULL;
+    size_t n = 0;
+    image m = {0};
+    MD_TRY(read_bytes(list, p->mask[i], name, &bytes, &n));
+    md_status status = image_read_mask_memory(name, bytes, n, &m);
+    free(bytes);
+    MD_TRY(status);
+    if (m.h != out->rgb.h || m.w != out->rgb.w)
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
+                         "%s is %lldx%lld pixels, but its mask %s is %lldx%lld", p->image,
+                         (long long)out->rgb.w, (long long)out->rgb.h, name, (long long)m.w,
+                         (long long)m.h);
+    bool any = false;
+    for (int64_t k = 0; status == MD_OK && k < m.h * m.w; k++) {
+        out->mask.px[k] |= m.px[k];
+        any = any || m.px[k];
+    }
+    image_free(&m);
+    MD_TRY(status);
+    if (!any && p->kind == DATA_LESION)
+        MD_FAIL(MD_BAD_INPUT, "%s marks nothing, but %s counts as a lesion image", name, p->image);
+    if (any && p->kind == DATA_HEALTHY)
+        MD_FAIL(MD_BAD_INPUT, "%s marks a lesion, but %s counts as lesion-free", name, p->image);
+    return MD_OK;
+}
+
+md_status import__read(const import_list *list, const import_picture *p, import_pixels *out)
+{
+    *out = (import_pixels){0};
+    MD_TRY(read_image(list, p->image, out));
+    MD_TRY(image_new(&out->mask, out->rgb.h, out->rgb.w, 1));
+    for (int i = 0; i < p->n_masks; i++)
+        MD_TRY(read_mask(list, p, i, out));
+    return MD_OK;
+}
+
+void import__pixels_free(import_pixels *px)
+{
+    image_free(&px->rgb);
+    image_free(&px->mask);
+}
+
+/* ---- fitting ---- */
+
+static void place(int64_t h, int64_t w, image_box box, const int64_t valid[4], data_row *row)
+{
+    const double source[4] = {box.y0, box.x0, box.y1, box.x1};
+    row->size[0] = (int32_t)h;
+    row->size[1] = (int32_t)w;
+    for (int i = 0; i < 4; i++) {
+        row->valid[i] = (int32_t)valid[i];
+        row->source[i] = (float)source[i];
+    }
+}
+
+void import__place_box(int64_t h, int64_t w, image_box box, int64_t size, data_row *row)
+{
+    place(h, w, box, (const int64_t[4]){0, 0, size, size}, row);
+}
+
+void import__place(int64_t h, int64_t w, import_fit fit, int64_t size, data_row *row)
+{
+    image_box box = {0, 0, (double)h, (double)w};
+    int64_t valid[4] = {0, 0, size, size}, shorter = h < w ? h : w, longer = h + w - shorter;
+    if (fit == IMPORT_CROP) { /* whole pixels, so that the inverse is exact */
+        box.y0 = (double)((h - shorter) / 2);
+        box.x0 = (double)((w - shorter) / 2);
+        box.y1 = box.y0 + (double)shorter;
+        box.x1 = box.x0 + (double)shorter;
+    } else if (fit == IMPORT_LETTERBOX) {
+        int64_t vh = llround((double)h * (double)size / (double)longer);
+        int64_t vw = llround((double)w * (double)size / (double)longer);
+        vh = vh < 1 ? 1 : vh;
+        vw = vw < 1 ? 1 : vw;
+        valid[0] = (size - vh) / 2;
+        valid[1] = (size - vw) / 2;
+        valid[2] = valid[0] + vh;
+        valid[3] = valid[1] + vw;
+    }
+    place(h, w, box, valid, row);
+}
+
+/* Resizes the part of src into the valid rectangle of dst [size,size,c], which was zeroed. */
+static md_status draw(const image *src, const data_row *row, int64_t size, image_filter filter,
+                      uint8_t *dst)
+{
+    image_box box = {row->source[0], row->source[1], row->source[2], row->source[3]};
+    int64_t vh = row->valid[2] - row->valid[0], vw = row->valid[3] - row->valid[1];
+    image part = {0};
+    memset(dst, 0, (size_t)(size * size * src->c));
+    MD_TRY(image_resize_box(src, box, vh, vw, filter, &part));
+    for (int64_t y = 0; y < vh; y++)
+        memcpy(dst + ((row->valid[0] + y) * size + row->valid[1]) * src->c,
+               part.px + y * vw * src->c, (size_t)(vw * src->c));
+    image_free(&part);
+    return MD_OK;
+}
+
+md_status import__draw(const import_pixels *px, const data_row *row, int64_t size, uint8_t *rgb,
+                       uint8_t *mask)
+{
+    MD_TRY(draw(&px->rgb, row, size, IMAGE_BICUBIC, rgb));
+    if (mask)
+        MD_TRY(draw(&px->mask, row, size, IMAGE_AREA, mask)); /* rounding = at least half */
+    return MD_OK;
+}
