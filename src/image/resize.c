@@ -162,19 +162,19 @@ static void pass_y(const uint8_t *src, int64_t row, const taps *t, const int64_t
         }
 }
 
-static md_status check_box(const image *src, image_box box)
+static md_status check_box(int64_t h, int64_t w, image_box box)
 {
-    if (!(box.y0 >= 0 && box.x0 >= 0 && box.y1 <= (double)src->h && box.x1 <= (double)src->w &&
+    if (!(box.y0 >= 0 && box.x0 >= 0 && box.y1 <= (double)h && box.x1 <= (double)w &&
           box.y0 < box.y1 && box.x0 < box.x1))
         MD_FAIL(MD_INTERNAL, "box (%g, %g)-(%g, %g) of an image of %lld x %lld", box.y0, box.x0,
-                box.y1, box.x1, (long long)src->h, (long long)src->w);
+                box.y1, box.x1, (long long)h, (long long)w);
     return MD_OK;
 }
 
 md_status image_resize_box(const image *src, image_box box, int64_t h, int64_t w,
                            image_filter filter, image *out)
 {
-    MD_TRY(check_box(src, box));
+    MD_TRY(check_box(src->h, src->w, box));
     md_status status;
     image im = {0}, mid = {0};
     taps tx = {0}, ty = {0};
@@ -236,14 +236,15 @@ static md_status check_plane(int64_t sh, int64_t sw, int64_t h, int64_t w)
     return MD_OK;
 }
 
-md_status image_resize_plane(const float *src, int64_t sh, int64_t sw, float *dst, int64_t h,
-                             int64_t w, image_filter filter)
+md_status image_resize_plane_box(const float *src, int64_t sh, int64_t sw, image_box box,
+                                 float *dst, int64_t h, int64_t w, image_filter filter)
 {
     MD_TRY(check_plane(sh, sw, h, w));
+    MD_TRY(check_box(sh, sw, box));
     md_status status;
     taps tx = {0}, ty = {0};
-    MD_TRY(taps_make(filter, sw, 0, (double)sw, w, &tx));
-    MD_TRY_GOTO(taps_make(filter, sh, 0, (double)sh, h, &ty), fail_tx);
+    MD_TRY(taps_make(filter, sw, box.x0, box.x1, w, &tx));
+    MD_TRY_GOTO(taps_make(filter, sh, box.y0, box.y1, h, &ty), fail_tx);
     double *mid = malloc((size_t)(sh * w) * sizeof *mid); /* [sh,w] */
     if (!mid) {
         status = md_fail(MD_NOMEM, __FILE__, __LINE__, "no memory for a resize");
@@ -270,6 +271,13 @@ fail_ty:
 fail_tx:
     taps_free(&tx);
     return status;
+}
+
+md_status image_resize_plane(const float *src, int64_t sh, int64_t sw, float *dst, int64_t h,
+                             int64_t w, image_filter filter)
+{
+    return image_resize_plane_box(src, sh, sw, (image_box){0, 0, (double)sh, (double)sw}, dst, h, w,
+                                  filter);
 }
 
 md_status image_max_pool_plane(const float *src, int64_t sh, int64_t sw, float *dst, int64_t h,

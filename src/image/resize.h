@@ -34,6 +34,9 @@ MD_MUST md_status image_resize_box(const image *src, image_box box, int64_t h, i
 /* src [sh,sw] -> dst [h,w], both the caller's, any filter, f32 with f64 sums. */
 MD_MUST md_status image_resize_plane(const float *src, int64_t sh, int64_t sw, float *dst,
                                      int64_t h, int64_t w, image_filter filter);
+/* The same for the part `box` of src, which must lie inside it. */
+MD_MUST md_status image_resize_plane_box(const float *src, int64_t sh, int64_t sw, image_box box,
+                                         float *dst, int64_t h, int64_t w, image_filter filter);
 /* dst = the largest source value under each cell, partly covered pixels included. */
 MD_MUST md_status image_max_pool_plane(const float *src, int64_t sh, int64_t sw, float *dst,
                                        int64_t h, int64_t w);
