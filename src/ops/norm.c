@@ -19,7 +19,8 @@ md_tensor *md_group_norm(md_tensor *x, md_tensor *gamma, md_tensor *beta, int gr
     if (act != MD_ACT_NONE && act != MD_ACT_SILU)
         return md_graph_poison(x->g, MD_UNSUPPORTED, "group_norm: only SiLU can follow inside");
     if (!is_vector(gamma, c, x->dtype) || !is_vector(beta, c, x->dtype))
-        return ops__mismatch(MD_OP_group_norm, x, gamma, "gamma and beta must be [C]");
+        return ops__mismatch(MD_OP_group_norm, x, is_vector(gamma, c, x->dtype) ? beta : gamma,
+                             "gamma and beta must be [C]");
     md_attr attr = {.norm = {groups, eps, act}};
     md_node *n = md_node_new(x->g, MD_OP_group_norm, 3, (md_tensor *[]){x, gamma, beta}, &attr);
     md_tensor *y = md_node_output(n, x->dtype, x->ndim, x->dim);
@@ -60,7 +61,8 @@ md_tensor *md_layer_norm(md_tensor *x, md_tensor *gamma, md_tensor *beta, double
     PASS_POISON(beta);
     int64_t d = x->dim[x->ndim - 1];
     if (!ops__is_float(x) || !is_vector(gamma, d, x->dtype) || !is_vector(beta, d, x->dtype))
-        return ops__mismatch(MD_OP_layer_norm, x, gamma, "gamma and beta must be [D]");
+        return ops__mismatch(MD_OP_layer_norm, x, is_vector(gamma, d, x->dtype) ? beta : gamma,
+                             "gamma and beta must be [D]");
     md_attr attr = {.norm = {0, eps, MD_ACT_NONE}};
     md_node *n = md_node_new(x->g, MD_OP_layer_norm, 3, (md_tensor *[]){x, gamma, beta}, &attr);
     md_tensor *y = md_node_output(n, x->dtype, x->ndim, x->dim);

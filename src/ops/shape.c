@@ -6,8 +6,9 @@ md_tensor *md_concat(md_tensor *const *x, int n, int axis)
 {
     for (int i = 0; i < n; i++)
         PASS_POISON(x[i]);
-    if (n < 1 || n > MD_MAX_IN || axis < 0 || axis >= x[0]->ndim)
-        return md_graph_poison(x[0]->g, MD_SHAPE, "concat: %d tensors along axis %d", n, axis);
+    if (n < 1 || n > MD_MAX_IN || axis < 0 || axis >= x[0]->ndim || !ops__is_float(x[0]))
+        return md_graph_poison(x[0]->g, MD_SHAPE, "concat: %d tensors like %s along axis %d", n,
+                               md_shape_text(x[0]), axis);
     int64_t dim[MD_MAX_DIMS];
     memcpy(dim, x[0]->dim, sizeof dim);
     for (int i = 1; i < n; i++) {
@@ -36,7 +37,8 @@ VJP(concat)
 md_tensor *md_slice(md_tensor *x, int axis, int64_t start, int64_t len)
 {
     PASS_POISON(x);
-    if (axis < 0 || axis >= x->ndim || start < 0 || len < 1 || start > x->dim[axis] - len)
+    if (!ops__is_float(x) || axis < 0 || axis >= x->ndim || start < 0 || len < 1 ||
+        start > x->dim[axis] - len)
         return md_graph_poison(x->g, MD_SHAPE, "slice: %s, %lld from %lld along axis %d",
                                md_shape_text(x), (long long)len, (long long)start, axis);
     int64_t dim[MD_MAX_DIMS];
@@ -56,7 +58,7 @@ VJP(slice)
 md_tensor *md_pad_axis(md_tensor *x, int axis, int64_t start, int64_t len)
 {
     PASS_POISON(x);
-    if (axis < 0 || axis >= x->ndim || start < 0 || start > len - x->dim[axis])
+    if (!ops__is_float(x) || axis < 0 || axis >= x->ndim || start < 0 || start > len - x->dim[axis])
         return md_graph_poison(x->g, MD_SHAPE, "pad_axis: %s to %lld at %lld along axis %d",
                                md_shape_text(x), (long long)len, (long long)start, axis);
     int64_t dim[MD_MAX_DIMS];
