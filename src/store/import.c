@@ -42,7 +42,7 @@ typedef struct importer {
     import_facts *facts; /* [list.n] */
     data_row *row;       /* [list.n] */
     int64_t size;
-    import_fit fit;
+    image_fit_mode fit;
     uint8_t *rgb, *mask;    /* one stored picture */
     background *background; /* [n_backgrounds] */
     int64_t n_backgrounds, cap_backgrounds;
@@ -89,7 +89,7 @@ static md_status begin(importer *im, config *cfg, const char *path)
     MD_TRY(scan(im, cfg));
     md_status status = MD_OK;
     im->size = config_int(cfg, KEY_data_size);
-    im->fit = (import_fit)config_choice(cfg, KEY_data_fit);
+    im->fit = (image_fit_mode)config_choice(cfg, KEY_data_fit);
     im->seed = (uint64_t)config_int(cfg, KEY_seed);
     im->config = config_text(cfg, &status);
     MD_TRY(im->config ? MD_OK : status);
@@ -127,7 +127,7 @@ static md_status take_picture(importer *im, int64_t i, import_pixels *px)
     MD_TRY(import__read(&im->list, p, px));
     MD_TRY(import__hash(&px->rgb, &im->facts[i].hash));
     MD_TRY(md_str_copy(im->facts[i].sha256, sizeof im->facts[i].sha256, px->sha256));
-    import__place(px->rgb.h, px->rgb.w, im->fit, im->size, row);
+    MD_TRY(import__place(px->rgb.h, px->rgb.w, im->fit, im->size, row));
     MD_TRY(import__draw(px, row, im->size, im->rgb, im->mask));
     if (p->kind == DATA_LESION && !memchr(im->mask, 1, (size_t)(im->size * im->size)))
         MD_FAIL(
@@ -135,10 +135,10 @@ static md_status take_picture(importer *im, int64_t i, import_pixels *px)
             "%s/%s: nothing of its lesion is left at data.size = %lld with data.fit = %s; try a "
             "larger size%s",
             im->list.root, p->image, (long long)im->size,
-            im->fit == IMPORT_CROP     ? "crop"
-            : im->fit == IMPORT_SQUASH ? "squash"
-                                       : "letterbox",
-            im->fit == IMPORT_CROP ? " or another fit" : "");
+            im->fit == IMAGE_CROP     ? "crop"
+            : im->fit == IMAGE_SQUASH ? "squash"
+                                      : "letterbox",
+            im->fit == IMAGE_CROP ? " or another fit" : "");
     MD_TRY(data_write_pixels(im->data, i, im->rgb, im->mask));
     return MD_OK;
 }

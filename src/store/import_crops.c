@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "image/mask.h"
 #include "image/resize.h"
 
 enum {
     GRID = 512,
-    DARK = 48, /* of 255: darker is outside the optics, when reached from a corner */
-    REACHED = 3
+    DARK = 48 /* of 255: darker is outside the optics, when reached from a corner */
 };
 
 typedef struct grid {
@@ -69,34 +69,6 @@ static void block_corners(grid *g, const uint8_t *gray)
     }
 }
 
-/* What the mask encloses is not healthy either: an annotator may have drawn only a lesion's rim.
-   Cells that no free path joins to the edge of the picture become blocked. */
-static void block_holes(grid *g)
-{
-    int32_t *stack = g->work;
-    int64_t n = 0;
-    for (int64_t y = 0; y < g->h; y++)
-        for (int64_t x = 0; x < g->w; x++) {
-            bool edge = y == 0 || x == 0 || y == g->h - 1 || x == g->w - 1;
-            if (edge && !g->blocked[y * g->w + x]) {
-                g->blocked[y * g->w + x] = REACHED;
-                stack[n++] = (int32_t)(y * g->w + x);
-            }
-        }
-    while (n) {
-        int64_t at = stack[--n], y = at / g->w, x = at % g->w;
-        const int64_t next[4] = {y ? at - g->w : -1, y + 1 < g->h ? at + g->w : -1, x ? at - 1 : -1,
-                                 x + 1 < g->w ? at + 1 : -1};
-        for (int i = 0; i < 4; i++)
-            if (next[i] >= 0 && !g->blocked[next[i]]) {
-                g->blocked[next[i]] = REACHED;
-                stack[n++] = (int32_t)next[i];
-            }
-    }
-    for (int64_t i = 0; i < g->h * g->w; i++)
-        g->blocked[i] = g->blocked[i] != REACHED;
-}
-
 /* The largest free square, the first one from the top left among equals; side 0 when all is
  * blocked. */
 static import_square largest(grid *g)
@@ -144,7 +116,7 @@ md_status import__squares(const image *im, const image *mask, int64_t min_side, 
     g.w = im->w / g.cell;
     if (g.h < 1 || g.w < 1)
         return MD_OK;
-    image gray = {0}, small = {0};
+    image gray = {0}, small = {0}, filled = {0};
     g.blocked = calloc((size_t)(g.h * g.w), 1);
     g.work = malloc((size_t)((g.h + 1) * (g.w + 1)) * sizeof *g.work);
     md_status status = MD_OK;
@@ -155,8 +127,10 @@ md_status import__squares(const image *im, const image *mask, int64_t min_side, 
     MD_TRY_GOTO(image_to_gray(im, &gray), done);
     MD_TRY_GOTO(image_resize(&gray, g.h, g.w, IMAGE_AREA, &small), done);
     block_corners(&g, small.px);
-    block_mask(&g, mask);
-    block_holes(&g);
+    /* What the mask encloses is not healthy either: an annotator may have drawn only a lesion's
+     * rim. */
+    MD_TRY_GOTO(image_mask_fill_holes(mask, &filled), done);
+    block_mask(&g, &filled);
     grow(&g, (shorter / 20 + g.cell - 1) / g.cell);
     find(&g, min_side > shorter / 4 ? min_side : shorter / 4, max_n, out, n);
 done:
@@ -164,5 +138,6 @@ done:
     free(g.work);
     image_free(&gray);
     image_free(&small);
+    image_free(&filled);
     return status;
 }

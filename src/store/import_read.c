@@ -103,26 +103,19 @@ void import__place_box(int64_t h, int64_t w, image_box box, int64_t size, data_r
     place(h, w, box, (const int64_t[4]){0, 0, size, size}, row);
 }
 
-void import__place(int64_t h, int64_t w, import_fit fit, int64_t size, data_row *row)
+md_status import__place(int64_t h, int64_t w, image_fit_mode fit, int64_t size, data_row *row)
 {
-    image_box box = {0, 0, (double)h, (double)w};
-    int64_t valid[4] = {0, 0, size, size}, shorter = h < w ? h : w, longer = h + w - shorter;
-    if (fit == IMPORT_CROP) { /* whole pixels, so that the inverse is exact */
-        box.y0 = (double)((h - shorter) / 2);
-        box.x0 = (double)((w - shorter) / 2);
-        box.y1 = box.y0 + (double)shorter;
-        box.x1 = box.x0 + (double)shorter;
-    } else if (fit == IMPORT_LETTERBOX) {
-        int64_t vh = llround((double)h * (double)size / (double)longer);
-        int64_t vw = llround((double)w * (double)size / (double)longer);
-        vh = vh < 1 ? 1 : vh;
-        vw = vw < 1 ? 1 : vw;
-        valid[0] = (size - vh) / 2;
-        valid[1] = (size - vw) / 2;
-        valid[2] = valid[0] + vh;
-        valid[3] = valid[1] + vw;
-    }
-    place(h, w, box, valid, row);
+    image_fit_map m;
+    MD_TRY(image_fit_map_make(h, w, size, fit, &m));
+    image_box box = {((double)m.y0 - m.oy) / m.sy, ((double)m.x0 - m.ox) / m.sx,
+                     ((double)m.y1 - m.oy) / m.sy, ((double)m.x1 - m.ox) / m.sx};
+    /* Rounding may leave the source by a hair. */
+    box.y0 = fmax(box.y0, 0);
+    box.x0 = fmax(box.x0, 0);
+    box.y1 = fmin(box.y1, (double)h);
+    box.x1 = fmin(box.x1, (double)w);
+    place(h, w, box, (const int64_t[4]){m.y0, m.x0, m.y1, m.x1}, row);
+    return MD_OK;
 }
 
 /* Resizes the part of src into the valid rectangle of dst [size,size,c], which was zeroed. */

@@ -3,6 +3,7 @@
 #define MD_STORE_IMPORT_READ_H
 
 #include "base/sha256.h"
+#include "image/fit.h"
 #include "image/image.h"
 #include "image/resize.h"
 #include "store/import.h"
@@ -20,11 +21,10 @@ MD_MUST md_status import__read(const import_list *list, const import_picture *p,
                                import_pixels *out);
 void import__pixels_free(import_pixels *px);
 
-typedef enum import_fit { IMPORT_LETTERBOX, IMPORT_CROP, IMPORT_SQUASH } import_fit;
-
 /* The part of an h x w source that is shown, and where in the square: fills row->size, valid,
  * source. */
-void import__place(int64_t h, int64_t w, import_fit fit, int64_t size, data_row *row);
+MD_MUST md_status import__place(int64_t h, int64_t w, image_fit_mode fit, int64_t size,
+                                data_row *row);
 /* A square part of the source that fills the whole picture. */
 void import__place_box(int64_t h, int64_t w, image_box box, int64_t size, data_row *row);
 /* Draws what row says: rgb [S,S,3] bicubic, mask [S,S] 1 where at least half of the pixel is (may

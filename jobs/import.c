@@ -1,0 +1,35 @@
+/* meddiff import CONFIG: the data set of data.root into data.h5 and backgrounds.h5, and import.png,
+   the sheet that shows what was understood. Rank 0 works, the others wait. */
+#include "store/import.h"
+#include "base/log.h"
+#include "comm/comm.h"
+#include "job.h"
+
+static md_status import_here(job *j)
+{
+    import_report r;
+    MD_TRY(import_run(j->cfg, j->run, &r));
+    for (int s = 0; s < DATA_N_SPLITS; s++)
+        md_info("import", "%s: %lld pairs, %lld lesion-free images", data_split_name((data_split)s),
+                (long long)r.lesion[s], (long long)r.healthy[s]);
+    md_info("import", "splits: %s; %lld groups, %lld pictures nearly equal another one",
+            r.official ? "the data set's own" : "80/10/10 by group and seed", (long long)r.groups,
+            (long long)r.joined);
+    md_info("import", "%lld training pairs are used (data.pairs = %lld)", (long long)r.used,
+            (long long)config_int(j->cfg, KEY_data_pairs));
+    if (r.crops)
+        md_info("import", "%lld backgrounds, cut from them where there is no lesion",
+                (long long)r.crops);
+    else
+        md_info("import", "%lld backgrounds: lesion-free images", (long long)r.backgrounds);
+    md_info("import", "made %s/data.h5 and %s/import.png", j->run, j->run);
+    return MD_OK;
+}
+
+/* Collective(world). */
+md_status job_import(job *j)
+{
+    md_status status = j->rank == 0 ? import_here(j) : MD_OK;
+    MD_TRY(comm_agree(comm_world(), status));
+    return MD_OK;
+}
