@@ -169,10 +169,12 @@ void field_grain(float *f, int n, struct field_rng *r, float sigma_x, float sigm
     }
 }
 
-static int gauss(float sigma, float w[32])
+enum { GAUSS_MAX = 128 }; /* widest kernel, half of it: sigma up to 50 */
+
+static int gauss(float sigma, float w[GAUSS_MAX])
 {
     int radius = (int)ceilf(2.5f * sigma);
-    radius = radius > 31 ? 31 : radius;
+    radius = radius >= GAUSS_MAX ? GAUSS_MAX - 1 : radius;
     float sum = 0.0f;
     for (int i = 0; i <= radius; i++) {
         w[i] = expf(-0.5f * (float)(i * i) / (sigma * sigma));
@@ -185,7 +187,7 @@ static int gauss(float sigma, float w[32])
 
 static void blur_rows(float *f, int n, float sigma)
 {
-    float w[32], line[FIELD_MAX + 64];
+    float w[GAUSS_MAX], line[FIELD_MAX + 2 * GAUSS_MAX];
     int radius = gauss(sigma, w);
     for (int y = 0; y < n; y++) {
         float *row = f + (size_t)y * (size_t)n;
@@ -203,7 +205,7 @@ static void blur_rows(float *f, int n, float sigma)
 static void blur_columns(float *f, int n, float sigma)
 {
     enum { STRIPE = 16 };
-    float w[32], line[FIELD_MAX + 64][STRIPE];
+    float w[GAUSS_MAX], line[FIELD_MAX + 2 * GAUSS_MAX][STRIPE];
     int radius = gauss(sigma, w);
     for (int x0 = 0; x0 < n; x0 += STRIPE) {
         int width = n - x0 < STRIPE ? n - x0 : STRIPE;

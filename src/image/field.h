@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-enum { FIELD_MAX = 256 };
+enum { FIELD_MAX = 512 };
 
 /* SplitMix64 (Steele et al., OOPSLA 2014), one multiply chain per draw: pixels need millions of
    draws. It is only ever started from the keyed generator of base/rng.h. */
