@@ -244,14 +244,16 @@ static md_status parse_header(format_tensors *f, shard *s, format_tensor **out, 
         MD_FAIL(MD_BAD_INPUT, "%s: %llu bytes are too few for a safetensors file", s->name,
                 (unsigned long long)s->size);
     MD_TRY(read_at(s, 0, head, 8));
-    if (!memcmp(head, "PK\3\4", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5))
+    uint64_t length = 0;
+    for (int i = 0; i < 8; i++)
+        length |= (uint64_t)head[i] << 8 * i;
+    /* A header of 0x10380 bytes also begins with 80 03; a pickle's first bytes are no such length. */
+    if (length > s->size - 8 &&
+        (!memcmp(head, "PK\3\4", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5)))
         MD_FAIL(MD_BAD_INPUT,
                 "%s: a pickle file, which can run code when it is opened and is not read; get the "
                 "same weights as .safetensors",
                 s->name);
-    uint64_t length = 0;
-    for (int i = 0; i < 8; i++)
-        length |= (uint64_t)head[i] << 8 * i;
     if (length > HEADER_MAX)
         MD_FAIL(MD_BAD_INPUT, "%s: its header claims %llu bytes; at most %d are read", s->name,
                 (unsigned long long)length, HEADER_MAX);

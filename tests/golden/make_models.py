@@ -12,6 +12,7 @@ implementation agrees to the rounding of the stored values (6e-8 relative), not 
 run. Versions are noted in each file's metadata. Tried with torch 1.13, diffusers 0.27.2, transformers
 4.39.3.
 """
+import inspect
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models import embeddings
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -40,6 +42,27 @@ TAPPED = {
     "CLIPEncoderLayer",
 }
 TAPPED_NAMES = ("conv_in", "conv_out", "quant_conv", "post_quant_conv", "final_layer_norm")
+
+
+def time_embedding_in_double():
+    """diffusers computes the timestep's sinusoids in f32 even in a double model: 2e-7 off, which norms
+    over few elements amplify. Here its own formula runs in double."""
+    source = inspect.getsource(embeddings.get_timestep_embedding)
+    source = source.replace("torch.float32", "torch.float64").replace(".float()", ".double()")
+    exec(compile(source, "embeddings.py", "exec"), embeddings.__dict__)
+
+
+def plain_bmm():
+    """Debian 12's torch 1.13 leaves NaNs of uninitialised memory in small batched products of doubles;
+    so they are spelled out."""
+    def bmm(a, b):
+        return (a[:, :, :, None] * b[:, None, :, :]).sum(2)
+
+    def baddbmm(c, a, b, beta=1, alpha=1):
+        product = alpha * bmm(a, b)
+        return product if beta == 0 else beta * c + product
+
+    torch.bmm, torch.baddbmm = bmm, baddbmm
 
 
 def randomize(model, seed):
@@ -87,6 +110,8 @@ def save(path, model, taps, tensors):
         tensors["grad." + name] = p.grad
     flat = {k: t.detach().to(torch.int32 if t.dtype == torch.int64 else torch.float32).contiguous().clone()
             for k, t in tensors.items()}
+    for k, t in flat.items():
+        assert torch.isfinite(t).all(), k
     save_file(flat, path, metadata=VERSIONS)
     print("%-40s %4d tensors %7d bytes" % (os.path.relpath(path, HERE), len(flat),
                                            os.path.getsize(path)))
@@ -204,6 +229,8 @@ def make_index(folder):
 
 def main():
     torch.set_num_threads(1)
+    time_embedding_in_double()
+    plain_bmm()
     sd = os.path.join(HERE, "sd")
     for folder in ("sd", "unet9", "clip_gelu"):
         shutil.rmtree(os.path.join(HERE, folder), ignore_errors=True)

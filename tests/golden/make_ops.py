@@ -206,7 +206,10 @@ def adamw():
             out[f"{name}.init.{i}"] = p.detach().clone()
         for step in range(6):
             for i, p in enumerate(params):
-                g = (randn(*p.shape) * (0.3 if step % 2 else 3)).float().double()
+                g = randn(*p.shape) * (0.3 if step % 2 else 3)
+                g.view(-1)[1::4] *= 1e-7  # where AdamW's eps counts
+                g.view(-1)[2::4] = 0
+                g = g.float().double()
                 out[f"{name}.{step}.g.{i}"] = g
                 p.grad = g / 4
             if clip:

@@ -3,7 +3,7 @@
 #ifndef MD_TESTS_MODELS_HARNESS_H
 #define MD_TESTS_MODELS_HARNESS_H
 
-#include "nn/nn.h"
+#include "model/registry.h"
 
 #define GOLDEN "tests/golden/"
 
@@ -56,16 +56,18 @@ void expect(model_graph *b, md_tensor *t, const char *name, const char *weight);
 void expect_gradient(model_graph *b, md_tensor *input, const char *name);
 
 typedef struct model_case {
-    const char *weights; /* model folder below GOLDEN, e.g. "sd/vae" */
-    md_status (*declare)(nn_params *p, const void *config);
-    void (*build)(model_graph *b, const void *config);
-    const void *config;
+    const char
+        *folder; /* below GOLDEN, e.g. "sd/vae"; expected values: <folder>.expected.safetensors */
+    model_part part;
+    void (*build)(model_graph *b, const model_config *config);
+    double ref_tolerance; /* relative to a tensor's largest value */
 } model_case;
 
-/* Fails the running cmocka test at the first tap, output or gradient beyond `tolerance`, relative
-   to the tensor's largest golden value; names it. */
+/* Fails the running cmocka test at the first tap, output or gradient beyond the tolerance; names
+   it. The config, the weights and the parameters' names go through the product's own readers. */
 void check_ref(const model_case *c);
 void check_cpu(const model_case *c);
+/* bf16: outputs and all gradients together, by relative L2. */
 void check_cpu_bf16(const model_case *c);
 /* Gradients with every block recomputed equal those with none, exactly. */
 void check_recompute(const model_case *c);

@@ -1,34 +1,57 @@
-/* The text encoder against transformers' CLIPTextModel. */
+/* The text encoder against transformers' CLIPTextModel: quick_gelu from one file, gelu from a
+   sharded set. */
 #include "harness.h"
-#include "model/clip_text.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 
-static const clip_text_config quick = {522, 77, 8, 20, 2, 2, MD_ACT_QUICK_GELU, 1e-5};
-
-static md_status declare(nn_params *p, const void *c)
+static void build(model_graph *b, const model_config *c)
 {
-    return clip_text_declare(p, c);
+    expect(b, clip_text(b->m, &c->text, feed(b, "ids")), "out", "weight");
 }
 
-static void build(model_graph *b, const void *c)
-{
-    expect(b, clip_text(b->m, c, feed(b, "ids")), "out", "weight");
-}
+/* 2e-7: golden values are rounded to f32, 6e-8. */
+static const model_case cases[] = {
+    {"sd/text_encoder", MODEL_TEXT_ENCODER, build, 2e-7},
+    {"clip_gelu/text_encoder", MODEL_TEXT_ENCODER, build, 2e-7},
+};
 
-static const model_case cases[] = {{"sd/text_encoder", declare, build, &quick}};
+enum { N_CASES = sizeof cases / sizeof cases[0] };
 
 static void test_ref(void **state)
 {
     (void)state;
-    check_ref(&cases[0]);
+    for (int i = 0; i < N_CASES; i++)
+        check_ref(&cases[i]);
+}
+
+static void test_cpu(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CASES; i++)
+        check_cpu(&cases[i]);
+}
+
+static void test_cpu_bf16(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CASES; i++)
+        check_cpu_bf16(&cases[i]);
+}
+
+static void test_recompute(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CASES; i++)
+        check_recompute(&cases[i]);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu),
+                                       cmocka_unit_test(test_cpu_bf16),
+                                       cmocka_unit_test(test_recompute)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

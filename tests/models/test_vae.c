@@ -1,51 +1,56 @@
 /* The VAE against diffusers' AutoencoderKL. */
 #include "harness.h"
-#include "model/vae.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 
-static const vae_config config = {.in_channels = 3,
-                                  .out_channels = 3,
-                                  .latent_channels = 4,
-                                  .n_blocks = 3,
-                                  .block_out_channels = {4, 8, 8},
-                                  .layers_per_block = 1,
-                                  .norm_num_groups = 2,
-                                  .mid_attention = true,
-                                  .use_quant_conv = true,
-                                  .use_post_quant_conv = true,
-                                  .scaling_factor = 0.7};
-
-static md_status declare(nn_params *p, const void *c)
+static void build(model_graph *b, const model_config *c)
 {
-    return vae_declare(p, c);
+    expect(b, vae_encode(b->m, &c->vae, feed(b, "image")), "moments", "weight.moments");
+    expect(b, vae_decode(b->m, &c->vae, feed(b, "z")), "decoded", "weight.image");
 }
 
-static void build(model_graph *b, const void *c)
-{
-    expect(b, vae_encode(b->m, c, feed(b, "image")), "moments", "weight.moments");
-    expect(b, vae_decode(b->m, c, feed(b, "z")), "decoded", "weight.image");
-}
+/* 2e-7: golden values are rounded to f32, 6e-8. */
+static const model_case cases[] = {
+    {"sd/vae", MODEL_VAE, build, 2e-7},
+};
 
-static const model_case vae_case = {"sd/vae", declare, build, &config};
+enum { N_CASES = sizeof cases / sizeof cases[0] };
 
 static void test_ref(void **state)
 {
     (void)state;
-    check_ref(&vae_case);
+    for (int i = 0; i < N_CASES; i++)
+        check_ref(&cases[i]);
 }
 
 static void test_cpu(void **state)
 {
     (void)state;
-    check_cpu(&vae_case);
+    for (int i = 0; i < N_CASES; i++)
+        check_cpu(&cases[i]);
+}
+
+static void test_cpu_bf16(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CASES; i++)
+        check_cpu_bf16(&cases[i]);
+}
+
+static void test_recompute(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CASES; i++)
+        check_recompute(&cases[i]);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu),
+                                       cmocka_unit_test(test_cpu_bf16),
+                                       cmocka_unit_test(test_recompute)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
