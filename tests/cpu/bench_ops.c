@@ -49,7 +49,7 @@ static double time_node(md_node *node)
     if (st == MD_OK)
         st = be->ops->alloc(be, k.scratch_bytes + 64, &scratch);
     double start = now();
-    for (int i = 0; st == MD_OK && i < 200 && (i < 3 || now() - start < 0.4); i++) {
+    for (int i = 0; st == MD_OK && i < 400 && (i < 3 || now() - start < 0.6); i++) {
         double t0 = now();
         st = k.run(&k, in, out, scratch);
         double t = now() - t0;
@@ -97,6 +97,108 @@ static void conv(int n, int hw, int i, int o, int kernel, int stride)
            tf * 1e3, tx * 1e3, tw * 1e3);
 }
 
+/* Prints GB/s over the bytes of all tensors of the node. */
+static void stream(const char *name, md_node *node)
+{
+    if (skip(name))
+        return;
+    double bytes = 0, t = time_node(node);
+    for (int i = 0; i < node->n_in; i++)
+        bytes += node->in[i] ? 4.0 * (double)numel(node->in[i]) : 0;
+    for (int i = 0; i < node->n_out; i++)
+        bytes += 4.0 * (double)numel(node->out[i]);
+    printf("%-16s", name);
+    for (int i = 0; i < node->in[0]->ndim; i++)
+        printf("%c%d", i ? 'x' : ' ', (int)node->in[0]->dim[i]);
+    printf("  %6.1f GB/s  (%.3f ms)\n", bytes / t * 1e-9, t * 1e3);
+}
+
+static void pointwise(int n, int hw, int c)
+{
+    md_tensor x = tensor(4, n, hw, hw, c), y = x, dy = x, vec = tensor(1, c, 0, 0, 0), vec2 = vec,
+              vec3 = vec;
+    md_tensor per = tensor(4, n, 1, 1, c), half = tensor(4, n, hw / 2, hw / 2, c);
+    int groups = c < 32 ? c / 4 : 8;
+    md_tensor mean = tensor(2, n, groups, 0, 0), rstd = mean;
+    md_attr norm = {.norm = {groups, 1e-5, MD_ACT_SILU}}, silu = {.act = {MD_ACT_SILU, 0, 0}};
+    md_attr gelu = {.act = {MD_ACT_GELU, 0, 0}}, none = {.norm = {groups, 1e-5, MD_ACT_NONE}};
+    stream("group_norm+silu",
+           &(md_node){
+               MD_OP_group_norm, 0, 3, 3, {&x, &vec, &vec2}, {&y, &mean, &rstd}, norm, -1, "", 0});
+    stream("group_norm",
+           &(md_node){
+               MD_OP_group_norm, 0, 3, 3, {&x, &vec, &vec2}, {&y, &mean, &rstd}, none, -1, "", 0});
+    stream("group_norm_grad+silu", &(md_node){MD_OP_group_norm_grad,
+                                              0,
+                                              6,
+                                              3,
+                                              {&dy, &x, &vec, &vec2, &mean, &rstd},
+                                              {&y, &vec3, &vec3},
+                                              norm,
+                                              -1,
+                                              "",
+                                              0});
+    stream("group_norm_grad", &(md_node){MD_OP_group_norm_grad,
+                                         0,
+                                         6,
+                                         3,
+                                         {&dy, &x, &vec, &vec2, &mean, &rstd},
+                                         {&y, &vec3, &vec3},
+                                         none,
+                                         -1,
+                                         "",
+                                         0});
+    stream("add", &(md_node){MD_OP_add, 0, 2, 1, {&x, &dy}, {&y}, norm, -1, "", 0});
+    stream("add [N,1,1,C]", &(md_node){MD_OP_add, 0, 2, 1, {&x, &per}, {&y}, norm, -1, "", 0});
+    stream("act silu", &(md_node){MD_OP_act, 0, 1, 1, {&x}, {&y}, silu, -1, "", 0});
+    stream("act gelu", &(md_node){MD_OP_act, 0, 1, 1, {&x}, {&y}, gelu, -1, "", 0});
+    stream("act_grad silu", &(md_node){MD_OP_act_grad, 0, 2, 1, {&dy, &x}, {&y}, silu, -1, "", 0});
+    stream("sum_to [C]", &(md_node){MD_OP_sum_to, 0, 1, 1, {&x}, {&vec}, norm, -1, "", 0});
+    stream("sum_to [N,1,1,C]", &(md_node){MD_OP_sum_to, 0, 1, 1, {&x}, {&per}, norm, -1, "", 0});
+    stream("upsample2x", &(md_node){MD_OP_upsample2x, 0, 1, 1, {&half}, {&y}, norm, -1, "", 0});
+    stream("downsum2x", &(md_node){MD_OP_downsum2x, 0, 1, 1, {&x}, {&half}, norm, -1, "", 0});
+}
+
+static void linear(int m, int k, int n)
+{
+    if (skip("linear"))
+        return;
+    md_tensor x = tensor(2, m, k, 0, 0), w = tensor(2, n, k, 0, 0), b = tensor(1, n, 0, 0, 0),
+              y = tensor(2, m, n, 0, 0);
+    md_attr ta = {.matmul = {true, false}}, nn = {.matmul = {false, false}};
+    double f = 2.0 * m * k * n;
+    double t0 = time_node(&(md_node){MD_OP_linear, 0, 3, 1, {&x, &w, &b}, {&y}, nn, -1, "", 0});
+    double t1 = time_node(&(md_node){MD_OP_matmul, 0, 2, 1, {&y, &w}, {&x}, nn, -1, "", 0});
+    double t2 = time_node(&(md_node){MD_OP_matmul, 0, 2, 1, {&y, &x}, {&w}, ta, -1, "", 0});
+    printf("linear %5dx%4d->%4d  fwd %6.1f  dx %6.1f  dw %6.1f GFLOP/s\n", m, k, n, f / t0 * 1e-9,
+           f / t1 * 1e-9, f / t2 * 1e-9);
+}
+
+static void attention(int n, int t, int s, int heads, int d)
+{
+    if (skip("attention"))
+        return;
+    md_tensor q = tensor(3, n, t, heads * d, 0), k = tensor(3, n, s, heads * d, 0),
+              lse = tensor(3, n, heads, t, 0);
+    md_tensor v = k, o = q, dq = q, dk = k, dv = k, dout = q;
+    md_attr a = {.attn = {heads, 0, false}};
+    double f = 4.0 * n * t * s * heads * d;
+    double t0 =
+        time_node(&(md_node){MD_OP_attention, 0, 3, 2, {&q, &k, &v}, {&o, &lse}, a, -1, "", 0});
+    double t1 = time_node(&(md_node){MD_OP_attention_grad,
+                                     0,
+                                     6,
+                                     3,
+                                     {&dout, &q, &k, &v, &o, &lse},
+                                     {&dq, &dk, &dv},
+                                     a,
+                                     -1,
+                                     "",
+                                     0});
+    printf("attention %2dx%4dx%4d %d heads of %3d  fwd %6.1f  grad %6.1f GFLOP/s (%.2f %.2f ms)\n",
+           n, t, s, heads, d, f / t0 * 1e-9, 2.5 * f / t1 * 1e-9, t0 * 1e3, t1 * 1e3);
+}
+
 int main(int argc, char **argv)
 {
     only = argc > 2 ? argv[2] : NULL;
@@ -121,6 +223,20 @@ int main(int argc, char **argv)
     conv(16, 8, 256, 128, 3, 1);
     conv(16, 16, 64, 128, 3, 2);
     conv(1, 32, 320, 320, 3, 1);
+    pointwise(8, 128, 16);
+    pointwise(8, 32, 64);
+    pointwise(16, 32, 32);
+    linear(16 * 1024, 32, 256);
+    linear(16 * 256, 64, 64);
+    linear(16 * 64, 128, 1024);
+    linear(16, 128, 512);
+    linear(2 * 77, 768, 3072);
+    attention(8, 1024, 1024, 1, 64);
+    attention(16, 1024, 1024, 4, 8);
+    attention(16, 256, 256, 4, 16);
+    attention(16, 64, 64, 4, 32);
+    attention(16, 256, 77, 4, 16);
+    attention(1, 4096, 4096, 8, 40);
     be->ops->close(be);
     return 0;
 }

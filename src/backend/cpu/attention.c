@@ -1,20 +1,23 @@
-/* Attention by (sample, head, block of query rows): only the scores of one block exist at a time,
-   whole rows of them, so that softmax needs no rescaling. The backward pass recomputes a block's
-   probabilities from the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135, section 3.1). */
+/* Attention by (sample, head, panel of 16 query rows). Scores are kept transposed, [keys][16
+   queries], so that softmax works on whole vectors and neither keys nor values are repacked; only
+   one block of queries has scores at a time. The backward pass recomputes the probabilities from
+   the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135, section 3.1). */
 #include "backend/cpu/gemm.h"
+
+#define Q        CPU_NR /* queries of a panel */
+#define KEY_SPAN 256 /* keys per pass of a product over keys: they stay in the first-level cache   \
+                      */
 
 typedef struct attn_state {
     int64_t n, t, s, width, heads, d; /* width = heads d */
-    int64_t ld;                       /* length of a score row: s rounded up to panels */
-    int64_t block, n_blocks;          /* query rows */
-    int64_t keys_len, values_len;     /* floats of one head's panels */
+    int64_t block;                    /* query rows of a backward block: panels of Q */
     float scale;
     bool causal;
-    size_t keys_at, values_at, thread_at, thread_bytes;
+    size_t thread_bytes;
 } attn_state;
 
 static md_status attn_geometry(const md_node *node, const md_tensor *q, const md_tensor *key,
-                               int64_t score_floats, md_kernel *k, attn_state **out)
+                               md_kernel *k, attn_state **out)
 {
     void *state;
     MD_TRY(cpu__state(k, sizeof(attn_state), &state));
@@ -23,109 +26,103 @@ static md_status attn_geometry(const md_node *node, const md_tensor *q, const md
     s->heads = node->attr.attn.heads;
     s->d = s->width / s->heads;
     s->scale =
-        (float)(node->attr.attn.scale > 0 ? node->attr.attn.scale : 1.0 / sqrt((double)s->d));
+        (float)(node->attr.attn.scale != 0 ? node->attr.attn.scale : 1.0 / sqrt((double)s->d));
     s->causal = node->attr.attn.causal;
-    s->ld = cpu__ceil(s->s, CPU_NR) * CPU_NR;
-    /* As many rows as the second-level cache takes, in whole tiles. Fixed by the shapes. */
-    int64_t rows = cpu__max(2, cpu__min(16, score_floats / s->ld / CPU_MR)) * CPU_MR;
-    s->block = cpu__min(rows, cpu__ceil(s->t, CPU_MR) * CPU_MR);
-    s->n_blocks = cpu__ceil(s->t, s->block);
-    s->keys_len = cpu__panels_len(s->d, s->s);
-    s->values_len = cpu__panels_len(s->s, s->d);
     *out = s;
     return MD_OK;
 }
 
-/* c[rows][...] = a[rows][k] panels for columns 0..n of the panels; row strides lda, ldc. */
-static void block_product(int64_t rows, int64_t n, int64_t k, const float *a, int64_t lda,
-                          const float *panels, int64_t panel_k, float *c, int64_t ldc)
+/* rows x[i][0..d) (stride ld), i < n <= Q, to panel[d][Q] times `sign`, zero for i >= n. */
+static void pack_queries(float *panel, const float *x, int64_t ld, int64_t d, int64_t n, float sign)
 {
-    for (int64_t j = 0; j < n; j += CPU_NR) {
-        cpu_tile tile = {1, k, CPU_NR, panels + j * panel_k, NULL, false};
-        int nr = (int)cpu__min(CPU_NR, n - j);
-        for (int64_t i = 0; i < rows; i += CPU_MR) {
-            const float *from[CPU_MR];
-            float *to[CPU_MR];
-            int mr = (int)cpu__min(CPU_MR, rows - i);
-            for (int m = 0; m < mr; m++) {
-                from[m] = a + (i + m) * lda;
-                to[m] = c + (i + m) * ldc + j;
-            }
-            cpu__tile(&tile, mr, nr, from, to);
+    cpu__pack_panel(panel, x, ld, true, d, n);
+    if (sign < 0)
+        for (int64_t i = 0; i < d * Q; i++)
+            panel[i] = -panel[i];
+}
+
+/* scores[key][Q] (stride ld) = x[key] . panel, for len keys at stride width */
+static void score_rows(const attn_state *s, int64_t len, const float *x, const float *panel,
+                       float *scores, int64_t ld)
+{
+    cpu_tile tile = {1, s->d, Q, panel, NULL, false};
+    cpu__tile_rows(&tile, len, Q, x, s->width, scores, ld);
+}
+
+/* out[d][Q] = sum over keys of x[key][d] scores[key][Q] */
+static void sum_keys(const attn_state *s, int64_t len, const float *x, const float *scores,
+                     int64_t ld, float *out)
+{
+    int64_t n_tiles = cpu__ceil(s->d, CPU_MR);
+    memset(out, 0, (size_t)(s->d * Q) * sizeof(float));
+    for (int64_t k0 = 0; k0 < len; k0 += KEY_SPAN) {
+        cpu_outer o = {1, cpu__min(KEY_SPAN, len - k0), 0, s->width, 0, ld};
+        for (int64_t i = 0; i < n_tiles; i++) {
+            int64_t d0 = s->d * i / n_tiles, d1 = s->d * (i + 1) / n_tiles;
+            cpu__outer(&o, (int)(d1 - d0), Q, x + k0 * s->width + d0, scores + k0 * ld,
+                       out + d0 * Q, Q);
         }
     }
 }
 
-/* Replaces a row of scores by e^(scale (x - max)), zero beyond len up to n; returns the log-sum-exp
-   and the inverse of the sum. */
-static float softmax_row(float *x, int64_t len, int64_t n, float scale, float *inverse)
+/* Sets to `value` what causality hides: query t0 + i must not see keys beyond t0 + i. */
+static void hide(float *scores, int64_t ld, int64_t t0, int64_t len, float value)
 {
-    vf top = v_set(-INFINITY), sum = v_zero();
-    int64_t i = 0;
-    for (; i + VL <= len; i += VL)
-        top = v_max(top, v_load(x + i));
-    float max = v_hmax(top), total = 0;
-    for (; i < len; i++)
-        max = x[i] > max ? x[i] : max;
-    vf vmax = v_set(max), vs = v_set(scale);
-    for (i = 0; i + VL <= len; i += VL) {
-        vf e = v_exp((v_load(x + i) - vmax) * vs);
-        v_store(x + i, e);
-        sum += e;
-    }
-    if (i < len) {
-        int left = (int)(len - i);
-        vf e = v_exp((v_load_n(x + i, left) - vmax) * vs);
-        v_store_n(x + i, e, left);
-        for (int j = 0; j < left; j++)
-            total += e[j];
-    }
-    for (i = len; i < n; i++)
-        x[i] = 0;
-    total += v_sum(sum);
-    *inverse = 1.0f / total;
-    return max * scale + logf(total);
+    for (int64_t key = t0 + 1; key < len; key++)
+        for (int64_t i = 0; i < cpu__min(Q, key - t0); i++)
+            scores[key * ld + i] = value;
 }
 
-static void attention_block(const attn_state *s, int64_t nh, int64_t block, const float *q,
-                            const float *keys, const float *values, float *out, float *lse,
-                            float *p)
+static void attention_panel(const attn_state *s, int64_t nh, int64_t t0, void *const *in,
+                            float *out, float *lse, float *work)
 {
-    int64_t n = nh / s->heads, h = nh % s->heads, t0 = block * s->block;
-    int64_t rows = cpu__min(s->block, s->t - t0);
-    int64_t len = s->causal ? t0 + rows : s->s; /* keys that this block sees */
-    int64_t at = (n * s->t + t0) * s->width + h * s->d;
-    float inverse[16 * CPU_MR];
-    block_product(rows, len, s->d, q + at, s->width, keys + nh * s->keys_len, s->d, p, s->ld);
-    for (int64_t r = 0; r < rows; r++)
-        lse[nh * s->t + t0 + r] =
-            softmax_row(p + r * s->ld, s->causal ? t0 + r + 1 : s->s, len, s->scale, &inverse[r]);
-    block_product(rows, s->d, len, p, s->ld, values + nh * s->values_len, s->s, out + at, s->width);
-    for (int64_t r = 0; r < rows; r++)
+    int64_t n = nh / s->heads, column = nh % s->heads * s->d;
+    int64_t rows = cpu__min(Q, s->t - t0), len = s->causal ? t0 + rows : s->s;
+    int64_t q_at = (n * s->t + t0) * s->width + column, kv_at = n * s->s * s->width + column;
+    const float *key = (const float *)in[1] + kv_at, *value = (const float *)in[2] + kv_at;
+    float *panel = work, *sum = panel + s->d * Q, *p = sum + s->d * Q;
+    float scale = fabsf(s->scale);
+    pack_queries(panel, (const float *)in[0] + q_at, s->width, s->d, rows, s->scale);
+    score_rows(s, len, key, panel, p, Q);
+    if (s->causal)
+        hide(p, Q, t0, len, -INFINITY);
+    vf m0 = v_load(p), m1 = v_load(p + VL), s0 = v_zero(), s1 = v_zero();
+    for (int64_t i = 1; i < len; i++) {
+        m0 = v_max(m0, v_load(p + i * Q));
+        m1 = v_max(m1, v_load(p + i * Q + VL));
+    }
+    vf c = v_set(scale * CPU_LOG2E);
+    for (int64_t i = 0; i < len; i++) {
+        vf a = v_exp2_fast((v_load(p + i * Q) - m0) * c);
+        vf b = v_exp2_fast((v_load(p + i * Q + VL) - m1) * c);
+        v_store(p + i * Q, a);
+        v_store(p + i * Q + VL, b);
+        s0 += a;
+        s1 += b;
+    }
+    if (s->causal) /* e^-inf above was tiny, not 0; it is below the last bit of the sums */
+        hide(p, Q, t0, len, 0);
+    sum_keys(s, len, value, p, Q, sum);
+    for (int64_t r = 0; r < rows; r++) {
+        float total = r < VL ? s0[r] : s1[r - VL], max = r < VL ? m0[r] : m1[r - VL];
+        float inverse = 1.0f / total;
+        lse[nh * s->t + t0 + r] = max * scale + logf(total);
         for (int64_t j = 0; j < s->d; j++)
-            out[at + r * s->width + j] *= inverse[r];
+            out[q_at + r * s->width + j] = sum[j * Q + r] * inverse;
+    }
 }
 
 static md_status attention_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
     const attn_state *s = k->state;
-    float *keys = cpu__at(scratch, s->keys_at), *values = cpu__at(scratch, s->values_at);
-    int64_t n_heads = s->n * s->heads;
+    int64_t n_heads = s->n * s->heads, n_panels = cpu__ceil(s->t, Q);
 #pragma omp parallel num_threads(cpu__threads_for(k, n_heads * s->t * s->s))
     {
-        float *p = cpu__at(scratch, s->thread_at + s->thread_bytes * (size_t)omp_get_thread_num());
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < n_heads; i++) {
-            int64_t at = i / s->heads * s->s * s->width + i % s->heads * s->d;
-            cpu__pack(keys + i * s->keys_len, (const float *)in[1] + at, s->width, true, s->d, s->s,
-                      1);
-            cpu__pack(values + i * s->values_len, (const float *)in[2] + at, s->width, false, s->s,
-                      s->d, 1);
-        }
-#pragma omp for collapse(2) schedule(dynamic)
+        float *work = cpu__at(scratch, s->thread_bytes * (size_t)omp_get_thread_num());
+#pragma omp for collapse(2) schedule(dynamic, 4)
         for (int64_t i = 0; i < n_heads; i++)
-            for (int64_t b = 0; b < s->n_blocks; b++)
-                attention_block(s, i, b, in[0], keys, values, out[0], out[1], p);
+            for (int64_t b = 0; b < n_panels; b++)
+                attention_panel(s, i, b * Q, in, out[0], out[1], work);
     }
     return MD_OK;
 }
@@ -134,12 +131,9 @@ md_status cpu_attention(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
     attn_state *s;
-    MD_TRY(attn_geometry(node, node->in[0], node->in[1], 49152, k, &s));
-    int64_t n_heads = s->n * s->heads;
-    s->values_at = cpu__floats(n_heads * s->keys_len);
-    s->thread_at = s->values_at + cpu__floats(n_heads * s->values_len);
-    s->thread_bytes = cpu__floats(s->block * s->ld);
-    k->scratch_bytes = s->thread_at + s->thread_bytes * (size_t)cpu__threads(k);
+    MD_TRY(attn_geometry(node, node->in[0], node->in[1], k, &s));
+    s->thread_bytes = cpu__floats((2 * s->d + s->s) * Q);
+    k->scratch_bytes = s->thread_bytes * (size_t)cpu__threads(k);
     k->run = attention_run;
     return MD_OK;
 }
@@ -151,68 +145,90 @@ typedef struct attn_grad {
     float *dq, *dk, *dv;
 } attn_grad;
 
-/* Scratch of one thread, in floats from its start. */
+/* One thread's scratch; ld = block. */
 typedef struct attn_scratch {
-    float *p, *ds, *keys_t, *values_t, *keys;
+    float *p, *ds;      /* [keys][block] */
+    float *panel, *sum; /* [d][Q] */
+    float *rows;        /* [block][d rounded up to panels], one panel after the other */
+    float *lse, *delta; /* [block] */
 } attn_scratch;
 
-/* p = e^(scale p - lse), ds = p (ds - delta) scale; one row, zero beyond len up to n. */
-static void grad_row(const attn_state *s, float *p, float *ds, int64_t len, int64_t n, float lse,
-                     float delta)
+/* One panel of a block: p = e^(scale s - lse), ds = p (dp - delta). */
+static void grad_panel(const attn_state *s, int64_t nh, int64_t t0, int64_t len, const attn_grad *g,
+                       const attn_scratch *m, int64_t b)
 {
-    vf vs = v_set(s->scale), vl = v_set(-lse), vd = v_set(delta);
-    for (int64_t i = 0; i < len; i += VL) {
-        int w = (int)cpu__min(VL, len - i);
-        vf e = v_exp(v_fma(vs, v_load_n(p + i, w), vl));
-        v_store_n(p + i, e, w);
-        v_store_n(ds + i, e * (v_load_n(ds + i, w) - vd) * vs, w);
+    int64_t n = nh / s->heads, column = nh % s->heads * s->d, ld = s->block;
+    int64_t rows = cpu__min(Q, s->t - t0), kv_at = n * s->s * s->width + column;
+    int64_t at = (n * s->t + t0) * s->width + column;
+    float *lse = m->lse + b, *delta = m->delta + b, *p = m->p + b, *ds = m->ds + b;
+    for (int64_t r = 0; r < Q; r++) { /* rows beyond the last have dout = 0, so any finite p does */
+        lse[r] = r < rows ? g->lse[nh * s->t + t0 + r] : 0;
+        delta[r] = 0;
+        for (int64_t j = 0; r < rows && j < s->d; j++)
+            delta[r] += g->dout[at + r * s->width + j] * g->out[at + r * s->width + j];
     }
-    for (int64_t i = len; i < n; i++)
-        p[i] = ds[i] = 0;
+    pack_queries(m->panel, g->q + at, s->width, s->d, rows, s->scale);
+    score_rows(s, len, g->key + kv_at, m->panel, p, ld);
+    pack_queries(m->panel, g->dout + at, s->width, s->d, rows, 1);
+    score_rows(s, len, g->value + kv_at, m->panel, ds, ld);
+    vf c = v_set(fabsf(s->scale)), e = v_set(CPU_LOG2E);
+    for (int half = 0; half < Q; half += VL) {
+        vf l = v_load(lse + half), d = v_load(delta + half);
+        for (int64_t i = 0; i < len; i++) {
+            vf prob = v_exp2_fast(v_fma(c, v_load(p + i * ld + half), -l) * e);
+            v_store(p + i * ld + half, prob);
+            v_store(ds + i * ld + half, prob * (v_load(ds + i * ld + half) - d));
+        }
+    }
+    if (s->causal) {
+        hide(p, ld, t0, len, 0);
+        hide(ds, ld, t0, len, 0);
+    }
+    sum_keys(s, len, g->key + kv_at, ds, ld, m->sum);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < s->d; j++)
+            g->dq[at + r * s->width + j] = s->scale * m->sum[j * Q + r];
 }
 
-/* c[keys][d] += rows of scores^T b[rows][d] */
-static void add_outer(const attn_state *s, int64_t rows, int64_t len, const float *scores,
-                      const float *b, float *c)
+/* y[key][d] (+)= sum over the block's queries of scores[key][query] x[query][d] */
+static void add_queries(const attn_state *s, int64_t rows, int64_t len, const float *scores,
+                        const float *x, float *y, bool add, float *packed)
 {
-    cpu_outer o = {1, rows, 0, s->ld, 0, s->width};
-    for (int64_t i = 0; i < len; i += CPU_MR)
-        for (int64_t j = 0; j < s->d; j += CPU_NR)
-            cpu__outer(&o, (int)cpu__min(CPU_MR, len - i), (int)cpu__min(CPU_NR, s->d - j),
-                       scores + i, b + j, c + i * s->width + j, s->width);
+    for (int64_t j = 0; j < s->d; j += CPU_NR) {
+        int nr = (int)cpu__min(CPU_NR, s->d - j);
+        cpu__pack_panel(packed, x + j, s->width, false, rows, nr);
+        cpu_tile tile = {1, rows, CPU_NR, packed, NULL, add};
+        cpu__tile_rows(&tile, len, nr, scores, s->block, y + j, s->width);
+    }
+}
+
+static void zero_rows(const attn_state *s, float *y, int64_t from, int64_t to)
+{
+    for (int64_t i = from; i < to; i++)
+        memset(y + i * s->width, 0, (size_t)s->d * sizeof(float));
 }
 
 static void attention_grad_head(const attn_state *s, int64_t nh, const attn_grad *g,
                                 const attn_scratch *m)
 {
     int64_t n = nh / s->heads, column = nh % s->heads * s->d;
-    int64_t kv = n * s->s * s->width + column;
-    cpu__pack(m->keys_t, g->key + kv, s->width, true, s->d, s->s, 1);
-    cpu__pack(m->values_t, g->value + kv, s->width, true, s->d, s->s, 1);
-    cpu__pack(m->keys, g->key + kv, s->width, false, s->s, s->d, 1);
-    for (int64_t i = 0; i < s->s; i++) {
-        memset(g->dk + kv + i * s->width, 0, (size_t)s->d * sizeof(float));
-        memset(g->dv + kv + i * s->width, 0, (size_t)s->d * sizeof(float));
+    int64_t kv_at = n * s->s * s->width + column;
+    if (s->causal) { /* the first block does not reach all keys */
+        zero_rows(s, g->dk + kv_at, 0, s->s);
+        zero_rows(s, g->dv + kv_at, 0, s->s);
     }
     for (int64_t t0 = 0; t0 < s->t; t0 += s->block) {
         int64_t rows = cpu__min(s->block, s->t - t0), len = s->causal ? t0 + rows : s->s;
         int64_t at = (n * s->t + t0) * s->width + column;
-        block_product(rows, len, s->d, g->q + at, s->width, m->keys_t, s->d, m->p, s->ld);
-        block_product(rows, len, s->d, g->dout + at, s->width, m->values_t, s->d, m->ds, s->ld);
-        for (int64_t r = 0; r < rows; r++) {
-            const float *o = g->out + at + r * s->width, *d = g->dout + at + r * s->width;
-            vf sum = v_zero();
-            for (int64_t j = 0; j < s->d; j += VL) {
-                int w = (int)cpu__min(VL, s->d - j);
-                sum = v_fma(v_load_n(o + j, w), v_load_n(d + j, w), sum);
-            }
-            grad_row(s, m->p + r * s->ld, m->ds + r * s->ld, s->causal ? t0 + r + 1 : s->s, len,
-                     g->lse[nh * s->t + t0 + r], v_sum(sum));
-        }
-        add_outer(s, rows, len, m->p, g->dout + at, g->dv + kv);
-        add_outer(s, rows, len, m->ds, g->q + at, g->dk + kv);
-        block_product(rows, s->d, len, m->ds, s->ld, m->keys, s->s, g->dq + at, s->width);
+        for (int64_t b = 0; b < rows; b += Q)
+            grad_panel(s, nh, t0 + b, len, g, m, b);
+        bool add = s->causal || t0 > 0;
+        add_queries(s, rows, len, m->p, g->dout + at, g->dv + kv_at, add, m->rows);
+        add_queries(s, rows, len, m->ds, g->q + at, g->dk + kv_at, add, m->rows);
     }
+    for (int64_t i = 0; i < s->s; i++)
+        for (int64_t j = 0; j < s->d; j++)
+            g->dk[kv_at + i * s->width + j] *= s->scale;
 }
 
 static md_status attention_grad_run(const md_kernel *k, void *const *in, void *const *out,
@@ -221,12 +237,18 @@ static md_status attention_grad_run(const md_kernel *k, void *const *in, void *c
     const attn_state *s = k->state;
     const attn_grad g = {in[0], in[1], in[2], in[3], in[4], in[5], out[0], out[1], out[2]};
     int64_t n_heads = s->n * s->heads;
+    /* A thread does whole heads: dk and dv sum over the queries. */
 #pragma omp parallel num_threads(cpu__threads_for(k, n_heads * s->t * s->s))
     {
-        float *p = cpu__at(scratch, s->thread_bytes * (size_t)omp_get_thread_num());
-        attn_scratch m = {p, p + s->block * s->ld, p + 2 * s->block * s->ld,
-                          p + 2 * s->block * s->ld + s->keys_len,
-                          p + 2 * s->block * s->ld + 2 * s->keys_len};
+        float *at = cpu__at(scratch, s->thread_bytes * (size_t)omp_get_thread_num());
+        attn_scratch m;
+        m.p = at;
+        m.ds = m.p + s->s * s->block;
+        m.panel = m.ds + s->s * s->block;
+        m.sum = m.panel + s->d * Q;
+        m.rows = m.sum + s->d * Q;
+        m.lse = m.rows + s->block * CPU_NR;
+        m.delta = m.lse + s->block;
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < n_heads; i++)
             attention_grad_head(s, i, &g, &m);
@@ -238,8 +260,12 @@ md_status cpu_attention_grad(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
     attn_state *s;
-    MD_TRY(attn_geometry(node, node->in[1], node->in[2], 32768, k, &s));
-    s->thread_bytes = cpu__floats(2 * s->block * s->ld + 2 * s->keys_len + s->values_len);
+    MD_TRY(attn_geometry(node, node->in[1], node->in[2], k, &s));
+    /* As many panels as leave p and ds in the second-level cache; fixed by the shapes. */
+    int64_t panels = cpu__max(1, cpu__min(4, 32768 / (Q * s->s)));
+    s->block = cpu__min(panels, cpu__ceil(s->t, Q)) * Q;
+    s->thread_bytes =
+        cpu__floats(2 * s->s * s->block + 2 * s->d * Q + s->block * CPU_NR + 2 * s->block);
     k->scratch_bytes = s->thread_bytes * (size_t)cpu__threads(k);
     k->run = attention_grad_run;
     return MD_OK;

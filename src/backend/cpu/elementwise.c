@@ -66,8 +66,8 @@ static inline vf apply(md_op op, vf a, vf b)
     return op == MD_OP_add ? a + b : op == MD_OP_sub ? a - b : a * b;
 }
 
-static inline void binary_row(md_op op, const float *a, const float *b, bool broadcast, float *y,
-                              int64_t n)
+static inline __attribute__((always_inline)) void
+binary_row(md_op op, const float *a, const float *b, bool broadcast, float *y, int64_t n)
 {
     vf vb = broadcast ? v_set(b[0]) : v_zero();
     int64_t i = 0;
@@ -80,40 +80,55 @@ static inline void binary_row(md_op op, const float *a, const float *b, bool bro
     }
 }
 
-static inline void binary_rows(const md_kernel *k, md_op op, void *const *in, void *const *out)
+/* Elements `at`.. of rows r0 to r1; the division in b_offset only where the last outer dim ends. */
+static inline __attribute__((always_inline)) void binary_rows(const binary *s, md_op op,
+                                                              const float *a, const float *b,
+                                                              float *y, int64_t r0, int64_t r1,
+                                                              int64_t at)
+{
+    int64_t len = cpu__min(s->piece, s->inner - at), left = 0, offset = 0, step = 0;
+    for (int64_t r = r0; r < r1; r++, left--, offset += step) {
+        if (left == 0) {
+            offset = b_offset(s, r) + (s->inner_broadcast ? 0 : at);
+            left = s->n_outer ? s->dim[s->n_outer - 1] - r % s->dim[s->n_outer - 1] : 1;
+            step = s->n_outer ? s->b_stride[s->n_outer - 1] : 0;
+        }
+        int64_t a_at = r * s->inner + at;
+        binary_row(op, a + a_at, b + offset, s->inner_broadcast, y + a_at, len);
+    }
+}
+
+static inline __attribute__((always_inline)) void binary_all(const md_kernel *k, md_op op,
+                                                             void *const *in, void *const *out)
 {
     const binary *s = k->state;
-    const float *a = in[0], *b = in[1];
-    float *y = out[0];
-    int64_t n_tasks = s->rows * s->pieces;
-    int threads = cpu__threads_for(k, s->rows * s->inner);
-#pragma omp parallel for num_threads(threads)
-    for (int64_t task = 0; task < n_tasks; task++) {
-        int64_t row = task / s->pieces, at = task % s->pieces * s->piece;
-        int64_t a_at = row * s->inner + at;
-        binary_row(op, a + a_at, b + b_offset(s, row) + (s->inner_broadcast ? 0 : at),
-                   s->inner_broadcast, y + a_at, cpu__min(s->piece, s->inner - at));
+    int64_t batch = cpu__max(1, s->piece / s->inner), n_batches = cpu__ceil(s->rows, batch);
+#pragma omp parallel for num_threads(cpu__threads_for(k, s->rows * s->inner))
+    for (int64_t task = 0; task < n_batches * s->pieces; task++) {
+        int64_t r0 = task / s->pieces * batch;
+        binary_rows(s, op, in[0], in[1], out[0], r0, cpu__min(s->rows, r0 + batch),
+                    task % s->pieces * s->piece);
     }
 }
 
 static md_status add_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
     (void)scratch;
-    binary_rows(k, MD_OP_add, in, out);
+    binary_all(k, MD_OP_add, in, out);
     return MD_OK;
 }
 
 static md_status sub_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
     (void)scratch;
-    binary_rows(k, MD_OP_sub, in, out);
+    binary_all(k, MD_OP_sub, in, out);
     return MD_OK;
 }
 
 static md_status mul_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
     (void)scratch;
-    binary_rows(k, MD_OP_mul, in, out);
+    binary_all(k, MD_OP_mul, in, out);
     return MD_OK;
 }
 

@@ -101,6 +101,30 @@ void cpu__tile(const cpu_tile *t, int mr, int nr, const float *const *a, float *
     }
 }
 
+void cpu__tile_rows(const cpu_tile *t, int64_t rows, int nr, const float *a, int64_t lda, float *c,
+                    int64_t ldc)
+{
+    const float *from[CPU_MR];
+    float *to[CPU_MR];
+    int64_t i = 0;
+    for (; i + CPU_MR <= rows; i += CPU_MR) {
+        for (int m = 0; m < CPU_MR; m++) {
+            from[m] = a + (i + m) * lda;
+            to[m] = c + (i + m) * ldc;
+        }
+        if (nr == CPU_NR)
+            tile2_6(t, from, to);
+        else
+            cpu__tile(t, CPU_MR, nr, from, to);
+    }
+    for (int m = 0; m < rows - i; m++) {
+        from[m] = a + (i + m) * lda;
+        to[m] = c + (i + m) * ldc;
+    }
+    if (i < rows)
+        cpu__tile(t, (int)(rows - i), nr, from, to);
+}
+
 #define ZERO2(m) vf c##m##0 = v_zero(), c##m##1 = v_zero();
 #define OUT2(m)                                                                                    \
     {                                                                                              \
@@ -186,23 +210,62 @@ void cpu__outer(const cpu_outer *o, int mr, int nr, const float *a, const float 
         narrow[mr - 1](o, nr - VL, a, b + VL, c + VL, ldc);
 }
 
+/* Eight rows of eight to eight columns of eight; d at stride CPU_NR. */
+static void transpose8(float *d, const float *b, int64_t ld)
+{
+#ifdef CPU_AVX2
+    __m256 r[8], t[8];
+    for (int i = 0; i < 8; i++)
+        r[i] = v_load(b + i * ld);
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        v_store(d + i * CPU_NR, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        v_store(d + (i + 4) * CPU_NR, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+#else
+    for (int i = 0; i < 8; i++)
+        for (int j = 0; j < 8; j++)
+            d[i * CPU_NR + j] = b[j * ld + i];
+#endif
+}
+
+void cpu__pack_panel(float *p, const float *b, int64_t ld, bool trans, int64_t k, int64_t n)
+{
+    int64_t i = 0;
+    if (trans && n == CPU_NR)
+        for (; i + 8 <= k; i += 8) {
+            transpose8(p + i * CPU_NR, b + i, ld);
+            transpose8(p + i * CPU_NR + 8, b + 8 * ld + i, ld);
+        }
+    for (; i < k; i++) {
+        for (int64_t c = 0; c < n; c++)
+            p[i * CPU_NR + c] = trans ? b[c * ld + i] : b[i * ld + c];
+        for (int64_t c = n; c < CPU_NR; c++)
+            p[i * CPU_NR + c] = 0;
+    }
+}
+
 void cpu__pack(float *panels, const float *b, int64_t ld, bool trans, int64_t k, int64_t n,
                int threads)
 {
-    int64_t n_panels = cpu__ceil(n, CPU_NR);
-    int64_t k_blocks = cpu__ceil(k, 64);
+    enum { K_BLOCK = 64 };
+    int64_t n_panels = cpu__ceil(n, CPU_NR), k_blocks = cpu__ceil(k, K_BLOCK);
 #pragma omp parallel for collapse(2) num_threads(threads) if (k * n > 16384)
     for (int64_t j = 0; j < n_panels; j++)
         for (int64_t kb = 0; kb < k_blocks; kb++) {
-            int64_t n0 = j * CPU_NR, nn = cpu__min(CPU_NR, n - n0);
-            int64_t k1 = cpu__min(k, (kb + 1) * 64);
-            float *p = panels + j * CPU_NR * k;
-            for (int64_t i = kb * 64; i < k1; i++) {
-                for (int64_t c = 0; c < nn; c++)
-                    p[i * CPU_NR + c] = trans ? b[(n0 + c) * ld + i] : b[i * ld + n0 + c];
-                for (int64_t c = nn; c < CPU_NR; c++)
-                    p[i * CPU_NR + c] = 0;
-            }
+            int64_t n0 = j * CPU_NR, k0 = kb * K_BLOCK;
+            cpu__pack_panel(panels + (j * k + k0) * CPU_NR,
+                            b + (trans ? n0 * ld + k0 : k0 * ld + n0), ld, trans,
+                            cpu__min(K_BLOCK, k - k0), cpu__min(CPU_NR, n - n0));
         }
 }
 
@@ -223,16 +286,8 @@ void cpu__gemm_packed(int64_t m, int64_t n, int64_t k, const float *a, int64_t l
                 int nr = (int)cpu__min(CPU_NR, n - j * CPU_NR);
                 cpu_tile t = {
                     1, k, CPU_NR, panels + j * CPU_NR * k, bias ? bias + j * CPU_NR : NULL, false};
-                for (int64_t i = rb * ROWS_PER_TASK; i < m1; i += CPU_MR) {
-                    int mr = (int)cpu__min(CPU_MR, m1 - i);
-                    const float *rows[CPU_MR] = {0};
-                    float *out[CPU_MR];
-                    for (int r = 0; r < mr; r++) {
-                        rows[r] = a + (i + r) * lda;
-                        out[r] = c + (i + r) * ldc + j * CPU_NR;
-                    }
-                    cpu__tile(&t, mr, nr, rows, out);
-                }
+                int64_t m0 = rb * ROWS_PER_TASK;
+                cpu__tile_rows(&t, m1 - m0, nr, a + m0 * lda, lda, c + m0 * ldc + j * CPU_NR, ldc);
             }
         }
 }

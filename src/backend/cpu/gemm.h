@@ -6,7 +6,8 @@
 
 #include "backend/cpu/internal.h"
 
-#define CPU_MR 6  /* rows of a tile: 6 x 2 accumulators + 2 weights + 1 broadcast of 16 registers  \
+#define CPU_MR                                                                                     \
+    6             /* rows of a tile: 6 x 2 accumulators + 2 weights + 1 broadcast of 16 registers  \
                    */
 #define CPU_NR 16 /* columns of a tile and of a packed panel */
 
@@ -22,6 +23,10 @@ typedef struct cpu_tile {
 } cpu_tile;
 void cpu__tile(const cpu_tile *t, int mr, int nr, const float *const *a, float *const *c);
 
+/* The same for any number of rows at strides lda and ldc, one tap. */
+void cpu__tile_rows(const cpu_tile *t, int64_t rows, int nr, const float *a, int64_t lda, float *c,
+                    int64_t ldc);
+
 /* c[m][n] += sum over rows r, columns p of a[r * a_row + p * a_step + m] b[r * b_row + p * b_step +
    n]; m < mr <= 6, n < nr <= 16; nothing is read or written beyond nr or mr. */
 typedef struct cpu_outer {
@@ -30,6 +35,8 @@ typedef struct cpu_outer {
 void cpu__outer(const cpu_outer *o, int mr, int nr, const float *a, const float *b, float *c,
                 int64_t ldc);
 
+/* One panel [K][16] from b[K,n] or, if `trans`, b[n,K]; n <= 16. */
+void cpu__pack_panel(float *panel, const float *b, int64_t ld, bool trans, int64_t k, int64_t n);
 /* Packs b[K,N] (row stride ld), or its transpose if `trans` (b is [N,K]), into panels
    [ceil(N/16)][K][16], zero beyond N. */
 void cpu__pack(float *panels, const float *b, int64_t ld, bool trans, int64_t k, int64_t n,
