@@ -43,7 +43,7 @@ build_meddiff() {
     mkdir -p build
     echo "building in build/"
     if ! { cmake -S . -B build "$@" && cmake --build build --parallel "$(nproc)"; } >"$log" 2>&1; then
-        grep -nE -A 5 'error|Error|warning: ' "$log" | tail -n 40 >&2 || tail -n 40 "$log" >&2
+        grep -nE -A 5 '(error|warning): |CMake Error|undefined reference|[*][*][*]' "$log" | tail -n 40 >&2 || tail -n 40 "$log" >&2
         echo "the build failed; all of it stands in $log" >&2
         return 1
     fi
