@@ -18,8 +18,8 @@ typedef struct cluster_link {
     md_status (*send)(void *self, int to, const void *data, size_t bytes);
     /* None: MD_OK and *bytes 0. *data is valid until the next call. */
     md_status (*receive)(void *self, double wait_s, int *from, const uint8_t **data, size_t *bytes);
-    int (*pending)(void *self, int to); /* sends that have not left */
-    void (*mark_lost)(void *self, int rank, bool lost);
+    int (*pending)(void *self, int to);                 /* sends that have not left */
+    void (*mark_lost)(void *self, int rank, bool lost); /* as comm_mark_lost */
     double (*now)(void *self);
     cluster_stop (*stop)(void *self);
 } cluster_link;

@@ -278,11 +278,18 @@ static md_status give_lease(cluster_coordinator *c, int k)
             ring_push(c, index);
             continue;
         }
+        /* What failed before goes alone: it may have been its neighbour's fault, or its own. */
+        if (s->failures > 0 && n > 0) {
+            ring_push_front(c, index);
+            break;
+        }
         p->index[n] = index;
         p->open[n] = true;
         c->entry[n] = (cluster_entry){index, {c->work->items[index].id, s->attempt}};
         s->active++;
         n++;
+        if (s->failures > 0)
+            break;
     }
     if (n == 0)
         return MD_OK; /* it stays waiting */
@@ -400,6 +407,14 @@ static md_status handle_results(cluster_coordinator *c, int k, comm_frame *f)
     return comm_frame_done(f);
 }
 
+static bool any_lost(const cluster_coordinator *c)
+{
+    for (int k = 0; k < c->n_workers; k++)
+        if (c->peer[k].lost)
+            return true;
+    return false;
+}
+
 static void set_lost(cluster_coordinator *c, int k, bool lost)
 {
     c->peer[k].lost = lost;
@@ -425,7 +440,8 @@ static md_status handle(cluster_coordinator *c, int from, const uint8_t *data, s
             p->gone = true; /* it knows that this run is over and has gone on */
             return MD_OK;
         }
-        cluster__put_end(&c->writer, f.run, CLUSTER_END_DONE, ""); /* missed an earlier end */
+        cluster__put_end(&c->writer, f.run, CLUSTER_END_DONE, any_lost(c),
+                         ""); /* missed an earlier end */
         return f.type == CLUSTER_MSG_BYE ? MD_OK : send(c, k);
     }
     switch (f.type) {
@@ -530,7 +546,7 @@ static md_status serve_end(cluster_coordinator *c, bool *done)
     for (int k = 0; k < c->n_workers; k++) {
         peer *p = &c->peer[k];
         if (!p->told_end && !p->gone) {
-            cluster__put_end(&c->writer, c->run, c->how, c->text);
+            cluster__put_end(&c->writer, c->run, c->how, any_lost(c), c->text);
             MD_TRY(send(c, k));
             p->told_end = true;
         }

@@ -75,10 +75,12 @@ md_status cluster__get_lease(comm_frame *f, cluster_msg_lease *m)
     return comm_frame_done(f);
 }
 
-void cluster__put_end(comm_writer *w, uint32_t run, cluster_end how, const char *text)
+void cluster__put_end(comm_writer *w, uint32_t run, cluster_end how, bool peer_lost,
+                      const char *text)
 {
     comm_frame_begin(w, CLUSTER_MSG_END, run);
     comm_put_u8(w, (uint8_t)how);
+    comm_put_u8(w, peer_lost);
     comm_put_text(w, text, CLUSTER_TEXT_MAX);
 }
 
@@ -89,6 +91,7 @@ md_status cluster__get_end(comm_frame *f, cluster_msg_end *m)
     if (how > CLUSTER_END_FAILED)
         MD_FAIL(MD_COMM, "end of run of kind %u", how);
     m->how = (cluster_end)how;
+    m->peer_lost = comm_get_u8(f) != 0;
     comm_get_text(f, m->text, sizeof m->text);
     return comm_frame_done(f);
 }

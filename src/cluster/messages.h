@@ -54,6 +54,7 @@ typedef struct cluster_msg_result {
 
 typedef struct cluster_msg_end {
     cluster_end how;
+    bool peer_lost; /* the coordinator knows of a rank that is gone */
     char text[CLUSTER_TEXT_MAX + 1];
 } cluster_msg_end;
 
@@ -61,7 +62,8 @@ typedef struct cluster_msg_end {
 void cluster__put_beat(comm_writer *w, uint32_t run, const cluster_msg_beat *m);
 void cluster__put_lease(comm_writer *w, uint32_t run, uint32_t lease, const cluster_entry *e,
                         int n);
-void cluster__put_end(comm_writer *w, uint32_t run, cluster_end how, const char *text);
+void cluster__put_end(comm_writer *w, uint32_t run, cluster_end how, bool peer_lost,
+                      const char *text);
 void cluster__put_bye(comm_writer *w, uint32_t run);
 /* n results follow, each by cluster__put_result. */
 void cluster__put_results(comm_writer *w, uint32_t run, int n);

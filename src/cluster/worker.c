@@ -96,6 +96,7 @@ static md_status handle(cluster_worker *w, const uint8_t *data, size_t bytes)
         return cluster__get_beat(&f, &beat);
     case CLUSTER_MSG_END:
         MD_TRY(cluster__get_end(&f, &w->end));
+        w->link->mark_lost(w->link->self, -1, w->end.peer_lost);
         w->ended = true;
         return MD_OK;
     case CLUSTER_MSG_LEASE:

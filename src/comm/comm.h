@@ -50,7 +50,8 @@ void comm_set_timeout(double seconds);
 void comm_set_interrupt(bool (*stop_now)(void));
 
 /* ---- ranks that went away. Open MPI 4 reports nothing for a dead peer, so whoever watches
-   heartbeats (cluster/) says here what it found. Ranks marked lost are not waited for. Local. */
+   heartbeats (cluster/) says here what it found. Ranks marked lost are not waited for. Rank -1
+   means somebody: what rank 0 knows, which also travels with every agreement and barrier. Local. */
 void comm_mark_lost(comm *c, int rank, bool lost);
 bool comm_is_lost(const comm *c, int rank);
 /* Some rank is lost, or a collective ran out of time: finalize may hang. */

@@ -5,7 +5,8 @@
 #include <string.h>
 
 static struct {
-    bool started, ours, threads, lost_peer;
+    bool started, ours, threads;
+    bool lost_here, lost_elsewhere, broken; /* together: comm_lost_peer */
     comm *world, *workers;
     int node_index, node_workers;
     char host[MPI_MAX_PROCESSOR_NAME];
@@ -61,7 +62,7 @@ static void unwrap(comm *c)
         if (o->request == MPI_REQUEST_NULL)
             free(o); /* else MPI may still read it: left to the end of the process */
     }
-    if (!state.lost_peer) /* Comm_free is collective in spirit: leave it when somebody is gone */
+    if (!comm_lost_peer()) /* Comm_free is collective in spirit: leave it when somebody is gone */
         (void)MPI_Comm_free(&c->mpi);
     free(c->lost);
     free(c->pending);
@@ -195,16 +196,14 @@ const char *comm_host(void)
 
 void comm_mark_lost(comm *c, int rank, bool lost)
 {
+    if (rank < 0)
+        state.lost_elsewhere = lost;
     if (rank < 0 || rank >= c->size)
         return;
     c->lost[rank] = lost;
-    bool any = false;
+    state.lost_here = false;
     for (int i = 0; i < c->size; i++)
-        any = any || c->lost[i];
-    if (any)
-        state.lost_peer = true;
-    else if (!c->broken)
-        state.lost_peer = false;
+        state.lost_here = state.lost_here || c->lost[i];
 }
 
 bool comm_is_lost(const comm *c, int rank)
@@ -214,10 +213,10 @@ bool comm_is_lost(const comm *c, int rank)
 
 bool comm_lost_peer(void)
 {
-    return state.lost_peer;
+    return state.lost_here || state.lost_elsewhere || state.broken;
 }
 
 void comm__note_lost(void)
 {
-    state.lost_peer = true;
+    state.broken = true;
 }

@@ -64,6 +64,7 @@ static md_status take_frame(comm *c, int from, int tag, unsigned kind, comm__wai
 typedef struct verdict {
     int rank; /* -1: all is well */
     md_status status;
+    bool peer_lost; /* the sender knows of a rank that is gone */
     char text[TEXT_MAX + 1];
 } verdict;
 
@@ -75,6 +76,7 @@ static int severity(md_status s)
 
 static void put_verdict(comm_writer *w, int rank, md_status status, const char *text)
 {
+    comm_put_u8(w, comm_lost_peer());
     comm_put_u32(w, (uint32_t)rank);
     comm_put_u32(w, (uint32_t)status);
     comm_put_text(w, text, TEXT_MAX);
@@ -82,6 +84,7 @@ static void put_verdict(comm_writer *w, int rank, md_status status, const char *
 
 static md_status get_verdict(comm_frame *f, verdict *v)
 {
+    v->peer_lost = comm_get_u8(f) != 0;
     v->rank = (int)(int32_t)comm_get_u32(f);
     v->status = (md_status)comm_get_u32(f);
     comm_get_text(f, v->text, sizeof v->text);
@@ -132,6 +135,8 @@ static md_status exchange_verdicts(comm *c, verdict *v)
             status = take_frame(c, 0, COMM_TAG_DOWN, KIND_AGREE, &wait, &f);
         if (status == MD_OK)
             status = get_verdict(&f, v);
+        if (status == MD_OK)
+            comm_mark_lost(c, -1, v->peer_lost);
     }
     comm_writer_free(&w);
     return status;
@@ -233,6 +238,7 @@ static md_status broadcast_piece(comm *c, unsigned kind, int root, void *data, s
             if (r == root)
                 continue;
             comm_frame_begin(&w, (uint16_t)kind, c->sequence);
+            comm_put_u8(&w, comm_lost_peer());
             comm_put_bytes(&w, data, bytes);
             status = send_frame(c, r, COMM_TAG_DOWN, &w);
         }
@@ -241,6 +247,9 @@ static md_status broadcast_piece(comm *c, unsigned kind, int root, void *data, s
     }
     comm__wait wait = comm__wait_begin(timeout_s, 0);
     MD_TRY(take_frame(c, root, COMM_TAG_DOWN, kind, &wait, &f));
+    bool peer_lost = comm_get_u8(&f) != 0;
+    if (kind == KIND_BARRIER) /* from rank 0, who watches */
+        comm_mark_lost(c, -1, peer_lost);
     const uint8_t *part = comm_get_bytes(&f, COMM_MESSAGE_MAX, &n);
     MD_TRY(comm_frame_done(&f));
     if (n != bytes)

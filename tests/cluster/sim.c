@@ -145,6 +145,8 @@ static md_status on_lease(void *user, cluster_batch *b)
         if (me->bad || s->poison[item.id / 10]) {
             md_status status = md_fail(MD_NONFINITE, __FILE__, __LINE__, "item %lld on rank %d",
                                        (long long)item.id, a->rank);
+            if (s->poison_spreads)
+                return status;
             MD_TRY(cluster_reply_fail(b, i, status));
         } else {
             uint64_t payload = (uint64_t)item.id * 1000 + item.attempt;

@@ -29,6 +29,7 @@ typedef struct sim {
     int redraw_percent;         /* of (id, attempt) pairs; decided by a hash */
     uint32_t max_attempt;       /* a redraw beyond this is a drop */
     bool poison[SIM_ITEMS_MAX]; /* fails on everybody */
+    bool poison_spreads;        /* its whole micro-batch fails with it */
     bool killer[SIM_ITEMS_MAX]; /* kills whoever starts it */
     double signal_at;           /* 0: never */
     int signal_rank;

@@ -131,6 +131,25 @@ static void three_failures_are_recorded(void **state)
     free(s);
 }
 
+/* An item that takes its micro-batch down with it costs its neighbours tries, not their place. */
+static void neighbours_survive(void **state)
+{
+    (void)state;
+    for (int workers = 1; workers <= 4; workers++) {
+        sim *s = simple(13, workers, 60);
+        s->batch = 4;
+        s->lease_items = 8;
+        s->poison_spreads = true;
+        s->poison[6] = s->poison[7] = s->poison[21] = s->poison[59] = true;
+        sim_run(s, 1000);
+        check_returned(s, MD_OK);
+        check_once(s);
+        for (int i = 0; i < s->n_items; i++)
+            ok(s->failed[i] == s->poison[i]);
+        free(s);
+    }
+}
+
 static void the_dead_are_replaced(void **state)
 {
     (void)state;
@@ -304,6 +323,7 @@ int main(void)
         cmocka_unit_test(redraws_come_back),
         cmocka_unit_test(bad_workers_lose_nothing),
         cmocka_unit_test(three_failures_are_recorded),
+        cmocka_unit_test(neighbours_survive),
         cmocka_unit_test(the_dead_are_replaced),
         cmocka_unit_test(killers_are_stopped),
         cmocka_unit_test(nobody_left_is_an_error),

@@ -1,0 +1,74 @@
+#!/bin/sh
+# Deaths, signals and failures under mpiexec; checks what is left and what is said. Usage: faults.sh PROGRAM_DIR
+set -u
+here=$(dirname "$0")
+program=$1/mpi_cluster
+dir=$(mktemp -d /tmp/mdf.XXXXXX) || exit 1
+trap 'rm -rf "$dir"' EXIT
+bad=0
+
+fail() {
+    echo "FAILED: $1"
+    cat "$dir/out" "$dir/err"
+    bad=1
+}
+
+run() { # expected-code-pattern np args...
+    want=$1
+    shift
+    "$here/mpirun.sh" "$@" >"$dir/out" 2>"$dir/err"
+    rc=$?
+    case $rc in
+    $want) ;;
+    *) fail "$*: exit code $rc, wanted $want" ;;
+    esac
+}
+
+# A worker is killed: the others finish. The launcher's code says nothing under recovery.
+if mpiexec --version | grep -q -E 'OpenRTE\) 4|Open MPI\) 5|OpenRTE\) 5|PRRTE'; then
+    for np in 3 5; do
+        for victim in 1 2; do
+            MPIRUN_FLAGS=--enable-recovery run '*' $np "$program" kill $victim
+            grep -q "rank 0: all items done, 1 of $((np - 1)) workers lost" "$dir/out" ||
+                fail "kill -9 of rank $victim of $np: the others did not finish"
+        done
+    done
+else
+    echo "kill -9 of a worker: skipped, this launcher is not Open MPI"
+fi
+
+# USR1 on any one rank: all end orderly, code 0.
+for victim in 1 2; do
+    run 0 3 "$program" usr1 $victim
+    [ "$(grep -c 'stopped in run 1' "$dir/out")" = 3 ] || fail "USR1 on rank $victim of 3"
+done
+run 0 1 "$program" usr1 0
+[ "$(grep -c 'stopped in run 1' "$dir/out")" = 1 ] || fail "USR1 on a process alone"
+
+# USR1 to the launcher, as Slurm's --signal does.
+MPIRUN_TIMEOUT=60 "$here/mpirun.sh" 3 "$program" signal "$dir/started" >"$dir/out" 2>"$dir/err" &
+for _ in $(seq 200); do
+    [ -e "$dir/started" ] && break
+    sleep 0.1
+done
+launcher=$(pgrep -f "^mpiexec .* $program signal $dir/started" | head -n 1)
+kill -USR1 "$launcher"
+wait $! || fail "USR1 to mpiexec: non-zero exit"
+[ "$(grep -c 'stopped in run 0' "$dir/out")" = 3 ] || fail "USR1 to mpiexec"
+
+# TERM in a process alone: ends at once with what it has.
+# (Not under mpiexec, which takes an end without MPI_Finalize for a failure.)
+"$program" term 0 >"$dir/out" 2>"$dir/err" || fail "TERM in a process alone: exit code $?"
+grep -q 'stopped in run 1' "$dir/out" || fail "TERM in a process alone"
+
+# One message for a failure on any ranks, and one exit code everywhere.
+for ranks in 0 2 1,3 0,1,2,3; do
+    run 2 4 "$program" agree $ranks
+    first=${ranks%%,*}
+    [ "$(grep -c ERROR "$dir/err")" = 1 ] && grep -q "ERROR rank $first cannot" "$dir/err" ||
+        fail "agreement with ranks $ranks failing"
+done
+run 0 4 "$program" agree none
+
+[ $bad = 0 ] && echo "faults: all well"
+exit $bad
