@@ -122,13 +122,8 @@ typedef struct tolerance {
 } tolerance;
 
 /* f32: a chain of some fifty layers with errors of 6e-8 each, amplified by norms over few elements.
-   Measured: 7e-6 and 6e-5. */
-static const tolerance CPU = {2e-5, 2e-4};
-/* bf16 has 8 bits, so 4e-3 per rounding, in some hundred roundings and norms over as few as a dozen
-   elements: a tensor at a time cannot be held tight, the outputs and all gradients together can.
-   A wrong formula is off by more than this. */
-static const tolerance CPU_BF16 = {5e-2, 5e-2};
-
+   Measured: 1e-6 and 1.4e-5. */
+static const tolerance CPU = {5e-6, 5e-5};
 /* Conv gradients and weights are O,kh,kw,I in memory and O,I,kh,kw in files. */
 static double golden_at(const golden_tensor *q, const nn_param_info *layout, int64_t i)
 {
@@ -375,7 +370,7 @@ void check_cpu_bf16(const model_case *c)
 {
     md_backend *be;
     OK(cpu_backend_open(&be, 2));
-    run_and_compare(c, be, MD_BF16, CPU_BF16);
+    run_and_compare(c, be, MD_BF16, (tolerance){c->bf16_out, c->bf16_gradient});
 }
 
 void check_recompute(const model_case *c)

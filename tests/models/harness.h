@@ -60,7 +60,8 @@ typedef struct model_case {
         *folder; /* below GOLDEN, e.g. "sd/vae"; expected values: <folder>.expected.safetensors */
     model_part part;
     void (*build)(model_graph *b, const model_config *config);
-    double ref_tolerance; /* relative to a tensor's largest value */
+    double ref_tolerance;           /* relative to a tensor's largest value */
+    double bf16_out, bf16_gradient; /* relative L2 of all outputs, of all gradients */
 } model_case;
 
 /* Fails the running cmocka test at the first tap, output or gradient beyond the tolerance; names

@@ -16,10 +16,11 @@ static void build(model_graph *b, const model_config *c)
     expect_gradient(b, b->in[1].t, "dcontext");
 }
 
-/* 2e-7: golden values are rounded to f32, 6e-8. */
+/* 2e-7: golden values are rounded to f32, 6e-8. bf16: PyTorch's own bf16 run of the same two models
+   is off by 0.024 and 0.019 (outputs), 0.051 and 0.044 (gradients). */
 static const model_case cases[] = {
-    {"sd/unet", MODEL_UNET, build, 2e-7},
-    {"unet9/unet", MODEL_UNET, build, 2e-7},
+    {"sd/unet", MODEL_UNET, build, 2e-7, 0.025, 0.052},
+    {"unet9/unet", MODEL_UNET, build, 2e-7, 0.025, 0.052},
 };
 
 enum { N_CASES = sizeof cases / sizeof cases[0] };
