@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <math.h>
-#include <mpi.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/rng.h"
+#include "comm/comm.h"
 #include "pixels.h"
 #include "store/pairs.h"
 
@@ -374,7 +374,10 @@ int main(int argc, char **argv)
         return write_one(argv[2]); /* without MPI: the serial driver */
     (void)setenv("STORE_TEST_SELF", argv[0], 1);
     (void)setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
-    (void)MPI_Init(&argc, &argv);
+    if (comm_init(&argc, &argv) != MD_OK) {
+        (void)fprintf(stderr, "%s\n", md_status_text());
+        return 1;
+    }
     (void)helper_begin();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_is_read_back),
@@ -388,6 +391,5 @@ int main(int argc, char **argv)
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     helper_end();
-    (void)MPI_Finalize();
-    return failed;
+    return comm_finalize() == MD_OK ? failed : 1;
 }

@@ -1,0 +1,486 @@
+/* Importers on tiny data sets: what is understood, what is refused, groups, splits and crops. */
+#include "helper.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fixture.h"
+#include "store/data.h"
+#include "store/import.h"
+
+enum { H = 60, W = 80 };
+static const int box[4] = {20, 24, 40, 56};
+
+static md_status import_with(const char *format, const char *root, const char *more,
+                             import_report *r)
+{
+    char set[4][600];
+    const char *sets[4] = {set[0], set[1], set[2], set[3]};
+    config *cfg = NULL;
+    (void)snprintf(set[0], sizeof set[0], "data.format=%s", format);
+    (void)snprintf(set[1], sizeof set[1], "data.root=%s", root);
+    (void)snprintf(set[2], sizeof set[2], "data.size=64");
+    (void)snprintf(set[3], sizeof set[3], "%s", more ? more : "seed=0");
+    assert_ok(config_load(NULL, sets, 4, &cfg));
+    fixture_dir(helper_path("run"));
+    md_status status = import_run(cfg, helper_path("run"), r);
+    config_free(cfg);
+    return status;
+}
+
+static data_store *open_data(void)
+{
+    data_store *d = NULL;
+    assert_ok(data_open(helper_path("run/data.h5"), DATA_IMAGES, &d));
+    return d;
+}
+
+static void fresh(const char *name)
+{
+    char out[64];
+    (void)helper_run(out, sizeof out, "rm -rf '%s' '%s'", helper_path("%s", name),
+                     helper_path("run"));
+    fixture_dir(helper_path("%s", name));
+}
+
+/* benign (1) (2) (10), malignant (1) (3), normal (1) (2): masks of all four types. */
+static void make_busi(void)
+{
+    static const int second[4] = {2, 3, 12, 13}, none[4] = {0, 0, 0, 0};
+    fresh("busi");
+    fixture_dir(helper_path("busi/benign"));
+    fixture_dir(helper_path("busi/malignant"));
+    fixture_dir(helper_path("busi/normal"));
+    fixture_image(helper_path("busi/benign/benign (1).png"), 1, H, W);
+    fixture_mask(helper_path("busi/benign/benign (1)_mask.png"), FIXTURE_GRAY1, H, W, box);
+    fixture_image(helper_path("busi/benign/benign (10).png"), 2, W, H); /* upright */
+    fixture_mask(helper_path("busi/benign/benign (10)_mask.png"), FIXTURE_GRAY8, W, H, box);
+    fixture_image(helper_path("busi/benign/benign (2).png"), 3, H, W);
+    fixture_mask(helper_path("busi/benign/benign (2)_mask.png"), FIXTURE_RGB, H, W, box);
+    fixture_mask(helper_path("busi/benign/benign (2)_mask_1.png"), FIXTURE_GRAY1, H, W, second);
+    fixture_image(helper_path("busi/malignant/malignant (1).png"), 4, H, W);
+    fixture_mask(helper_path("busi/malignant/malignant (1)_mask.png"), FIXTURE_RGBA, H, W, box);
+    fixture_image(helper_path("busi/malignant/malignant (3).png"), 5, H, W);
+    fixture_mask(helper_path("busi/malignant/malignant (3)_mask.png"), FIXTURE_GRAY1, H, W, box);
+    fixture_image(helper_path("busi/normal/normal (1).png"), 6, H, W);
+    fixture_mask(helper_path("busi/normal/normal (1)_mask.png"), FIXTURE_RGB, H, W, none);
+    fixture_image(helper_path("busi/normal/normal (2).png"), 7, H, W);
+    fixture_text(helper_path("busi/normal/Thumbs.db"), "x");
+}
+
+static void busi_is_understood(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "benign/benign (1).png",       "benign/benign (2).png",       "benign/benign (10).png",
+        "malignant/malignant (1).png", "malignant/malignant (3).png", "normal/normal (1).png",
+        "normal/normal (2).png"};
+    import_report r;
+    make_busi();
+    assert_ok(import_with("busi", helper_path("busi"), NULL, &r));
+    assert_int_equal(r.lesion[0] + r.lesion[1] + r.lesion[2], 5);
+    assert_int_equal(r.healthy[0] + r.healthy[1] + r.healthy[2], 2);
+    assert_true(r.groups == 7 && r.joined == 0 && !r.official && r.crops == 0);
+    assert_int_equal(r.backgrounds, r.healthy[DATA_TRAIN]);
+    assert_int_equal(access(helper_path("run/import.png"), R_OK), 0);
+    data_store *d = open_data();
+    assert_true(data_rows(d) == 7 && data_size(d) == 64);
+    uint8_t *rgb = malloc(64 * 64 * 3), *mask = malloc(64 * 64);
+    assert_true(rgb && mask);
+    for (int i = 0; i < 7; i++) {
+        data_row row;
+        assert_ok(data_read_row(d, i, &row));
+        assert_string_equal(row.name, names[i]);
+        assert_int_equal(row.kind, i < 5 ? DATA_LESION : DATA_HEALTHY);
+        assert_int_equal(strlen(row.sha256), 64);
+        assert_true(helper_has(row.licence, "BUSI"));
+        /* 80 x 60 in 64: 64 x 48 with 8 above and below; the upright one alike. */
+        int across = i == 2;
+        assert_true(row.valid[across] == 8 && row.valid[2 + across] == 56 &&
+                    row.valid[1 - across] == 0 && row.valid[3 - across] == 64);
+        assert_true(row.size[0] == (across ? W : H) && row.source[2] == (float)row.size[0] &&
+                    row.source[3] == (float)row.size[1]);
+        assert_ok(data_read_pixels(d, i, rgb, mask));
+        int64_t area = 0;
+        for (int k = 0; k < 64 * 64; k++) {
+            assert_true(mask[k] <= 1);
+            area += mask[k];
+        }
+        /* 20 x 32 source pixels are 16 x 25.6 stored ones; row 1 has 10 x 10 more, 8 x 8. */
+        int64_t want = i == 1 ? 16 * 26 + 8 * 8 : 16 * 26;
+        if (i >= 5)
+            assert_int_equal(area, 0);
+        else
+            assert_in_range(area, want - 40, want + 40);
+        assert_int_equal(rgb[0] + rgb[1] + rgb[2], 0); /* the border of the letterbox */
+    }
+    free(rgb);
+    free(mask);
+    data_close(d);
+}
+
+static void fits_differ(void **state)
+{
+    (void)state;
+    import_report r;
+    data_row row;
+    make_busi();
+    assert_ok(import_with("busi", helper_path("busi"), "data.fit=crop", &r));
+    data_store *d = open_data();
+    assert_ok(data_read_row(d, 0, &row));
+    data_close(d);
+    assert_true(row.valid[0] == 0 && row.valid[1] == 0 && row.valid[2] == 64 && row.valid[3] == 64);
+    assert_true(row.source[0] == 0 && row.source[1] == 10 && row.source[2] == 60 &&
+                row.source[3] == 70);
+    assert_ok(import_with("busi", helper_path("busi"), "data.fit=squash", &r));
+    d = open_data();
+    assert_ok(data_read_row(d, 0, &row));
+    data_close(d);
+    assert_true(row.valid[2] == 64 && row.source[1] == 0 && row.source[3] == 80);
+}
+
+/* Nothing but the message is left of a refused import. */
+static void assert_refused(const char *format, const char *root, const char *text)
+{
+    import_report r;
+    assert_fails(import_with(format, root, NULL, &r), MD_BAD_INPUT, text);
+    assert_int_not_equal(access(helper_path("run/data.h5"), F_OK), 0);
+    assert_int_not_equal(access(helper_path("run/data.h5.tmp"), F_OK), 0);
+    assert_int_not_equal(access(helper_path("run/backgrounds.h5"), F_OK), 0);
+}
+
+static void busi_faults_are_named(void **state)
+{
+    (void)state;
+    static const int none[4] = {0, 0, 0, 0};
+    const char *root = helper_path("busi");
+    char keep[512];
+    (void)snprintf(keep, sizeof keep, "%s", root);
+    make_busi();
+    fixture_mask(helper_path("busi/benign/benign (2)_mask_1.png"), FIXTURE_GRAY8, H, W - 3, box);
+    assert_refused("busi", keep, "benign (2).png is 80x60 pixels, but its mask");
+    assert_refused("busi", keep, "benign (2)_mask_1.png is 77x60");
+    make_busi();
+    (void)remove(helper_path("busi/malignant/malignant (3)_mask.png"));
+    assert_refused("busi", keep, "malignant (3).png has no mask");
+    make_busi();
+    (void)remove(helper_path("busi/malignant/malignant (3).png"));
+    assert_refused("busi", keep, "malignant (3)_mask.png is a mask without its image");
+    make_busi();
+    fixture_mask(helper_path("busi/benign/benign (1)_mask.png"), FIXTURE_RGB, H, W, none);
+    assert_refused("busi", keep, "benign (1)_mask.png marks nothing");
+    make_busi();
+    fixture_mask(helper_path("busi/normal/normal (1)_mask.png"), FIXTURE_RGB, H, W, box);
+    assert_refused("busi", keep, "normal (1)_mask.png marks a lesion");
+    make_busi();
+    fixture_text(helper_path("busi/benign/benign (10).png"), "\x89PNG\r\n\x1a\nnot really");
+    assert_refused("busi", keep, "benign (10).png");
+    make_busi();
+    assert_int_equal(truncate(helper_path("busi/benign/benign (10)_mask.png"), 300), 0);
+    assert_refused("busi", keep, "benign (10)_mask.png");
+    fresh("busi");
+    assert_refused("busi", keep, "none of benign, malignant, normal");
+    import_report r;
+    assert_fails(import_with("busi", "", NULL, &r), MD_USAGE, "data.root");
+    assert_fails(import_with("busi", helper_path("nowhere"), NULL, &r), MD_USAGE, "nowhere");
+}
+
+static void a_failed_import_leaves_the_old_one(void **state)
+{
+    (void)state;
+    import_report r;
+    make_busi();
+    assert_ok(import_with("busi", helper_path("busi"), NULL, &r));
+    (void)remove(helper_path("busi/malignant/malignant (3)_mask.png"));
+    assert_fails(import_with("busi", helper_path("busi"), NULL, &r), MD_BAD_INPUT, "has no mask");
+    data_store *d = open_data();
+    assert_int_equal(data_rows(d), 7);
+    data_close(d);
+}
+
+/* Links inside the data set work; one that leads out of it is refused. */
+static void links_stay_inside(void **state)
+{
+    (void)state;
+    import_report r;
+    make_busi();
+    (void)remove(helper_path("busi/normal/normal (2).png"));
+    assert_int_equal(symlink("normal (1).png", helper_path("busi/normal/normal (2).png")), 0);
+    assert_ok(import_with("busi", helper_path("busi"), NULL, &r));
+    assert_true(r.joined == 1 && r.groups == 6);
+    fixture_image(helper_path("outside.png"), 50, H, W);
+    (void)remove(helper_path("busi/normal/normal (2).png"));
+    assert_int_equal(symlink("../../outside.png", helper_path("busi/normal/normal (2).png")), 0);
+    char root[512];
+    (void)snprintf(root, sizeof root, "%s", helper_path("busi"));
+    fresh("gone"); /* removes the run directory */
+    assert_refused("busi", root, "leads out of the data set");
+}
+
+static void isic_pair(const char *images, const char *masks, const char *suffix, int id)
+{
+    fixture_dir(helper_path("isic/%s", images));
+    fixture_dir(helper_path("isic/%s", masks));
+    fixture_image(helper_path("isic/%s/ISIC_%07d.png", images, id), id, H, W);
+    fixture_mask(helper_path("isic/%s/ISIC_%07d%s.png", masks, id, suffix), FIXTURE_GRAY8, H, W,
+                 box);
+}
+
+static void isic_is_understood(void **state)
+{
+    (void)state;
+    import_report r;
+    fresh("isic");
+    for (int id = 11; id < 17; id++)
+        isic_pair("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth",
+                  "_segmentation", id);
+    fixture_text(helper_path("isic/ISIC2018_Task1-2_Training_Input/LICENSE.txt"), "CC");
+    fixture_text(helper_path("isic/ISIC2018_Task1_Training_GroundTruth/ATTRIBUTION.txt"), "by");
+    fixture_image(helper_path("isic/ISIC2018_Task1-2_Training_Input/ISIC_0000011_superpixels.png"),
+                  90, H, W);
+    assert_ok(import_with("isic", helper_path("isic"), NULL, &r));
+    assert_true(!r.official &&
+                r.lesion[0] + r.lesion[1] + r.lesion[2] == 6); /* one part: 80/10/10 */
+    assert_int_equal(r.lesion[DATA_TRAIN], 5);
+    isic_pair("ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth",
+              "_Segmentation", 20);
+    isic_pair("ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth", "_segmentation", 21);
+    assert_ok(import_with("isic", helper_path("isic"), NULL, &r));
+    assert_true(r.official && r.lesion[DATA_TRAIN] == 6 && r.lesion[DATA_VAL] == 1 &&
+                r.lesion[DATA_TEST] == 1);
+    data_store *d = open_data();
+    int64_t *ids = NULL, n = 0;
+    data_row row;
+    assert_ok(data_select(d, DATA_LESION, DATA_VAL, false, &ids, &n));
+    assert_int_equal(n, 1);
+    assert_ok(data_read_row(d, ids[0], &row));
+    assert_true(helper_has(row.name, "ISIC_0000020") && helper_has(row.licence, "CC0"));
+    free(ids);
+    assert_ok(data_select(d, DATA_LESION, DATA_TRAIN, true, &ids, &n));
+    assert_int_equal(n, 6);
+    assert_ok(data_read_row(d, ids[0], &row));
+    assert_true(helper_has(row.licence, "CC BY-NC 4.0"));
+    free(ids);
+    data_close(d);
+}
+
+static void duplicates_across_splits_stop(void **state)
+{
+    (void)state;
+    import_report r;
+    fresh("isic");
+    for (int id = 11; id < 15; id++)
+        isic_pair("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth",
+                  "_segmentation", id);
+    isic_pair("ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth", "_segmentation",
+              30);
+    assert_ok(import_with("isic", helper_path("isic"), NULL, &r));
+    /* The picture of id 12, smaller, under another id in the other part. */
+    fixture_image(helper_path("isic/ISIC2018_Task1-2_Test_Input/ISIC_0000031.png"), 12, H / 2,
+                  W / 2);
+    static const int half[4] = {10, 12, 20, 28};
+    fixture_mask(helper_path("isic/ISIC2018_Task1_Test_GroundTruth/ISIC_0000031_segmentation.png"),
+                 FIXTURE_GRAY8, H / 2, W / 2, half);
+    md_status s = import_with("isic", helper_path("isic"), NULL, &r);
+    assert_int_equal(s, MD_BAD_INPUT);
+    assert_true(helper_has(md_status_text(), "ISIC_0000012") &&
+                helper_has(md_status_text(), "ISIC_0000031") &&
+                helper_has(md_status_text(), "data.near_duplicates"));
+    assert_ok(import_with("isic", helper_path("isic"), "data.near_duplicates=warn", &r));
+    assert_true(r.official && r.joined == 1 && r.lesion[DATA_TEST] == 2);
+}
+
+static void make_folder(int n, bool backgrounds)
+{
+    fresh("folder");
+    fixture_dir(helper_path("folder/images"));
+    fixture_dir(helper_path("folder/masks"));
+    for (int i = 0; i < n; i++) {
+        fixture_image(helper_path("folder/images/p%d.png", i), 200 + i, H, W);
+        fixture_mask(helper_path("folder/masks/p%d.png", i), FIXTURE_GRAY8, H, W, box);
+    }
+    if (backgrounds) {
+        fixture_dir(helper_path("folder/backgrounds"));
+        for (int i = 0; i < n; i++)
+            fixture_image(helper_path("folder/backgrounds/b%d.png", i), 400 + i, H, W);
+    }
+}
+
+static void folders_are_understood(void **state)
+{
+    (void)state;
+    import_report r;
+    char root[512];
+    (void)snprintf(root, sizeof root, "%s", helper_path("folder"));
+    make_folder(20, true);
+    fixture_text(helper_path("folder/LICENSE"), "CC0 1.0\nmore\n");
+    assert_ok(import_with("folder", root, "data.pairs=7", &r));
+    assert_true(r.lesion[0] == 16 && r.lesion[1] == 2 && r.lesion[2] == 2 && r.used == 7);
+    assert_true(r.healthy[0] == 16 && r.backgrounds == 16 && r.crops == 0);
+    data_store *d = open_data();
+    data_row row;
+    assert_ok(data_read_row(d, 19, &row));
+    assert_string_equal(row.name, "images/p19.png");
+    assert_string_equal(row.licence, "CC0 1.0");
+    data_close(d);
+    fixture_dir(helper_path("folder/test/images"));
+    fixture_dir(helper_path("folder/test/masks"));
+    fixture_image(helper_path("folder/test/images/t.png"), 600, H, W);
+    fixture_mask(helper_path("folder/test/masks/t.png"), FIXTURE_GRAY1, H, W, box);
+    assert_ok(import_with("folder", root, NULL, &r));
+    assert_true(r.official && r.lesion[DATA_TRAIN] == 20 && r.lesion[DATA_TEST] == 1);
+    make_folder(3, false);
+    (void)remove(helper_path("folder/masks/p1.png"));
+    assert_refused("folder", root, "p1.png has no mask of the same name");
+    make_folder(3, false);
+    (void)remove(helper_path("folder/images/p1.png"));
+    assert_refused("folder", root, "p1.png is a mask without an image");
+    make_folder(3, false);
+    fixture_copy(helper_path("folder/images/p1.png"), helper_path("folder/images/p1.jpg"));
+    assert_refused("folder", root, "have the same name");
+    fresh("folder");
+    fixture_dir(helper_path("folder/images"));
+    assert_refused("folder", root, "images is there, but masks is not");
+}
+
+/* Same seed, same bytes; another seed, another split; duplicates never straddle one. */
+static void splits_follow_groups_and_seed(void **state)
+{
+    (void)state;
+    import_report r;
+    char root[512], out[256], set[64];
+    (void)snprintf(root, sizeof root, "%s", helper_path("folder"));
+    make_folder(20, false);
+    for (int i = 0; i < 5; i++) { /* p0..p4 again under other names, at another size */
+        fixture_image(helper_path("folder/images/q%d.png", i), 200 + i, H * 2, W * 2);
+        static const int twice[4] = {40, 48, 80, 112};
+        fixture_mask(helper_path("folder/masks/q%d.png", i), FIXTURE_GRAY8, H * 2, W * 2, twice);
+    }
+    int different = 0;
+    uint8_t before[25] = {0};
+    for (int seed = 0; seed < 12; seed++) {
+        (void)snprintf(set, sizeof set, "seed=%d", seed);
+        assert_ok(import_with("folder", root, set, &r));
+        assert_true(r.joined == 5 && r.groups == 20);
+        assert_true(r.lesion[0] >= 20 && r.lesion[0] <= 21);
+        uint8_t now[25];
+        data_store *d = open_data();
+        data_row a, b;
+        for (int i = 0; i < 25; i++) {
+            assert_ok(data_read_row(d, i, &a));
+            now[i] = (uint8_t)a.split;
+        }
+        for (int i = 0; i < 5; i++) {
+            assert_ok(data_read_row(d, i, &a));
+            assert_ok(data_read_row(d, 20 + i, &b));
+            assert_true(a.group == b.group && a.split == b.split);
+        }
+        data_close(d);
+        different += seed > 0 && memcmp(before, now, sizeof now) != 0;
+        memcpy(before, now, sizeof now);
+    }
+    assert_true(different >= 9);
+    fixture_copy(helper_path("run/data.h5"), helper_path("once.h5"));
+    assert_ok(import_with("folder", root, "seed=11", &r));
+    assert_int_equal(helper_run(out, sizeof out, "cmp '%s' '%s'", helper_path("once.h5"),
+                                helper_path("run/data.h5")),
+                     0);
+}
+
+/* Squares of lesion images keep clear of the grown mask, of each other and of dark corners. */
+static void crops_avoid_lesions(void **state)
+{
+    (void)state;
+    enum { SIDE = 400 };
+    static const int lesion[4] = {150, 150, 250, 250};
+    import_report r;
+    char root[512];
+    (void)snprintf(root, sizeof root, "%s", helper_path("folder"));
+    make_folder(0, false);
+    for (int i = 0; i < 4; i++) {
+        fixture_image(helper_path("folder/images/c%d.png", i), 300 + i, SIDE, SIDE);
+        fixture_mask(helper_path("folder/masks/c%d.png", i), FIXTURE_GRAY8, SIDE, SIDE, lesion);
+    }
+    assert_ok(import_with("folder", root, "data.crops=3", &r));
+    assert_int_equal(r.crops, 3 * r.used);
+    data_store *b = NULL;
+    assert_ok(data_open(helper_path("run/backgrounds.h5"), DATA_BACKGROUNDS, &b));
+    assert_int_equal(data_rows(b), r.crops);
+    for (int64_t i = 0; i < r.crops; i++) {
+        data_row row, other;
+        assert_ok(data_read_row(b, i, &row));
+        assert_int_equal(row.kind, DATA_CROP);
+        assert_int_equal(row.split, DATA_TRAIN);
+        float side = row.source[2] - row.source[0];
+        assert_true(side == row.source[3] - row.source[1] && side >= 100);
+        bool clear = row.source[2] <= 150 - 20 || row.source[0] >= 250 + 20 ||
+                     row.source[3] <= 150 - 20 || row.source[1] >= 250 + 20;
+        assert_true(clear);
+        for (int64_t j = 0; j < i; j++) {
+            assert_ok(data_read_row(b, j, &other));
+            bool apart = row.data_id != other.data_id || row.source[2] <= other.source[0] ||
+                         row.source[0] >= other.source[2] || row.source[3] <= other.source[1] ||
+                         row.source[1] >= other.source[3];
+            assert_true(apart);
+        }
+    }
+    data_close(b);
+    uint8_t *out = malloc(64 * 64 * 3);
+    assert_non_null(out);
+    assert_ok(data_open(helper_path("run/backgrounds.h5"), DATA_BACKGROUNDS, &b));
+    assert_fails(data_read_pixels(b, 0, out, out), MD_INTERNAL, "no masks");
+    data_close(b);
+    free(out);
+    assert_ok(import_with("folder", root, "data.crops=0", &r));
+    assert_int_equal(r.backgrounds, 0);
+    assert_int_not_equal(access(helper_path("run/backgrounds.h5"), F_OK), 0);
+}
+
+static void an_import_knows_when_it_is_done(void **state)
+{
+    (void)state;
+    import_report r;
+    bool done = true;
+    char set[2][600];
+    const char *sets[] = {set[0], "data.format=busi", "data.size=64", set[1]};
+    config *cfg = NULL;
+    make_busi();
+    (void)snprintf(set[0], sizeof set[0], "data.root=%s", helper_path("busi"));
+    (void)snprintf(set[1], sizeof set[1], "seed=3");
+    assert_ok(config_load(NULL, sets, 4, &cfg));
+    fixture_dir(helper_path("run"));
+    assert_ok(import_is_done(cfg, helper_path("run"), &done));
+    assert_false(done);
+    assert_ok(import_run(cfg, helper_path("run"), &r));
+    assert_ok(import_is_done(cfg, helper_path("run"), &done));
+    assert_true(done);
+    assert_ok(config_set(cfg, "data.fit=crop", "--set"));
+    assert_fails(import_is_done(cfg, helper_path("run"), &done), MD_USAGE, "data.fit");
+    config_free(cfg);
+}
+
+int main(void)
+{
+    (void)helper_begin();
+    md_log_quiet(true);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(busi_is_understood),
+        cmocka_unit_test(fits_differ),
+        cmocka_unit_test(busi_faults_are_named),
+        cmocka_unit_test(a_failed_import_leaves_the_old_one),
+        cmocka_unit_test(links_stay_inside),
+        cmocka_unit_test(isic_is_understood),
+        cmocka_unit_test(duplicates_across_splits_stop),
+        cmocka_unit_test(folders_are_understood),
+        cmocka_unit_test(splits_follow_groups_and_seed),
+        cmocka_unit_test(crops_avoid_lesions),
+        cmocka_unit_test(an_import_knows_when_it_is_done),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    helper_end();
+    return failed;
+}

@@ -1,0 +1,146 @@
+/* The importers on the real samples of BUSI, ISIC 2017 and ISIC 2018, where they lie beside the
+ * checkout. */
+#include "helper.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "store/import.h"
+
+static char root[512]; /* of the samples */
+
+static void import_set(const char *format, const char *folder, const char *more, import_report *r)
+{
+    char format_set[64], root_set[600];
+    const char *sets[] = {format_set, root_set, "data.size=128", "seed=1", more};
+    config *cfg = NULL;
+    (void)snprintf(format_set, sizeof format_set, "data.format=%s", format);
+    (void)snprintf(root_set, sizeof root_set, "data.root=%s/%s", root, folder);
+    assert_ok(config_load(NULL, sets, more ? 5 : 4, &cfg));
+    assert_ok(import_run(cfg, helper_begin(), r));
+    config_free(cfg);
+}
+
+/* Every row has a sane picture: not flat inside its valid part, a mask that is not empty. */
+static void check_rows(data_schema schema, const char *name, int64_t rows)
+{
+    data_store *d = NULL;
+    assert_ok(data_open(helper_path("%s", name), schema, &d));
+    assert_int_equal(data_rows(d), rows);
+    uint8_t *rgb = malloc(128 * 128 * 3), *mask = malloc(128 * 128);
+    assert_true(rgb && mask);
+    for (int64_t i = 0; i < rows; i++) {
+        data_row row;
+        assert_ok(data_read_row(d, i, &row));
+        assert_ok(data_read_pixels(d, i, rgb, schema == DATA_IMAGES ? mask : NULL));
+        int low = 255, high = 0;
+        int64_t area = 0, outside = 0;
+        for (int y = 0; y < 128; y++)
+            for (int x = 0; x < 128; x++) {
+                bool valid =
+                    y >= row.valid[0] && y < row.valid[2] && x >= row.valid[1] && x < row.valid[3];
+                int g = rgb[(y * 128 + x) * 3 + 1];
+                if (valid && g < low)
+                    low = g;
+                if (valid && g > high)
+                    high = g;
+                if (schema == DATA_IMAGES) {
+                    area += mask[y * 128 + x];
+                    outside += !valid && mask[y * 128 + x];
+                }
+            }
+        assert_true(high - low > 15);
+        assert_int_equal(outside, 0);
+        if (schema == DATA_IMAGES)
+            assert_true((area > 0) == (row.kind == DATA_LESION));
+    }
+    free(rgb);
+    free(mask);
+    data_close(d);
+}
+
+static void busi(void **state)
+{
+    (void)state;
+    import_report r;
+    import_set("busi", "busi/Dataset_BUSI_with_GT", NULL, &r);
+    assert_true(r.lesion[0] == 30 && r.used == 30 && r.lesion[0] + r.lesion[1] + r.lesion[2] == 37);
+    assert_true(r.healthy[0] == 8 && r.backgrounds == 8 && r.crops == 0);
+    /* normal (5) and normal (13) are two frames of one breast. */
+    assert_true(r.joined == 1 && r.groups == 46);
+    check_rows(DATA_IMAGES, "data.h5", 47);
+    check_rows(DATA_BACKGROUNDS, "backgrounds.h5", 8);
+    helper_end();
+}
+
+/* benign (25) has two masks, of one lesion each: both are in the stored mask. */
+static void busi_unites_masks(void **state)
+{
+    (void)state;
+    import_report r;
+    import_set("busi", "busi/Dataset_BUSI_with_GT", NULL, &r);
+    data_store *d = NULL;
+    assert_ok(data_open(helper_path("data.h5"), DATA_IMAGES, &d));
+    for (int64_t i = 0; i < data_rows(d); i++) {
+        data_row row;
+        assert_ok(data_read_row(d, i, &row));
+        if (!helper_has(row.name, "benign (25)"))
+            continue;
+        static uint8_t mask[128 * 128];
+        assert_ok(data_read_pixels(d, i, NULL, mask));
+        int runs = 0, inside = 0; /* stretches of columns that hold the mask */
+        for (int x = 0; x < 128; x++) {
+            int any = 0;
+            for (int y = 0; y < 128; y++)
+                any |= mask[y * 128 + x];
+            runs += any && !inside;
+            inside = any;
+        }
+        assert_int_equal(runs, 2);
+        data_close(d);
+        helper_end();
+        return;
+    }
+    fail_msg("benign (25) is not in data.h5");
+}
+
+static void isic2018(void **state)
+{
+    (void)state;
+    import_report r;
+    import_set("isic", "isic2018", NULL, &r);
+    assert_true(r.lesion[0] + r.lesion[1] + r.lesion[2] == 40 && r.used == 30 && !r.official);
+    assert_true(r.groups == 40 && r.joined == 0 && r.crops == r.backgrounds && r.crops > 40);
+    check_rows(DATA_IMAGES, "data.h5", 40);
+    check_rows(DATA_BACKGROUNDS, "backgrounds.h5", r.crops);
+    helper_end();
+}
+
+static void isic2017(void **state)
+{
+    (void)state;
+    import_report r;
+    import_set("isic", "isic2017", "data.crops=0", &r);
+    assert_true(r.lesion[0] + r.lesion[1] + r.lesion[2] == 13 && r.groups == 13);
+    check_rows(DATA_IMAGES, "data.h5", 13);
+    helper_end();
+}
+
+int main(void)
+{
+    const char *given = getenv("MEDDIFF_REAL");
+    (void)snprintf(root, sizeof root, "%s", given ? given : "../shared/data/real");
+    if (access(root, R_OK) != 0) {
+        (void)printf("skipped: %s is missing (the real samples; MEDDIFF_REAL names their folder)\n",
+                     root);
+        return 77;
+    }
+    md_log_quiet(true);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(busi), cmocka_unit_test(busi_unites_masks),
+                                       cmocka_unit_test(isic2018), cmocka_unit_test(isic2017)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
