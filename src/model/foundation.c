@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "format/json.h"
 #include "model/foundation_internal.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -334,4 +335,20 @@ md_status foundation_randomize(foundation *f, model_part part, md_backend *be, u
 void foundation_set_scaling_factor(foundation *f, double scaling_factor)
 {
     f->config[MODEL_VAE].vae.scaling_factor = scaling_factor;
+}
+
+md_status foundation_alphas(const foundation *f, double *alphas)
+{
+    const foundation_schedule *s = &f->schedule;
+    int n = s->num_train_timesteps;
+    double lo = s->scaled_linear ? sqrt(s->beta_start) : s->beta_start;
+    double hi = s->scaled_linear ? sqrt(s->beta_end) : s->beta_end, product = 1;
+    if (n < 1)
+        MD_FAIL(MD_INTERNAL, "the schedule has %d timesteps", n);
+    for (int t = 0; t < n; t++) {
+        double b = n > 1 ? lo + (hi - lo) * t / (n - 1) : lo;
+        product *= 1 - (s->scaled_linear ? b * b : b);
+        alphas[t] = product;
+    }
+    return MD_OK;
 }

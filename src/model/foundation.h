@@ -63,6 +63,10 @@ MD_MUST md_status foundation_randomize(foundation *f, model_part part, md_backen
 /* VAE training ends by measuring the latent's deviation; its inverse is the scaling factor. */
 void foundation_set_scaling_factor(foundation *f, double scaling_factor);
 
+/* Cumulative products of 1 - beta, one per training timestep: alphas[num_train_timesteps], the
+   caller's. diffusers scheduling_ddim.py, in double. */
+MD_MUST md_status foundation_alphas(const foundation *f, double *alphas);
+
 /* Writes <folder>/<part>/{config.json, weights} from the loaded parameters, or from `values` (laid
    out alike, e.g. the moving average) if not NULL. */
 MD_MUST md_status foundation_save_part(const foundation *f, model_part part, const char *folder,
