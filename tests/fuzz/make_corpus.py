@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Makes tests/fuzz/corpus: small seeds for the parsers that have no test data of their own.
+
+    python3 tests/fuzz/make_corpus.py
+"""
+import json
+import os
+import struct
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
+
+
+def write(name, data):
+    path = os.path.join(HERE, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(data if isinstance(data, bytes) else data.encode())
+
+
+def bmp(w, h, bits, rows, palette=b"", size=40, compression=0, extra=b""):
+    offset = 14 + size + len(palette)
+    if size == 12:
+        head = struct.pack("<IHHHH", 12, w, h, 1, bits)
+    else:
+        head = struct.pack("<IiiHHIIiiII", size, w, h, 1, bits, compression, 0, 0, 0, len(palette) // 4, 0)
+        head += extra + bytes(size - 40 - len(extra))
+    return struct.pack("<2sIHHI", b"BM", offset + len(rows), 0, 0, offset) + head + palette + rows
+
+
+gray2 = struct.pack("<II", 0, 0xFFFFFF)
+write("bmp/one.bmp", bmp(10, 3, 1, bytes(range(12)), gray2))
+write("bmp/four.bmp", bmp(3, -2, 4, bytes(8), struct.pack("<III", 0x102030, 0x405060, 0x708090)))
+write("bmp/eight.bmp", bmp(5, 2, 8, bytes(range(16)), b"".join(struct.pack("<I", i * 0x10101) for i in range(256))))
+write("bmp/true.bmp", bmp(3, 2, 24, bytes(range(24))))
+write("bmp/wide.bmp", bmp(2, 1, 32, bytes(range(8))))
+masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+write("bmp/fields.bmp", bmp(2, 1, 32, b"\xff" * 8, size=108, compression=3, extra=masks))
+write("bmp/core.bmp", bmp(8, 1, 1, b"\xaa\0\0\0", b"\0\0\0\xff\xff\xff", size=12))
+write("json/nested.json", json.dumps({"a": {"b": [1, {"c": -7}, 2.5, None, True]}, "s": "t\u00e9\n\"", "e": []}))
+write("json/array.json", "[[1, 2, 3], {\"x\": 1e-3}]")
+write("json/deep.json", "[" * 64 + "]" * 64)
+
+
+def tensors(header, data):
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def t(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+write("safetensors/two", tensors({"a": t("F16", [2], 0, 4), "b.c": t("F32", [2, 1], 4, 12)}, bytes(range(12))))
+write("safetensors/meta", tensors({"__metadata__": {"k": "v"}, "a": t("I64", [], 0, 8)}, bytes(8)))
+write("safetensors/empty", tensors({}, b""))
+write("safetensors/zero", tensors({"z": t("BF16", [0, 3], 0, 0), "u": t("U8", [3], 0, 3)}, b"abc"))
+vocab = {s: i for i, s in enumerate(["a", "b", "a</w>", "b</w>", "ab</w>", "<|startoftext|>", "<|endoftext|>", "!", "\u0120"])}
+config = {"model_max_length": 8, "pad_token": {"content": "!"}, "bos_token": "<|startoftext|>"}
+write("tokenizer/full", "\n---\n".join([json.dumps(vocab), "#version: 0.2\na b</w>\nb a\n", json.dumps(config),
+                                        json.dumps({"eos_token": "<|endoftext|>"}), "ab ba!  a'll <|endoftext|> 12 \u00e9\u0130"]))
+write("tokenizer/short", json.dumps(vocab) + "\n---\n#v\na b</w>\n")
+write("tokenizer/prompt", "It's a PHOTO of 12 l\u00e9sions\u2014we've\t'tis abababab <|startoftext|>")
