@@ -1,0 +1,109 @@
+/* The blends of guided sampling as rows of a table, and the guided step around a sampler. */
+#include "diffusion/blend.h"
+#include "ops/ops.h"
+#include <math.h>
+#include <string.h>
+
+static void fill_mean(const sampler_place *at, double *coef)
+{
+    double alpha = at->a_t / at->a_s, beta = 1 - alpha;
+    coef[BLEND_ON] = 1;
+    coef[BLEND_CLEAN] = sqrt(at->a_s) * beta / (1 - at->a_t);
+    coef[BLEND_X] = sqrt(alpha) * (1 - at->a_s) / (1 - at->a_t);
+}
+
+static void fill_paper(const sampler_place *at, double *coef)
+{
+    fill_mean(at, coef);
+    coef[BLEND_NOISE] = sqrt((1 - at->a_t / at->a_s) * (1 - at->a_s) / (1 - at->a_t));
+}
+
+static void fill_renoise(const sampler_place *at, double *coef)
+{
+    coef[BLEND_ON] = 1;
+    coef[BLEND_CLEAN] = sqrt(at->a_s);
+    coef[BLEND_MAP] = sqrt(1 - at->a_s);
+}
+
+static void fill_nothing(const sampler_place *at, double *coef)
+{
+    (void)at;
+    (void)coef;
+}
+
+static const blend table[] = {
+    {.name = "paper", .active = true, .uses_noise = true, .fill = fill_paper},
+    {.name = "paper-mean", .active = true, .fill = fill_mean},
+    {.name = "renoise", .active = true, .uses_map = true, .fill = fill_renoise},
+    {.name = "x0", .active = true, .estimate = true, .fill = fill_nothing},
+    {.name = "none", .fill = fill_nothing},
+};
+
+const blend *blend_row(int i)
+{
+    return i >= 0 && i < (int)(sizeof table / sizeof *table) ? &table[i] : NULL;
+}
+
+const blend *blend_find(const char *name)
+{
+    for (int i = 0; blend_row(i); i++)
+        if (strcmp(table[i].name, name) == 0)
+            return &table[i];
+    return NULL;
+}
+
+void blend_coefficients(const blend *b, const sampler_place *at, double *coef)
+{
+    memset(coef, 0, BLEND_N_COEF * sizeof *coef);
+    if (at->index < at->steps - 1) {
+        b->fill(at, coef);
+    } else if (b->active) { /* the last step blends the clean background */
+        coef[BLEND_ON] = 1;
+        coef[BLEND_CLEAN] = 1;
+    }
+}
+
+bool blend_wants_noise(const blend *b, const sampler *s, double eta)
+{
+    return b->uses_noise || sampler_wants_noise(s, eta);
+}
+
+/* M a + (1 - M) b, written so that M = 0 and M = 1 give b and a to the bit. mask [N,h,w,1]. */
+static md_tensor *mix(md_tensor *mask, md_tensor *a, md_tensor *b)
+{
+    return md_add(md_mul(a, mask), md_mul(b, md_affine(mask, -1, 1)));
+}
+
+md_tensor *blend_step(const blend *b, const sampler *s, const blend_inputs *in, double clip)
+{
+    sampler_estimate est = sampler_predict(in->x, in->pred, in->coef, clip);
+    if (b->estimate) {
+        est.x0 = mix(in->mask, est.x0, in->clean); /* [N,h,w,C] */
+        est.e = sampler_noise_of(in->x, est.x0, in->coef);
+    }
+    md_tensor *y = s->step(in->x, est, in->noise, in->coef); /* [N,h,w,C] */
+    if (!b->active)
+        return y;
+    md_tensor *f = sampler_scaled(in->clean, in->blend_coef, BLEND_CLEAN);
+    if (!b->estimate)
+        f = md_add(f, sampler_scaled(in->x, in->blend_coef, BLEND_X));
+    if (b->uses_noise)
+        f = md_add(f, sampler_scaled(in->noise, in->blend_coef, BLEND_NOISE));
+    if (b->uses_map)
+        f = md_add(f, sampler_scaled(in->map, in->blend_coef, BLEND_MAP));
+    /* Where BLEND_ON is 0 the mask is 1 everywhere: M' = 1 + on (M - 1). */
+    md_tensor *m =
+        md_affine(sampler_scaled(md_affine(in->mask, 1, -1), in->blend_coef, BLEND_ON), 1, 1);
+    return mix(m, y, f);
+}
+
+void blend_mask_at(blend_motion motion, const float *mask, const float *depth, int64_t n,
+                   double progress, float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double d = depth[i];
+        bool open = motion == BLEND_STATIC || progress >= 1 ||
+                    (motion == BLEND_EDGE_FIRST ? d <= progress : d >= 1 - progress);
+        out[i] = open ? mask[i] : 0;
+    }
+}

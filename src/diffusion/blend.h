@@ -1,0 +1,72 @@
+/* Guided sampling (MedDiff-FT, equation 2): inside the guide M the model paints, outside stands the
+   known background z_0. After the step from t to s: x = M x_model + (1 - M) F. What F is, is the
+   blend; with alpha = a_t / a_s, beta = 1 - alpha, sigma^2 = beta (1 - a_s) / (1 - a_t):
+     paper       sqrt(a_s) beta / (1 - a_t) z_0 + sqrt(alpha) (1 - a_s) / (1 - a_t) x_t + sigma z,
+                 z the step's noise: q(x_s | x_t, z_0), equation 7 of DDPM
+     paper-mean  the same without sigma z, as the equation is printed
+     renoise     sqrt(a_s) z_0 + sqrt(1 - a_s) map, one fixed noise map for all steps (diffusers)
+     x0          the clean estimate is blended before the step: M x_0 + (1 - M) z_0
+     none        nothing; for UNets that see mask and background as input channels
+   After the last step all but none have exactly z_0 where M is 0. */
+#ifndef MD_DIFFUSION_BLEND_H
+#define MD_DIFFUSION_BLEND_H
+
+#include "diffusion/sampler.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    BLEND_ON,    /* 1: x = M x_model + (1 - M) F; 0: x = x_model */
+    BLEND_CLEAN, /* F = CLEAN z_0 + X x_t + NOISE z + MAP map */
+    BLEND_X,
+    BLEND_NOISE,
+    BLEND_MAP,
+    BLEND_N_COEF
+};
+
+typedef struct blend {
+    const char *name;
+    bool active;   /* uses mask and z_0 */
+    bool estimate; /* blends x_0 before the step */
+    bool uses_noise, uses_map;
+    /* coef[BLEND_N_COEF], zeroed, for any step but the last. */
+    void (*fill)(const sampler_place *at, double *coef);
+} blend;
+
+/* "paper", "paper-mean", "renoise", "x0", "none"; NULL if there is none of that name. */
+const blend *blend_find(const char *name);
+const blend *blend_row(int i); /* by number; NULL beyond the last */
+
+/* coef[BLEND_N_COEF] for this step; write them to the input with MD_F64. */
+void blend_coefficients(const blend *b, const sampler_place *at, double *coef);
+
+/* Device inputs of a step; all f32. Those that sampler and blend do not use may be NULL. */
+typedef struct blend_inputs {
+    md_tensor *x;          /* [N,h,w,C] the latent at t */
+    md_tensor *pred;       /* [N,h,w,C] the network's output, guidance applied */
+    md_tensor *noise;      /* [N,h,w,C] unit normal, this step's */
+    md_tensor *map;        /* [N,h,w,C] unit normal, the same at all steps */
+    md_tensor *clean;      /* [N,h,w,C] z_0, the background's latent */
+    md_tensor *mask;       /* [N,h,w,1] M in [0,1], may change from step to step */
+    md_tensor *coef;       /* [SAMPLER_N_COEF] */
+    md_tensor *blend_coef; /* [BLEND_N_COEF] */
+} blend_inputs;
+
+bool blend_wants_noise(const blend *b, const sampler *s, double eta);
+
+/* One guided step: [N,h,w,C], the latent at s. clip as in sampler_predict. */
+md_tensor *blend_step(const blend *b, const sampler *s, const blend_inputs *in, double clip);
+
+/* A guide that moves with time: the part of it painted at `progress` (0 at the first step, 1 at the
+   last, when it is the whole guide). depth[n] in [0,1]: 0 at the guide's edge, 1 in its core;
+   mask[n] is the guide, out[n] the mask for the step. */
+typedef enum blend_motion { BLEND_STATIC, BLEND_EDGE_FIRST, BLEND_CORE_FIRST } blend_motion;
+void blend_mask_at(blend_motion motion, const float *mask, const float *depth, int64_t n,
+                   double progress, float *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
