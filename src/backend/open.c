@@ -2,6 +2,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/ref/ref.h"
 #include <string.h>
+#include <unistd.h>
 
 /* `ref` ignores the threads: it is an oracle, not a way to work. */
 static md_status open_ref(md_backend **out, int threads)
@@ -19,8 +20,17 @@ static const struct {
     {"ref", open_ref},
 };
 
-md_status backend_open(const char *device, int threads, md_backend **out)
+/* At least one each. */
+static int share_of_processors(int sharing)
 {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > sharing ? (int)(n / sharing) : 1;
+}
+
+md_status backend_open(const char *device, int threads, int sharing, md_backend **out)
+{
+    if (threads <= 0 && sharing > 1)
+        threads = share_of_processors(sharing);
     if (!strcmp(device, "auto"))
         return rows[0].open(out, threads);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

@@ -4,8 +4,9 @@
 
 #include "graph/backend.h"
 
-/* device "auto" (the best there is), "cpu" or "cuda"; threads as in cpu_backend_open. A device that
-   this build or machine lacks is MD_USAGE and says so. Close with (*out)->ops->close. */
-MD_MUST md_status backend_open(const char *device, int threads, md_backend **out);
+/* device "auto" (the best there is), "cpu" or "cuda". threads 0: the processors this process may
+   use, shared by the `sharing` workers of its node. A device that this build or machine lacks is
+   MD_USAGE and says so. Close with (*out)->ops->close. */
+MD_MUST md_status backend_open(const char *device, int threads, int sharing, md_backend **out);
 
 #endif

@@ -113,30 +113,46 @@ static bool saves(void)
     return !comm_workers() || comm_rank(comm_workers()) == 0;
 }
 
+/* Saves when it is time. A failure is kept for the end; until then it asks for a stop, which
+   reaches the other workers with the gradients of the next step, so that nobody waits for this one.
+ */
+typedef struct saver {
+    double at;
+    md_status status;
+    char text[1024];
+} saver;
+
+static void save_if_due(saver *v, const train_loop *l, train *t, bool last)
+{
+    if (!saves() || v->status != MD_OK || (!last && md_now() - v->at < 60 * l->checkpoint_minutes))
+        return;
+    v->status = train_checkpoint_save(t, l->checkpoints, l->cfg);
+    if (v->status != MD_OK)
+        (void)snprintf(v->text, sizeof v->text, "%s", md_status_text());
+    v->at = md_now();
+}
+
 static md_status step_until_done(const train_loop *l, train *t, audience who, reporter *r)
 {
-    double began = md_now(), saved = began;
+    saver save = {.at = md_now()};
     bool stop = false;
     while (train_next_step(t) < l->steps && !stop) {
         train_stats s;
-        bool want = l->stop && l->stop();
+        bool want = (l->stop && l->stop()) || save.status != MD_OK;
         if (who == RANK0)
             MD_TRY(asked_to_stop(&want));
-        want = want || (l->minutes > 0 && md_now() - began > 60 * l->minutes);
         MD_TRY(train_step(t, want, &s));
         if (who == SELF)
             report_step(r, l, &s);
         else if (who == RANK0)
             MD_TRY(tell(MESSAGE_STEP, &s));
         stop = s.stop;
-        if (saves() && md_now() - saved >= 60 * l->checkpoint_minutes) {
-            MD_TRY(train_checkpoint_save(t, l->checkpoints, l->cfg));
-            saved = md_now();
-        }
+        save_if_due(&save, l, t, false);
     }
-    if (saves())
-        MD_TRY(train_checkpoint_save(t, l->checkpoints, l->cfg));
-    if (train_next_step(t) < l->steps && !(l->minutes > 0 && md_now() - began > 60 * l->minutes))
+    save_if_due(&save, l, t, true);
+    if (save.status != MD_OK)
+        return md_fail(save.status, __FILE__, __LINE__, "%s", save.text);
+    if (train_next_step(t) < l->steps)
         MD_FAIL(MD_STOPPED, "%s: stopped after step %lld of %lld", l->what,
                 (long long)train_next_step(t), (long long)l->steps);
     return MD_OK;

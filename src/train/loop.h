@@ -13,7 +13,6 @@ typedef struct train_loop {
     const char *sections; /* of cfg that a resume must share */
     int64_t steps;
     double checkpoint_minutes; /* 0: after every step */
-    double minutes;            /* end after this time as if complete; 0: no limit */
     bool (*stop)(void);        /* asked on every rank before each step; true ends all orderly */
 } train_loop;
 

@@ -1,0 +1,67 @@
+#include "session.h"
+#include "backend/open.h"
+#include "base/str.h"
+#include "cluster/signals.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+bool session_works(void)
+{
+    return comm_workers() != NULL;
+}
+
+bool session_first_worker(void)
+{
+    return session_works() && comm_rank(comm_workers()) == 0;
+}
+
+bool session_wants_stop(void)
+{
+    return cluster_stop_requested() != CLUSTER_GO;
+}
+
+/* threads = 0 shares the cores of a node among its workers. */
+static md_status open_backend(session *s)
+{
+    return backend_open(config_string(s->j->cfg, KEY_device),
+                        (int)config_int(s->j->cfg, KEY_threads), comm_node_workers(), &s->be);
+}
+
+md_status session_open(session *s, job *j, bool without)
+{
+    *s = (session){.j = j,
+                   .dtype = config_choice(j->cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
+                   .seed = (uint64_t)config_int(j->cfg, KEY_seed)};
+    md_status status = MD_OK;
+    if (!without)
+        status = foundation_open(config_string(j->cfg, KEY_model_foundation), &s->f);
+    if (status == MD_OK && session_works())
+        status = open_backend(s);
+    if (status == MD_OK && session_works() && comm_size(comm_workers()) > 1)
+        status = comm_reducer_new(comm_workers(), &s->reducer);
+    return comm_agree(comm_world(), status);
+}
+
+void session_close(session *s)
+{
+    comm_reducer_free(s->reducer);
+    foundation_free(s->f, s->be);
+    if (s->be)
+        s->be->ops->close(s->be);
+}
+
+md_status session_path(const session *s, char out[SESSION_PATH], const char *fmt, ...)
+{
+    va_list ap;
+    MD_TRY(md_str_printf(out, SESSION_PATH, "%s/", s->j->run));
+    size_t n = 0;
+    while (out[n])
+        n++;
+    va_start(ap, fmt);
+    int m = vsnprintf(out + n, SESSION_PATH - n, fmt, ap);
+    va_end(ap);
+    if (m < 0 || (size_t)m >= SESSION_PATH - n)
+        MD_FAIL(MD_USAGE, "%s: the path is too long", s->j->run);
+    return MD_OK;
+}

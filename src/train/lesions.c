@@ -1,0 +1,210 @@
+#include "train/lesions.h"
+#include "base/log.h"
+#include "image/mask.h"
+#include "model/codec.h"
+#include "store/data.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { VARIANTS = 2, BATCH = 4 };
+
+/* What is needed while rows are read. */
+typedef struct reading {
+    const foundation *f;
+    const lesions_options *o;
+    data_store *d;
+    codec *k;
+    int64_t size, edge, shrink, latent; /* latent: floats of one picture's moments */
+    uint8_t *rgb, *masked;              /* [VARIANTS,S,S,3] */
+    image mask, region;                 /* [S,S,1] */
+} reading;
+
+/* 1 where the loss shall count. */
+static md_status region_of(reading *r, const data_row *row)
+{
+    uint8_t *to = r->region.px;
+    if (r->o->region == LESIONS_INSIDE) {
+        memcpy(to, r->mask.px, (size_t)(r->size * r->size));
+        return MD_OK;
+    }
+    image grown = {0};
+    MD_TRY(image_mask_dilate(&r->mask, r->o->grow_px, &grown));
+    for (int64_t y = 0; y < r->size; y++)
+        for (int64_t x = 0; x < r->size; x++) {
+            bool valid =
+                y >= row->valid[0] && y < row->valid[2] && x >= row->valid[1] && x < row->valid[3];
+            to[y * r->size + x] = valid && !grown.px[y * r->size + x];
+        }
+    image_free(&grown);
+    return MD_OK;
+}
+
+static void mirror(uint8_t *to, const uint8_t *from, int64_t size, int channels)
+{
+    for (int64_t y = 0; y < size; y++)
+        for (int64_t x = 0; x < size; x++)
+            memcpy(to + (y * size + x) * channels, from + (y * size + size - 1 - x) * channels,
+                   (size_t)channels);
+}
+
+/* Shares of each latent pixel that the region covers, plain and mirrored. */
+static void pool(const reading *r, float *out)
+{
+    int64_t e = r->edge, f = r->shrink;
+    for (int64_t y = 0; y < e; y++)
+        for (int64_t x = 0; x < e; x++) {
+            int64_t sum = 0;
+            for (int64_t dy = 0; dy < f; dy++)
+                for (int64_t dx = 0; dx < f; dx++)
+                    sum += r->region.px[(y * f + dy) * r->size + x * f + dx];
+            float share = (float)sum / (float)(f * f);
+            out[y * e + x] = share;
+            out[e * e + y * e + e - 1 - x] = share;
+        }
+}
+
+/* Where `hole` is (or is not), a flat value. */
+static void paint(uint8_t *rgb, const uint8_t *region, bool inside, uint8_t value, int64_t pixels)
+{
+    for (int64_t i = 0; i < pixels; i++)
+        if (!region[i] == !inside)
+            memset(rgb + 3 * i, value, 3);
+}
+
+static md_status read_picture(reading *r, int64_t id, lesions *out, int64_t at)
+{
+    data_row row;
+    int64_t pixels = r->size * r->size;
+    MD_TRY(data_read_row(r->d, id, &row));
+    MD_TRY(data_read_pixels(r->d, id, r->rgb, r->mask.px));
+    MD_TRY(region_of(r, &row));
+    if (r->o->mask_out)
+        paint(r->rgb, r->region.px, false, 255, pixels);
+    mirror(r->rgb + 3 * pixels, r->rgb, r->size, 3);
+    pool(r, out->mask + at * VARIANTS * r->edge * r->edge);
+    MD_TRY(codec_encode(r->k, r->rgb, VARIANTS, out->moments + at * VARIANTS * r->latent));
+    if (!out->masked)
+        return MD_OK;
+    /* mid-gray inside, as the released code's image x (mask < 0.5) in [-1,1] */
+    memcpy(r->masked, r->rgb, (size_t)(3 * pixels));
+    paint(r->masked, r->region.px, true, 128, pixels);
+    mirror(r->masked + 3 * pixels, r->masked, r->size, 3);
+    return codec_encode(r->k, r->masked, VARIANTS, out->masked + at * VARIANTS * r->latent);
+}
+
+static md_status read_all(reading *r, lesions *out)
+{
+    int64_t *ids = NULL, n = 0;
+    MD_TRY(data_select(r->d, DATA_LESION, DATA_TRAIN, true, &ids, &n));
+    md_status status = MD_OK;
+    size_t px = (size_t)(n * VARIANTS * r->edge * r->edge);
+    out->source.n = n;
+    out->mask = malloc((px + 1) * sizeof *out->mask);
+    out->moments = malloc(((size_t)(n * VARIANTS * r->latent) + 1) * sizeof *out->moments);
+    bool nine = r->f->unet->in_channels > r->f->vae->latent_channels;
+    if (nine)
+        out->masked = malloc(((size_t)(n * VARIANTS * r->latent) + 1) * sizeof *out->masked);
+    if (!out->mask || !out->moments || (nine && !out->masked))
+        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "fine-tune: out of memory for %lld pictures",
+                         (long long)n);
+    else if (n == 0)
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__, "%s: no lesion image in the train split",
+                         r->o->data);
+    for (int64_t i = 0; i < n && status == MD_OK; i++) {
+        status = read_picture(r, ids[i], out, i);
+        if (status != MD_OK)
+            status = md_context(status, "%s: row %lld", r->o->data, (long long)ids[i]);
+    }
+    free(ids);
+    return status;
+}
+
+static md_status encode_data(const foundation *f, md_backend *be, const lesions_options *o,
+                             lesions *out)
+{
+    reading r = {.f = f, .o = o, .shrink = vae_shrink(f->vae)};
+    md_status status;
+    MD_TRY(data_open(o->data, DATA_IMAGES, &r.d));
+    r.size = data_size(r.d);
+    MD_TRY_GOTO(codec_new(be, f->vae, f->params[MODEL_VAE], o->dtype, (int)r.size, BATCH, &r.k),
+                done);
+    r.edge = codec_edge(r.k);
+    r.latent = r.edge * r.edge * 2 * f->vae->latent_channels;
+    MD_TRY_GOTO(image_new(&r.mask, r.size, r.size, 1), done);
+    MD_TRY_GOTO(image_new(&r.region, r.size, r.size, 1), done);
+    r.rgb = malloc((size_t)(2 * VARIANTS * 3 * r.size * r.size));
+    if (!r.rgb) {
+        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "fine-tune: out of memory");
+        goto done;
+    }
+    r.masked = r.rgb + VARIANTS * 3 * r.size * r.size;
+    out->source.variants = VARIANTS;
+    out->source.edge = r.edge;
+    out->source.channels = f->vae->latent_channels;
+    out->source.scaling = f->vae->scaling_factor;
+    status = read_all(&r, out);
+done:
+    free(r.rgb);
+    image_free(&r.mask);
+    image_free(&r.region);
+    codec_free(r.k);
+    data_close(r.d);
+    return status;
+}
+
+/* Token ids of the prompt for every picture, or its one embedding. */
+static md_status encode_prompt(const foundation *f, md_backend *be, const lesions_options *o,
+                               lesions *out)
+{
+    int64_t t = format_tokenizer_length(f->tokenizer), wanted = 0, n = out->source.n;
+    int64_t width = f->text->hidden_size;
+    out->ids = malloc((size_t)((n + 1) * t) * sizeof *out->ids);
+    out->empty_ids = malloc((size_t)t * sizeof *out->empty_ids);
+    out->context = malloc((size_t)(t * width) * sizeof *out->context);
+    if (!out->ids || !out->empty_ids || !out->context)
+        MD_FAIL(MD_NOMEM, "fine-tune: out of memory");
+    MD_TRY(format_tokenizer_encode(f->tokenizer, o->prompt, out->ids, NULL, &wanted));
+    MD_TRY(format_tokenizer_encode(f->tokenizer, "", out->empty_ids, NULL, NULL));
+    if (wanted > t)
+        md_warn("train", "the prompt has %lld tokens, the text encoder sees %lld",
+                (long long)wanted, (long long)t);
+    for (int64_t i = 1; i < n; i++)
+        memcpy(out->ids + i * t, out->ids, (size_t)t * sizeof *out->ids);
+    out->source.tokens = t;
+    out->source.width = width;
+    if (o->train_text)
+        return MD_OK;
+    return codec_text(be, f->text, f->params[MODEL_TEXT_ENCODER], o->dtype, out->ids, 1, t,
+                      out->context);
+}
+
+md_status lesions_load(const foundation *f, md_backend *be, const lesions_options *o, lesions *out)
+{
+    *out = (lesions){0};
+    md_status status = encode_data(f, be, o, out);
+    if (status == MD_OK)
+        status = encode_prompt(f, be, o, out);
+    if (status != MD_OK) {
+        lesions_free(out);
+        return status;
+    }
+    denoise_source *s = &out->source;
+    s->moments = out->moments;
+    s->mask = out->mask;
+    s->masked = out->masked;
+    s->ids = out->ids;
+    s->empty_ids = out->empty_ids;
+    s->context = out->context;
+    return MD_OK;
+}
+
+void lesions_free(lesions *l)
+{
+    free(l->moments);
+    free(l->mask);
+    free(l->masked);
+    free(l->context);
+    free(l->ids);
+    free(l->empty_ids);
+    *l = (lesions){0};
+}

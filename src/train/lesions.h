@@ -1,0 +1,33 @@
+/* The fine-tune's source: the training pairs of data.h5, encoded once (both mirror images), with
+   their masks at the latent's size and the prompt's embedding. */
+#ifndef MD_TRAIN_LESIONS_H
+#define MD_TRAIN_LESIONS_H
+
+#include "model/foundation.h"
+#include "train/denoise.h"
+
+typedef enum lesions_region { LESIONS_INSIDE, LESIONS_OUTSIDE } lesions_region;
+
+typedef struct lesions_options {
+    const char *data; /* data.h5 */
+    const char *prompt;
+    lesions_region region; /* where the loss counts: the mask, or the valid area around it */
+    double grow_px;        /* by which the mask grows before its outside is taken */
+    bool mask_out;         /* paint what is not trained on white first (figure 1a) */
+    bool train_text;       /* keep token ids instead of one embedding */
+    md_dtype dtype;
+} lesions_options;
+
+typedef struct lesions {
+    denoise_source source;
+    float *moments, *mask, *masked, *context; /* owned; see denoise_source */
+    int32_t *ids, *empty_ids;
+} lesions;
+
+/* The foundation's VAE must be loaded on `be`, and its text encoder unless train_text. Only rows of
+   the train split that data.pairs chose are read. Local. */
+MD_MUST md_status lesions_load(const foundation *f, md_backend *be, const lesions_options *o,
+                               lesions *out);
+void lesions_free(lesions *l);
+
+#endif
