@@ -95,7 +95,10 @@ void cpu__tile(const cpu_tile *t, int mr, int nr, const float *const *a, float *
             if (t->add)
                 memcpy(full[m], c[m], (size_t)nr * sizeof(float));
         }
-        (nr > VL ? wide : narrow)[mr - 1](t, a, rows);
+        if (nr > VL) /* no (?:)[mr - 1]: gcc 12's object-size check takes that for an overflow */
+            wide[mr - 1](t, a, rows);
+        else
+            narrow[mr - 1](t, a, rows);
         for (int m = 0; m < mr; m++)
             memcpy(c[m], full[m], (size_t)nr * sizeof(float));
     }
