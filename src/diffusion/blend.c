@@ -31,7 +31,7 @@ static void fill_nothing(const sampler_place *at, double *coef)
     (void)coef;
 }
 
-static const blend table[] = {
+static const diffusion_blend table[] = {
     {.name = "paper", .active = true, .uses_noise = true, .fill = fill_paper},
     {.name = "paper-mean", .active = true, .fill = fill_mean},
     {.name = "renoise", .active = true, .uses_map = true, .fill = fill_renoise},
@@ -39,12 +39,12 @@ static const blend table[] = {
     {.name = "none", .fill = fill_nothing},
 };
 
-const blend *blend_row(int i)
+const diffusion_blend *blend_row(int i)
 {
     return i >= 0 && i < (int)(sizeof table / sizeof *table) ? &table[i] : NULL;
 }
 
-const blend *blend_find(const char *name)
+const diffusion_blend *blend_find(const char *name)
 {
     for (int i = 0; blend_row(i); i++)
         if (strcmp(table[i].name, name) == 0)
@@ -52,7 +52,7 @@ const blend *blend_find(const char *name)
     return NULL;
 }
 
-void blend_coefficients(const blend *b, const sampler_place *at, double *coef)
+void blend_coefficients(const diffusion_blend *b, const sampler_place *at, double *coef)
 {
     memset(coef, 0, BLEND_N_COEF * sizeof *coef);
     if (at->index < at->steps - 1) {
@@ -63,7 +63,7 @@ void blend_coefficients(const blend *b, const sampler_place *at, double *coef)
     }
 }
 
-bool blend_wants_noise(const blend *b, const sampler *s, double eta)
+bool blend_wants_noise(const diffusion_blend *b, const diffusion_sampler *s, double eta)
 {
     return b->uses_noise || sampler_wants_noise(s, eta);
 }
@@ -74,7 +74,8 @@ static md_tensor *mix(md_tensor *mask, md_tensor *a, md_tensor *b)
     return md_add(md_mul(a, mask), md_mul(b, md_affine(mask, -1, 1)));
 }
 
-md_tensor *blend_step(const blend *b, const sampler *s, const blend_inputs *in, double clip)
+md_tensor *blend_step(const diffusion_blend *b, const diffusion_sampler *s, const blend_inputs *in,
+                      double clip)
 {
     sampler_estimate est = sampler_predict(in->x, in->pred, in->coef, clip);
     if (b->estimate) {

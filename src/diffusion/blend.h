@@ -26,21 +26,21 @@ enum {
     BLEND_N_COEF
 };
 
-typedef struct blend {
+typedef struct diffusion_blend {
     const char *name;
     bool active;   /* uses mask and z_0 */
     bool estimate; /* blends x_0 before the step */
     bool uses_noise, uses_map;
     /* coef[BLEND_N_COEF], zeroed, for any step but the last. */
     void (*fill)(const sampler_place *at, double *coef);
-} blend;
+} diffusion_blend;
 
 /* "paper", "paper-mean", "renoise", "x0", "none"; NULL if there is none of that name. */
-const blend *blend_find(const char *name);
-const blend *blend_row(int i); /* by number; NULL beyond the last */
+const diffusion_blend *blend_find(const char *name);
+const diffusion_blend *blend_row(int i); /* by number; NULL beyond the last */
 
 /* coef[BLEND_N_COEF] for this step; write them to the input with MD_F64. */
-void blend_coefficients(const blend *b, const sampler_place *at, double *coef);
+void blend_coefficients(const diffusion_blend *b, const sampler_place *at, double *coef);
 
 /* Device inputs of a step; all f32. Those that sampler and blend do not use may be NULL. */
 typedef struct blend_inputs {
@@ -54,10 +54,11 @@ typedef struct blend_inputs {
     md_tensor *blend_coef; /* [BLEND_N_COEF] */
 } blend_inputs;
 
-bool blend_wants_noise(const blend *b, const sampler *s, double eta);
+bool blend_wants_noise(const diffusion_blend *b, const diffusion_sampler *s, double eta);
 
 /* One guided step: [N,h,w,C], the latent at s. clip as in sampler_predict. */
-md_tensor *blend_step(const blend *b, const sampler *s, const blend_inputs *in, double clip);
+md_tensor *blend_step(const diffusion_blend *b, const diffusion_sampler *s, const blend_inputs *in,
+                      double clip);
 
 /* A guide that moves with time: the part of it painted at `progress` (0 at the first step, 1 at the
    last, when it is the whole guide). depth[n] in [0,1]: 0 at the guide's edge, 1 in its core;

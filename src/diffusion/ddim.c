@@ -20,4 +20,4 @@ static md_tensor *step(md_tensor *x, sampler_estimate est, md_tensor *noise, md_
     return noise ? md_add(y, sampler_scaled(noise, coef, SAMPLER_NEXT_NOISE)) : y;
 }
 
-const sampler sampler__ddim = {.name = "ddim", .step = step, .next = next};
+const diffusion_sampler sampler__ddim = {.name = "ddim", .step = step, .next = next};

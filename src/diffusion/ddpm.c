@@ -20,5 +20,5 @@ static md_tensor *step(md_tensor *x, sampler_estimate est, md_tensor *noise, md_
     return md_add(mean, sampler_scaled(noise, coef, SAMPLER_NEXT_NOISE));
 }
 
-const sampler sampler__ddpm = {
+const diffusion_sampler sampler__ddpm = {
     .name = "ddpm", .noisy = true, .step = step, .next = next, .ends_at_one = true};

@@ -22,9 +22,9 @@ static md_tensor *classifier_free(md_tensor *pred, md_tensor *scale)
     return md_add(u, md_mul(md_sub(c, u), scale));
 }
 
-static const guidance table[] = {{"none", 1, keep}, {"cfg", 2, classifier_free}};
+static const diffusion_guidance table[] = {{"none", 1, keep}, {"cfg", 2, classifier_free}};
 
-const guidance *guidance_find(const char *name)
+const diffusion_guidance *guidance_find(const char *name)
 {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].name, name) == 0)
@@ -32,12 +32,12 @@ const guidance *guidance_find(const char *name)
     return NULL;
 }
 
-const guidance *guidance_for(double scale)
+const diffusion_guidance *guidance_for(double scale)
 {
     return guidance_find(scale == 1 ? "none" : "cfg");
 }
 
-md_tensor *guidance_repeat(const guidance *g, md_tensor *x)
+md_tensor *guidance_repeat(const diffusion_guidance *g, md_tensor *x)
 {
     md_tensor *copies[2] = {x, x};
     return g->copies == 1 ? x : md_concat(copies, g->copies, 0);

@@ -9,20 +9,20 @@
 extern "C" {
 #endif
 
-typedef struct guidance {
+typedef struct diffusion_guidance {
     const char *name;
     int copies; /* 1, or 2: [without the prompt; with it] */
     /* pred [copies N,h,w,C], scale [1], a device input -> [N,h,w,C] */
     md_tensor *(*combine)(md_tensor *pred, md_tensor *scale);
-} guidance;
+} diffusion_guidance;
 
 /* "none", "cfg"; NULL if there is none of that name. */
-const guidance *guidance_find(const char *name);
+const diffusion_guidance *guidance_find(const char *name);
 /* What a scale needs: 1 means the conditional answer alone. */
-const guidance *guidance_for(double scale);
+const diffusion_guidance *guidance_for(double scale);
 
 /* x [N,...] -> [copies N,...], the same sample in every copy. */
-md_tensor *guidance_repeat(const guidance *g, md_tensor *x);
+md_tensor *guidance_repeat(const diffusion_guidance *g, md_tensor *x);
 
 #ifdef __cplusplus
 }

@@ -5,14 +5,14 @@
 #include <math.h>
 #include <string.h>
 
-static const sampler *const table[] = {&sampler__ddim, &sampler__ddpm};
+static const diffusion_sampler *const table[] = {&sampler__ddim, &sampler__ddpm};
 
-const sampler *sampler_row(int i)
+const diffusion_sampler *sampler_row(int i)
 {
     return i >= 0 && i < (int)(sizeof table / sizeof *table) ? table[i] : NULL;
 }
 
-const sampler *sampler_find(const char *name)
+const diffusion_sampler *sampler_find(const char *name)
 {
     for (int i = 0; sampler_row(i); i++)
         if (strcmp(sampler_row(i)->name, name) == 0)
@@ -20,13 +20,14 @@ const sampler *sampler_find(const char *name)
     return NULL;
 }
 
-bool sampler_wants_noise(const sampler *s, double eta)
+bool sampler_wants_noise(const diffusion_sampler *s, double eta)
 {
     return s->noisy || eta > 0;
 }
 
-md_status sampler_at(const sampler *row, const schedule *s, const double *alphas,
-                     const int *timesteps, int steps, int index, double eta, sampler_place *out)
+md_status sampler_at(const diffusion_sampler *row, const diffusion_schedule *s,
+                     const double *alphas, const int *timesteps, int steps, int index, double eta,
+                     sampler_place *out)
 {
     if (index < 0 || index >= steps || timesteps[index] < 0 || timesteps[index] >= s->train_steps)
         MD_FAIL(MD_INTERNAL, "%s: step %d of %d", row->name, index, steps);
@@ -43,8 +44,8 @@ md_status sampler_at(const sampler *row, const schedule *s, const double *alphas
     return MD_OK;
 }
 
-void sampler_coefficients(const sampler *row, const schedule *s, const sampler_place *at,
-                          double *coef)
+void sampler_coefficients(const diffusion_sampler *row, const diffusion_schedule *s,
+                          const sampler_place *at, double *coef)
 {
     double a = sqrt(at->a_t), b = sqrt(1 - at->a_t);
     memset(coef, 0, SAMPLER_N_COEF * sizeof *coef);

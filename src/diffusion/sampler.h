@@ -43,7 +43,7 @@ typedef struct sampler_estimate {
     md_tensor *x0, *e; /* x's shape */
 } sampler_estimate;
 
-typedef struct sampler {
+typedef struct diffusion_sampler {
     const char *name;
     bool noisy; /* needs the noise input for every eta (DDPM); DDIM only for eta > 0 */
     /* x, est, noise [N,h,w,C]; coef [SAMPLER_N_COEF]; noise may be NULL when unused. */
@@ -51,20 +51,20 @@ typedef struct sampler {
     /* Fills the NEXT_* entries; the others are common. */
     void (*next)(const sampler_place *at, double *coef);
     bool ends_at_one; /* a_s after the last step is 1, whatever set_alpha_to_one says */
-} sampler;
+} diffusion_sampler;
 
 /* "ddim", "ddpm"; NULL if there is none of that name. */
-const sampler *sampler_find(const char *name);
-const sampler *sampler_row(int i); /* by number; NULL beyond the last */
-bool sampler_wants_noise(const sampler *s, double eta);
+const diffusion_sampler *sampler_find(const char *name);
+const diffusion_sampler *sampler_row(int i); /* by number; NULL beyond the last */
+bool sampler_wants_noise(const diffusion_sampler *s, double eta);
 
 /* Step `index` of `steps`. alphas: schedule_alphas_cumprod; timesteps: schedule_timesteps. */
-MD_MUST md_status sampler_at(const sampler *row, const schedule *s, const double *alphas,
-                             const int *timesteps, int steps, int index, double eta,
-                             sampler_place *out);
+MD_MUST md_status sampler_at(const diffusion_sampler *row, const diffusion_schedule *s,
+                             const double *alphas, const int *timesteps, int steps, int index,
+                             double eta, sampler_place *out);
 /* coef[SAMPLER_N_COEF] for this step; write them to the input with MD_F64. */
-void sampler_coefficients(const sampler *row, const schedule *s, const sampler_place *at,
-                          double *coef);
+void sampler_coefficients(const diffusion_sampler *row, const diffusion_schedule *s,
+                          const sampler_place *at, double *coef);
 
 /* Both estimates from the network's output. clip > 0 clamps x_0 to +-clip; as in diffusers, e keeps
    what the network said. */

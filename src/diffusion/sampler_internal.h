@@ -4,6 +4,6 @@
 
 #include "diffusion/sampler.h"
 
-extern const sampler sampler__ddim, sampler__ddpm;
+extern const diffusion_sampler sampler__ddim, sampler__ddpm;
 
 #endif

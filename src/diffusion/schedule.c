@@ -3,15 +3,15 @@
 #include <math.h>
 #include <stddef.h>
 
-schedule schedule_stable_diffusion(void)
+diffusion_schedule schedule_stable_diffusion(void)
 {
-    return (schedule){.train_steps = 1000,
-                      .beta_start = 0.00085,
-                      .beta_end = 0.012,
-                      .betas = SCHEDULE_SCALED_LINEAR,
-                      .prediction = SCHEDULE_EPSILON,
-                      .spacing = SCHEDULE_LEADING,
-                      .steps_offset = 1};
+    return (diffusion_schedule){.train_steps = 1000,
+                                .beta_start = 0.00085,
+                                .beta_end = 0.012,
+                                .betas = SCHEDULE_SCALED_LINEAR,
+                                .prediction = SCHEDULE_EPSILON,
+                                .spacing = SCHEDULE_LEADING,
+                                .steps_offset = 1};
 }
 
 /* i of n points from a to b, both included. */
@@ -20,13 +20,13 @@ static double point(double a, double b, int i, int n)
     return n > 1 ? a + (b - a) * i / (n - 1) : a;
 }
 
-static double scaled_linear(const schedule *s, int t)
+static double scaled_linear(const diffusion_schedule *s, int t)
 {
     double root = point(sqrt(s->beta_start), sqrt(s->beta_end), t, s->train_steps);
     return root * root;
 }
 
-static double linear(const schedule *s, int t)
+static double linear(const diffusion_schedule *s, int t)
 {
     return point(s->beta_start, s->beta_end, t, s->train_steps);
 }
@@ -37,7 +37,7 @@ static double cos_alpha_bar(double u)
     return c * c;
 }
 
-static double squared_cos(const schedule *s, int t)
+static double squared_cos(const diffusion_schedule *s, int t)
 {
     double n = s->train_steps;
     return fmin(1 - cos_alpha_bar((t + 1) / n) / cos_alpha_bar(t / n), 0.999);
@@ -45,7 +45,7 @@ static double squared_cos(const schedule *s, int t)
 
 static const struct {
     const char *name;
-    double (*beta)(const schedule *s, int t);
+    double (*beta)(const diffusion_schedule *s, int t);
 } betas_table[] = {
     [SCHEDULE_SCALED_LINEAR] = {"scaled_linear", scaled_linear},
     [SCHEDULE_LINEAR] = {"linear", linear},
@@ -71,7 +71,7 @@ const char *schedule_spacing_name(schedule_spacing s)
     return (size_t)s < COUNT(spacings) ? spacings[s] : NULL;
 }
 
-md_status schedule_check(const char *name, const schedule *s)
+md_status schedule_check(const char *name, const diffusion_schedule *s)
 {
     if (s->train_steps < 1 || s->train_steps > SCHEDULE_TRAIN_STEPS_MAX)
         MD_FAIL(MD_BAD_INPUT, "%s: num_train_timesteps is %d, 1 to %d are supported", name,
@@ -91,7 +91,7 @@ md_status schedule_check(const char *name, const schedule *s)
     return MD_OK;
 }
 
-md_status schedule_alphas_cumprod(const schedule *s, double *out)
+md_status schedule_alphas_cumprod(const diffusion_schedule *s, double *out)
 {
     MD_TRY(schedule_check("noise schedule", s));
     double product = 1;
@@ -103,7 +103,7 @@ md_status schedule_alphas_cumprod(const schedule *s, double *out)
 }
 
 /* diffusers' schedulers round half to even, as rint does in the default mode. */
-md_status schedule_timesteps(const schedule *s, int steps, int *out)
+md_status schedule_timesteps(const diffusion_schedule *s, int steps, int *out)
 {
     MD_TRY(schedule_check("noise schedule", s));
     if (steps < 1 || steps > s->train_steps)

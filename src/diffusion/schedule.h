@@ -30,7 +30,7 @@ typedef enum schedule_spacing {
     SCHEDULE_LINSPACE
 } schedule_spacing;
 
-typedef struct schedule {
+typedef struct diffusion_schedule {
     int train_steps;
     double beta_start, beta_end; /* unused by SCHEDULE_SQUARED_COS */
     schedule_betas betas;
@@ -39,12 +39,12 @@ typedef struct schedule {
     int steps_offset;      /* added to leading timesteps */
     bool set_alpha_to_one; /* DDIM's last step ends at a = 1 rather than at that of timestep 0 */
     double clip;           /* the estimate of x_0 is clamped to +-clip; 0: clip_sample is off */
-} schedule;
+} diffusion_schedule;
 
 #define SCHEDULE_TRAIN_STEPS_MAX 100000
 
 /* Stable Diffusion 1.x: 1000 steps, .00085 to .012 scaled linear, epsilon, leading, offset 1. */
-schedule schedule_stable_diffusion(void);
+diffusion_schedule schedule_stable_diffusion(void);
 
 /* The names of the config file ("scaled_linear", "v_prediction", "trailing"); NULL beyond the last.
  */
@@ -53,11 +53,11 @@ const char *schedule_prediction_name(schedule_prediction p);
 const char *schedule_spacing_name(schedule_spacing s);
 
 /* Ranges; `name` stands for the file in messages. MD_BAD_INPUT. */
-MD_MUST md_status schedule_check(const char *name, const schedule *s);
+MD_MUST md_status schedule_check(const char *name, const diffusion_schedule *s);
 /* out[train_steps], falling. */
-MD_MUST md_status schedule_alphas_cumprod(const schedule *s, double *out);
+MD_MUST md_status schedule_alphas_cumprod(const diffusion_schedule *s, double *out);
 /* out[steps], falling, each 0..train_steps-1. MD_USAGE when that many steps do not fit. */
-MD_MUST md_status schedule_timesteps(const schedule *s, int steps, int *out);
+MD_MUST md_status schedule_timesteps(const diffusion_schedule *s, int steps, int *out);
 
 #ifdef __cplusplus
 }
