@@ -4,7 +4,6 @@
 #include "base/str.h"
 #include "format/json.h"
 #include "model/foundation_internal.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -89,33 +88,72 @@ static md_status check_index(const format_json *doc)
     return MD_OK;
 }
 
-static md_status read_schedule(const format_json *doc, foundation_schedule *s)
+/* The index of the name at `key`, among the names that name(0), name(1), ... gives. */
+static md_status read_choice(const format_json *doc, const char *key, const char *other,
+                             const char *(*name)(int), int *out)
 {
-    const char *beta, *prediction, *name = format_json_name(doc);
+    const char *got;
+    MD_TRY(format_json_string_or(doc, key, other, &got));
+    for (int i = 0; name(i); i++)
+        if (!strcmp(got, name(i))) {
+            *out = i;
+            return MD_OK;
+        }
+    MD_FAIL(MD_BAD_INPUT, "%s: %s is %s, which is not supported; %s is, for one",
+            format_json_name(doc), key, got, name(0));
+}
+
+static const char *betas_name(int i)
+{
+    return schedule_betas_name((schedule_betas)i);
+}
+
+static const char *prediction_name(int i)
+{
+    return schedule_prediction_name((schedule_prediction)i);
+}
+
+static const char *spacing_name(int i)
+{
+    return schedule_spacing_name((schedule_spacing)i);
+}
+
+/* Missing keys have the defaults of the scheduler's class in diffusers. */
+static md_status read_schedule(const format_json *doc, diffusion_schedule *s)
+{
+    static const char *const off[] = {"rescale_betas_zero_snr", "thresholding", NULL};
+    const char *class_name;
     int64_t n, offset;
-    MD_TRY(format_json_int_or(doc, "num_train_timesteps", 1, 100000, 1000, &n));
+    int betas, prediction, spacing;
+    bool clip;
+    double range;
+    MD_TRY(format_json_string_or(doc, "_class_name", "", &class_name));
+    bool ddim = !strcmp(class_name, "DDIMScheduler"), ddpm = !strcmp(class_name, "DDPMScheduler");
+    MD_TRY(format_json_int_or(doc, "num_train_timesteps", 1, SCHEDULE_TRAIN_STEPS_MAX, 1000, &n));
     MD_TRY(format_json_int_or(doc, "steps_offset", 0, 1000, 0, &offset));
     MD_TRY(format_json_float_or(doc, "beta_start", 0.0001, &s->beta_start));
     MD_TRY(format_json_float_or(doc, "beta_end", 0.02, &s->beta_end));
-    MD_TRY(format_json_string_or(doc, "beta_schedule", "linear", &beta));
-    MD_TRY(format_json_string_or(doc, "prediction_type", "epsilon", &prediction));
-    MD_TRY(format_json_bool_or(doc, "set_alpha_to_one", true, &s->set_alpha_to_one));
-    s->num_train_timesteps = (int)n;
+    MD_TRY(read_choice(doc, "beta_schedule", "linear", betas_name, &betas));
+    MD_TRY(read_choice(doc, "prediction_type", "epsilon", prediction_name, &prediction));
+    MD_TRY(read_choice(doc, "timestep_spacing", "leading", spacing_name, &spacing));
+    MD_TRY(format_json_bool_or(doc, "set_alpha_to_one", ddim, &s->set_alpha_to_one));
+    MD_TRY(format_json_bool_or(doc, "clip_sample", ddim || ddpm, &clip));
+    MD_TRY(format_json_float_or(doc, "clip_sample_range", 1, &range));
+    s->train_steps = (int)n;
     s->steps_offset = (int)offset;
-    s->scaled_linear = !strcmp(beta, "scaled_linear");
-    s->v_prediction = !strcmp(prediction, "v_prediction");
-    if (!s->scaled_linear && strcmp(beta, "linear") != 0)
-        MD_FAIL(MD_BAD_INPUT, "%s: beta_schedule is %s; supported: scaled_linear linear", name,
-                beta);
-    if (!s->v_prediction && strcmp(prediction, "epsilon") != 0)
-        MD_FAIL(MD_BAD_INPUT, "%s: prediction_type is %s; supported: epsilon v_prediction", name,
-                prediction);
-    if (!(s->beta_start > 0 && s->beta_start < s->beta_end && s->beta_end < 1))
-        MD_FAIL(MD_BAD_INPUT, "%s: beta_start %g, beta_end %g: wanted 0 < start < end < 1", name,
-                s->beta_start, s->beta_end);
+    s->betas = (schedule_betas)betas;
+    s->prediction = (schedule_prediction)prediction;
+    s->spacing = (schedule_spacing)spacing;
+    s->clip = clip ? range : 0;
     if (format_json_has(doc, "trained_betas"))
-        MD_FAIL(MD_BAD_INPUT, "%s: trained_betas is not supported", name);
-    return MD_OK;
+        MD_FAIL(MD_BAD_INPUT, "%s: trained_betas is not supported", format_json_name(doc));
+    for (const char *const *key = off; *key; key++) {
+        bool on;
+        MD_TRY(format_json_bool_or(doc, *key, false, &on));
+        if (on)
+            MD_FAIL(MD_BAD_INPUT, "%s: %s is not supported", format_json_name(doc), *key);
+    }
+    return schedule_check(format_json_name(doc), s);
 }
 
 /* Loads a JSON document and hands it to `use`. */
@@ -244,7 +282,7 @@ md_status foundation_open_configs(const char *path, foundation **out)
 }
 
 md_status foundation_new(const clip_text_config *text, const vae_config *vae,
-                         const unet_config *unet, const foundation_schedule *schedule,
+                         const unet_config *unet, const foundation_schedule *noise,
                          const char *tokenizer_path, foundation **out)
 {
     foundation *f = NULL;
@@ -253,9 +291,10 @@ md_status foundation_new(const clip_text_config *text, const vae_config *vae,
     f->config[MODEL_TEXT_ENCODER].text = *text;
     f->config[MODEL_VAE].vae = *vae;
     f->config[MODEL_UNET].unet = *unet;
-    f->schedule = *schedule;
+    f->schedule = *noise;
     MD_TRY_GOTO(md_str_copy(f->tokenizer_path, sizeof f->tokenizer_path, tokenizer_path), fail);
     MD_TRY_GOTO(format_tokenizer_open(tokenizer_path, &f->tokenizer), fail);
+    MD_TRY_GOTO(schedule_check("schedule", noise), fail);
     for (int i = 0; i < MODEL_N_PARTS; i++) {
         const model_row *row = model_registry(i);
         MD_TRY_GOTO(row->check(row->folder, &f->config[i]), fail);
@@ -335,20 +374,4 @@ md_status foundation_randomize(foundation *f, model_part part, md_backend *be, u
 void foundation_set_scaling_factor(foundation *f, double scaling_factor)
 {
     f->config[MODEL_VAE].vae.scaling_factor = scaling_factor;
-}
-
-md_status foundation_alphas(const foundation *f, double *alphas)
-{
-    const foundation_schedule *s = &f->schedule;
-    int n = s->num_train_timesteps;
-    double lo = s->scaled_linear ? sqrt(s->beta_start) : s->beta_start;
-    double hi = s->scaled_linear ? sqrt(s->beta_end) : s->beta_end, product = 1;
-    if (n < 1)
-        MD_FAIL(MD_INTERNAL, "the schedule has %d timesteps", n);
-    for (int t = 0; t < n; t++) {
-        double b = n > 1 ? lo + (hi - lo) * t / (n - 1) : lo;
-        product *= 1 - (s->scaled_linear ? b * b : b);
-        alphas[t] = product;
-    }
-    return MD_OK;
 }

@@ -5,6 +5,7 @@
 #ifndef MD_MODEL_FOUNDATION_H
 #define MD_MODEL_FOUNDATION_H
 
+#include "diffusion/schedule.h"
 #include "format/tokenizer.h"
 #include "model/registry.h"
 
@@ -12,15 +13,7 @@
 extern "C" {
 #endif
 
-/* What scheduler_config.json says about the noise that the UNet was trained with. */
-typedef struct foundation_schedule {
-    int num_train_timesteps;
-    double beta_start, beta_end;
-    bool scaled_linear;    /* betas linear in their square roots (SD); otherwise linear */
-    bool v_prediction;     /* the UNet predicts v (SD 2.x) rather than epsilon */
-    int steps_offset;      /* added to the sampler's timesteps */
-    bool set_alpha_to_one; /* the last step ends at alpha 1 rather than at that of timestep 0 */
-} foundation_schedule;
+typedef diffusion_schedule foundation_schedule; /* as scheduler_config.json says it */
 
 #define FOUNDATION_PATH 1024
 
@@ -31,7 +24,7 @@ typedef struct foundation {
     const vae_config *vae; /* into config[] */
     const unet_config *unet;
     const clip_text_config *text;
-    foundation_schedule schedule;
+    diffusion_schedule schedule; /* the noise that the UNet was trained with */
     format_tokenizer *tokenizer;
     nn_params *params[MODEL_N_PARTS];             /* declared; allocated by load or randomize */
     char weights[MODEL_N_PARTS][FOUNDATION_PATH]; /* file behind each part, "" if there is none */
@@ -45,7 +38,7 @@ MD_MUST md_status foundation_open(const char *path, foundation **out);
 MD_MUST md_status foundation_open_configs(const char *path, foundation **out);
 /* From configs made in code. tokenizer_path: a folder with vocab.json and merges.txt. */
 MD_MUST md_status foundation_new(const clip_text_config *text, const vae_config *vae,
-                                 const unet_config *unet, const foundation_schedule *schedule,
+                                 const unet_config *unet, const foundation_schedule *noise,
                                  const char *tokenizer_path, foundation **out);
 /* be: where parts were loaded, NULL if none were. */
 void foundation_free(foundation *f, md_backend *be);
@@ -62,10 +55,6 @@ MD_MUST md_status foundation_randomize(foundation *f, model_part part, md_backen
                                        uint64_t seed);
 /* VAE training ends by measuring the latent's deviation; its inverse is the scaling factor. */
 void foundation_set_scaling_factor(foundation *f, double scaling_factor);
-
-/* Cumulative products of 1 - beta, one per training timestep: alphas[num_train_timesteps], the
-   caller's. diffusers scheduling_ddim.py, in double. */
-MD_MUST md_status foundation_alphas(const foundation *f, double *alphas);
 
 /* Writes <folder>/<part>/{config.json, weights} from the loaded parameters, or from `values` (laid
    out alike, e.g. the moving average) if not NULL. */

@@ -37,20 +37,22 @@ static md_status save_tokenizer(const foundation *f, const char *folder)
     return MD_OK;
 }
 
-static md_status schedule_text(md_text *t, const foundation_schedule *s)
+static md_status schedule_text(md_text *t, const diffusion_schedule *s)
 {
     MD_TRY(md_text_add(t, "{\n  \"_class_name\": \"DDIMScheduler\",\n"));
     MD_TRY(md_text_add(t, "  \"_diffusers_version\": \"0.27.2\",\n"));
     MD_TRY(md_text_add(t, "  \"beta_end\": %.17g,\n", s->beta_end));
-    MD_TRY(md_text_add(t, "  \"beta_schedule\": \"%s\",\n",
-                       s->scaled_linear ? "scaled_linear" : "linear"));
-    MD_TRY(md_text_add(t, "  \"beta_start\": %.17g,\n  \"clip_sample\": false,\n", s->beta_start));
-    MD_TRY(md_text_add(t, "  \"num_train_timesteps\": %d,\n", s->num_train_timesteps));
+    MD_TRY(md_text_add(t, "  \"beta_schedule\": \"%s\",\n", schedule_betas_name(s->betas)));
+    MD_TRY(md_text_add(t, "  \"beta_start\": %.17g,\n", s->beta_start));
+    MD_TRY(md_text_add(t, "  \"clip_sample\": %s,\n", s->clip > 0 ? "true" : "false"));
+    if (s->clip > 0)
+        MD_TRY(md_text_add(t, "  \"clip_sample_range\": %.17g,\n", s->clip));
+    MD_TRY(md_text_add(t, "  \"num_train_timesteps\": %d,\n", s->train_steps));
     MD_TRY(md_text_add(t, "  \"prediction_type\": \"%s\",\n",
-                       s->v_prediction ? "v_prediction" : "epsilon"));
+                       schedule_prediction_name(s->prediction)));
     MD_TRY(md_text_add(t, "  \"set_alpha_to_one\": %s,\n", s->set_alpha_to_one ? "true" : "false"));
-    return md_text_add(t, "  \"steps_offset\": %d,\n  \"timestep_spacing\": \"leading\"\n}\n",
-                       s->steps_offset);
+    return md_text_add(t, "  \"steps_offset\": %d,\n  \"timestep_spacing\": \"%s\"\n}\n",
+                       s->steps_offset, schedule_spacing_name(s->spacing));
 }
 
 static md_status index_text(md_text *t, const foundation *f)
