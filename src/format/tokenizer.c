@@ -130,6 +130,10 @@ static void encode_segment(encoder *e, const char *text, size_t n)
         int length = 1;
         const int32_t c = format__utf8_get(text + i, n - i, &length);
         e->code[count++] = format__to_lower(c);
+        if (c == 0x130) { /* the one letter whose lower case is two: i and a dot above */
+            e->code[count - 1] = 'i';
+            e->code[count++] = 0x307;
+        }
         i += (size_t)length;
     }
     while (at < count) {
@@ -185,7 +189,7 @@ md_status format_tokenizer_encode(const format_tokenizer *t, const char *text, i
 {
     const size_t n = strlen(text);
     MD_TRY(check_text(text, n));
-    /* A lower-case letter may need one byte more than its upper case: 4 bytes a code point. */
+    /* At most one code point a byte (two for U+0130, of two bytes); in a word 4 bytes a code point. */
     int32_t *memory = malloc((n + 1) * 5 * sizeof *memory);
     if (!memory)
         MD_FAIL(MD_NOMEM, "no memory to encode a prompt of %zu bytes", n);

@@ -1,6 +1,7 @@
 /* CLIP's byte-pair tokenizer, read from a diffusers tokenizer folder (vocab.json, merges.txt,
    tokenizer_config.json, special_tokens_map.json), after openai/CLIP simple_tokenizer.py and
-   transformers CLIPTokenizer without ftfy's repair of broken text. Vocabularies of any size. */
+   transformers CLIPTokenizer without ftfy's repair of broken text, and without spaces put around
+   Chinese characters or the Greek final sigma. Vocabularies of any size. */
 #ifndef MD_FORMAT_TOKENIZER_H
 #define MD_FORMAT_TOKENIZER_H
 
