@@ -56,6 +56,7 @@ md_tensor *md_conv2d(md_tensor *x, md_tensor *w, md_tensor *b, int stride, int p
 /* conv2d_dx: in {dy, w} -> dx (shape of x).  conv2d_dw: in {dy, x} -> dw (shape of w). */
 
 /* ---- norm. x [N,...,C]; statistics per sample and group over all spatial dims, biased variance.
+   rstd = 1 / sqrt(var + eps).
    in {x, gamma[C], beta[C]} -> {act(gamma xhat + beta), mean[N,G] f32, rstd[N,G] f32}; act NONE or
    SILU */
 md_tensor *md_group_norm(md_tensor *x, md_tensor *gamma, md_tensor *beta, int groups, double eps,
@@ -67,12 +68,13 @@ md_tensor *md_layer_norm(md_tensor *x, md_tensor *gamma, md_tensor *beta, double
 
 /* ---- attention. Heads are split by stride: head h owns columns [h D/heads, (h+1) D/heads).
    in {q[N,T,D], k[N,S,D], v[N,S,D]} -> {softmax(scale q k^T) v [N,T,D], lse[N,heads,T] f32}
+   lse = log sum exp of the scaled logits.
    causal: query t sees keys s <= t (T == S). scale 0 means 1/sqrt(D/heads). */
 md_tensor *md_attention(md_tensor *q, md_tensor *k, md_tensor *v, int heads, double scale,
                         bool causal);
 /* attention_grad: in {dout, q, k, v, out, lse} -> {dq, dk, dv} */
 
-/* ---- shape */
+/* ---- shape; float types only */
 md_tensor *md_concat(md_tensor *const *x, int n, int axis); /* 1..8 tensors */
 md_tensor *md_slice(md_tensor *x, int axis, int64_t start, int64_t len);
 /* pad_axis: zeros around x along axis so that the result has `len` there, x at `start` */
@@ -80,7 +82,8 @@ md_tensor *md_pad_axis(md_tensor *x, int axis, int64_t start, int64_t len);
 md_tensor *md_upsample2x(md_tensor *x); /* nearest, [N,H,W,C] -> [N,2H,2W,C] */
 md_tensor *md_downsum2x(md_tensor *x);  /* 2x2 sums, the adjoint */
 
-/* ---- embed. in {ids[...] i32, table[V,D]} -> [...,D]. An id outside 0..V-1 fails at run time. */
+/* ---- embed. in {ids[...] i32, table[V,D]} -> [...,D]. An id outside 0..V-1 fails at run
+   time with MD_BAD_INPUT; so it does in embedding_grad. */
 md_tensor *md_embedding(md_tensor *ids, md_tensor *table);
 /* embedding_grad: in {dy[...,D], ids} -> dtable[V,D] */
 /* in {t[N] f32} -> [N,dim] f32. diffusers get_timestep_embedding: half = dim/2,
@@ -90,7 +93,7 @@ md_tensor *md_timestep_embedding(md_tensor *t, int64_t dim, bool flip, double sh
 
 /* ---- update: change a persistent tensor (or a view of one) in place and return it. Listing the
    result among the plan's outputs makes the update happen. */
-md_tensor *md_write(md_tensor *dst, md_tensor *src);      /* dst = src; in {dst, src} */
+md_tensor *md_write(md_tensor *dst, md_tensor *src);      /* dst = src; in {dst, src}; any type */
 md_tensor *md_accumulate(md_tensor *dst, md_tensor *src); /* dst += src */
 
 /* AdamW with decoupled decay (Loshchilov & Hutter 2019; torch.optim.AdamW) after clipping by the

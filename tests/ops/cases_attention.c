@@ -1,3 +1,4 @@
+/* Self, cross and causal attention; 1 to 8 heads of 5 to 160 columns; T other than S. */
 #include "ops_test.h"
 
 #define FULL            GRAD | BF16 | ANY_THREADS

@@ -1,3 +1,4 @@
+/* The convolutions of VAE and UNet, odd sizes, strides whose last columns no output sees. */
 #include "ops_test.h"
 
 #define FULL    GRAD | BF16 | ANY_THREADS

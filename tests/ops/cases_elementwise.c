@@ -1,3 +1,4 @@
+/* add sub mul affine act geglu cast; broadcasting of the second operand. */
 #include "ops_test.h"
 
 #define FULL  GRAD | BF16 | ANY_THREADS

@@ -1,3 +1,4 @@
+/* Token tables and timestep embeddings. */
 #include "ops_test.h"
 
 #define IDS(v) .i32 = 1, .len = v /* input 0: ids below v */

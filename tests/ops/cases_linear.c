@@ -1,3 +1,4 @@
+/* linear and the four transpositions of matmul; few rows, few columns, one of either. */
 #include "ops_test.h"
 
 #define FULL     GRAD | BF16 | ANY_THREADS

@@ -1,3 +1,4 @@
+/* group_norm with and without SiLU, layer_norm; large means and almost flat inputs. */
 #include "ops_test.h"
 
 #define FULL      GRAD | BF16 | ANY_THREADS

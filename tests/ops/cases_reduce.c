@@ -1,3 +1,4 @@
+/* sum_to to every kind of shape; sumsq. */
 #include "ops_test.h"
 
 #define FULL GRAD | BF16 | ANY_THREADS

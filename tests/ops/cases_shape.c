@@ -1,3 +1,4 @@
+/* concat slice pad_axis along every axis; 2x up and down. */
 #include "ops_test.h"
 
 #define FULL            GRAD | BF16 | EXACT | ANY_THREADS

@@ -1,3 +1,4 @@
+/* write accumulate adamw ema, in place on persistent tensors. */
 #include "ops_test.h"
 #include <math.h>
 

@@ -223,7 +223,7 @@ static md_status bad_step(trainer *t, md_backend *be, double bad)
         for (int k = 0; k < 3; k++) {
             int64_t n = md_numel(t->grad[i]);
             MD_TRY(md_buffer_read(be, &t->state[i][k], 0, after, MD_F64, n));
-            if (memcmp(after, before[i][k], (size_t)n * sizeof after[0]))
+            if (memcmp(after, before[i][k], (size_t)n * sizeof after[0]) != 0)
                 MD_FAIL(MD_INTERNAL, "a step with gradient %g changed parameter %d, state %d", bad,
                         i, k);
         }

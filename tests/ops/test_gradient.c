@@ -123,7 +123,7 @@ static md_status check_input(probe *p, int i)
     for (int64_t k = 0; k < n; k++)
         max = fmax(max, fabs(p->grad[i][k]));
     for (int64_t k = 0; k < n; k += stride) {
-        double up, down;
+        double up = 0, down = 0;
         MD_TRY(loss_at(p, i, k, p->x[i][k] + step, &up));
         MD_TRY(loss_at(p, i, k, p->x[i][k] - step, &down));
         double want = (up - down) / (2 * step);

@@ -116,7 +116,7 @@ static md_status any_company(const op_family *f, int row)
     MD_TRY_GOTO(run_order(c, &o, plan, op_case_seed(f, row), false, y), done);
     MD_TRY_GOTO(run_order(c, &o, plan, op_case_seed(f, row), true, z), done);
     reverse(z, o.y);
-    if (memcmp(y, z, bytes))
+    if (memcmp(y, z, bytes) != 0)
         status = md_fail(MD_INTERNAL, __FILE__, __LINE__, "a sample depends on its place");
     n_by_sample++;
 done:
