@@ -1,5 +1,6 @@
-/* Errors as values: every fallible function returns md_status; the message chain lives in the thread.
-   MD_FAIL starts a chain, MD_TRY adds a frame and returns. Nothing here allocates, prints or exits. */
+/* Errors as values: every fallible function returns md_status; the message chain lives in the
+   thread. MD_FAIL starts a chain, MD_TRY adds a frame and returns. Nothing here allocates, prints
+   or exits. */
 #ifndef MD_BASE_STATUS_H
 #define MD_BASE_STATUS_H
 
@@ -13,7 +14,7 @@ extern "C" {
 #define MD_STATUS_MAP(X)                                                                           \
     X(OK, 0, "ok")                                                                                 \
     X(USAGE, 2, "bad usage or configuration")                                                      \
-    X(BAD_INPUT, 2, "bad input file")                                                                  \
+    X(BAD_INPUT, 2, "bad input file")                                                              \
     X(IO, 1, "input/output error")                                                                 \
     X(NOMEM, 1, "out of memory")                                                                   \
     X(SHAPE, 1, "shape mismatch")                                                                  \
