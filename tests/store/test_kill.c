@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/crc32c.h"
 #include "base/rng.h"
 #include "comm/comm.h"
 #include "pixels.h"
@@ -156,17 +157,75 @@ static void killed_with_the_serial_driver(void **state)
     run_kills(false, 60);
 }
 
+/* Workers write pixels of their own slots at the same time; nobody's bytes reach another's slot. */
+static void several_writers(void **state)
+{
+    (void)state;
+    enum { WORKERS = 4 };
+    const char *path = helper_path("several.h5");
+    pairs_spec spec = {.rows = ROWS, .height = SIDE, .width = SIDE};
+    assert_ok(pairs_create(path, &spec));
+    pid_t child[WORKERS];
+    for (int w = 0; w < WORKERS; w++) {
+        char first[32];
+        (void)snprintf(first, sizeof first, "%d", w);
+        child[w] = fork();
+        assert_true(child[w] >= 0);
+        if (child[w] == 0) {
+            (void)execl(self, self, "--every-4th", path, first, (char *)NULL);
+            _exit(9);
+        }
+    }
+    for (int w = 0; w < WORKERS; w++) {
+        int rc = 0;
+        assert_int_equal(waitpid(child[w], &rc, 0), child[w]);
+        assert_int_equal(rc, 0);
+    }
+    pairs_store *p = NULL; /* the coordinator, afterwards: the small columns */
+    assert_ok(pairs_open_writer(path, &p));
+    for (int64_t slot = 0; slot < ROWS; slot++) {
+        slot_pixels x = pixels_make(SIDE, (int)slot, 5);
+        pairs_row row = pairs_row_empty();
+        row.state = PAIRS_ACCEPTED;
+        row.attempt = 5;
+        row.similarity = (float)slot;
+        row.crc = md_crc32c(md_crc32c(md_crc32c(0, x.image, 3 * SIDE * SIDE), x.mask, SIDE * SIDE),
+                            x.guide, SIDE * SIDE);
+        assert_ok(pairs_write_row(p, slot, &row));
+        pixels_free(&x);
+    }
+    pairs_close(p);
+    assert_int_equal(check(path), ROWS);
+}
+
+static md_status write_every_4th(const char *path, int64_t first)
+{
+    pairs_store *p = NULL;
+    MD_TRY(pairs_open_writer(path, &p));
+    for (int64_t slot = first; slot < ROWS; slot += 4) {
+        uint32_t crc = 0;
+        slot_pixels x = pixels_make(SIDE, (int)slot, 5);
+        MD_TRY(pairs_write_pixels(p, slot, x.image, x.mask, x.guide, &crc));
+        if (slot % 16 < 4)
+            MD_TRY(pairs_sync(p));
+        pixels_free(&x);
+    }
+    pairs_close(p);
+    return MD_OK;
+}
+
 int main(int argc, char **argv)
 {
     self = argv[0];
     (void)setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     if (argc == 4) {
-        bool mpi = strcmp(argv[1], "--fill-mpi") == 0;
+        bool fourth = strcmp(argv[1], "--every-4th") == 0;
+        bool mpi = fourth || strcmp(argv[1], "--fill-mpi") == 0;
         const char *path = argv[2];
         uint64_t seed = strtoull(argv[3], NULL, 10);
         md_status status = mpi ? comm_init(NULL, NULL) : MD_OK;
         if (status == MD_OK)
-            status = fill(path, seed);
+            status = fourth ? write_every_4th(path, (int64_t)seed) : fill(path, seed);
         if (status != MD_OK)
             (void)fprintf(stderr, "%s\n", md_status_text());
         if (mpi && comm_finalize() != MD_OK)
@@ -175,6 +234,7 @@ int main(int argc, char **argv)
     }
     (void)helper_begin();
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(several_writers),
         cmocka_unit_test(killed_with_mpi_io),
         cmocka_unit_test(killed_with_the_serial_driver),
     };
