@@ -247,7 +247,8 @@ static md_status parse_header(format_tensors *f, shard *s, format_tensor **out, 
     uint64_t length = 0;
     for (int i = 0; i < 8; i++)
         length |= (uint64_t)head[i] << 8 * i;
-    /* A header of 0x10380 bytes also begins with 80 03; a pickle's first bytes are no such length. */
+    /* A header of 0x10380 bytes also begins with 80 03; a pickle's first bytes are no such length.
+     */
     if (length > s->size - 8 &&
         (!memcmp(head, "PK\3\4", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5)))
         MD_FAIL(MD_BAD_INPUT,

@@ -189,7 +189,8 @@ md_status format_tokenizer_encode(const format_tokenizer *t, const char *text, i
 {
     const size_t n = strlen(text);
     MD_TRY(check_text(text, n));
-    /* At most one code point a byte (two for U+0130, of two bytes); in a word 4 bytes a code point. */
+    /* At most one code point a byte (two for U+0130, of two bytes); in a word 4 bytes a code point.
+     */
     int32_t *memory = malloc((n + 1) * 5 * sizeof *memory);
     if (!memory)
         MD_FAIL(MD_NOMEM, "no memory to encode a prompt of %zu bytes", n);

@@ -10,7 +10,7 @@ typedef struct unicode_lower {
     int32_t first, last, step, delta;
 } unicode_lower;
 
-#include "format/unicode_tables.h"
+#include "format/unicode_tables.def"
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 

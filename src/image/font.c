@@ -1,5 +1,5 @@
-/* The built-in 5 x 7 font, drawn for this program: printable ASCII from the space to the underscore,
-   and a few above. A row is five bits, the leftmost is 16. */
+/* The built-in 5 x 7 font, drawn for this program: printable ASCII from the space to the
+   underscore, and a few above. A row is five bits, the leftmost is 16. */
 #include "image/font.h"
 
 /* clang-format off */

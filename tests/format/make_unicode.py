@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes src/format/unicode_tables.h: ranges of letters and numbers, and lower case, beyond ASCII.
+"""Writes src/format/unicode_tables.def: ranges of letters and numbers, and lower case, beyond ASCII.
 
-    python3 tests/format/make_unicode.py > src/format/unicode_tables.h
+    python3 tests/format/make_unicode.py > src/format/unicode_tables.def
 """
 import sys
 import unicodedata
