@@ -1,19 +1,22 @@
-/* Times the cpu kernels at the shapes of the small models: bench_ops [threads] [only this op].
+/* Times the cpu kernels at the shapes of the small models: bench_ops [threads] [only this op]
+   [bf16|f32] [own|dnnl].
    Not a test: prints GFLOP/s (products) or GB/s of tensors read and written (the rest). */
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/dnnl.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+static md_backend *be;
+
+/* One thread is timed by its processor time, which other programs disturb less. */
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(be->threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static md_backend *be;
 static const char *only;
 static md_dtype dtype = MD_F32;
 
@@ -202,8 +205,10 @@ static void attention(int n, int t, int s, int heads, int d)
 int main(int argc, char **argv)
 {
     only = argc > 2 ? argv[2] : NULL;
-    if (argc > 3)
+    if (argc > 3 && strcmp(argv[3], "bf16") == 0)
         dtype = MD_BF16;
+    if (argc > 4)
+        cpu__dnnl_set_policy(strcmp(argv[4], "own") == 0 ? CPU_DNNL_NEVER : CPU_DNNL_ALWAYS);
     if (cpu_backend_open(&be, argc > 1 ? atoi(argv[1]) : 0) != MD_OK)
         return 1;
     conv(8, 128, 3, 16, 3, 1);

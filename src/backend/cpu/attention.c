@@ -4,9 +4,10 @@
    the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135, section 3.1). */
 #include "backend/cpu/gemm.h"
 
-#define Q        CPU_NR /* queries of a panel */
-#define KEY_SPAN 256 /* keys per pass of a product over keys: they stay in the first-level cache   \
-                      */
+#define Q CPU_NR /* queries of a panel */
+#define KEY_SPAN                                                                                   \
+    256 /* keys per pass of a product over keys: they stay in the first-level cache                \
+         */
 
 typedef struct attn_state {
     int64_t n, t, s, width, heads, d; /* width = heads d */

@@ -1,5 +1,5 @@
 /* The backend table of the processor: memory, converting copies, dispatch by op and type. */
-#include "backend/cpu/internal.h"
+#include "backend/cpu/dnnl.h"
 
 static const md_prepare_fn f32_table[MD_OP_COUNT] = {
 #define MD_OP(name, n_out, vjp) [MD_OP_##name] = cpu_##name,
@@ -12,15 +12,26 @@ md_status cpu__prepare_f32(md_backend *be, const md_node *node, md_kernel *k)
     return f32_table[node->op](be, node, k);
 }
 
-static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
+static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
 {
-    *k = (md_kernel){.node = node, .backend = be};
     bool bf16 = false;
     for (int i = 0; i < node->n_in; i++)
         bf16 |= node->in[i] && node->in[i]->dtype == MD_BF16;
     for (int i = 0; i < node->n_out; i++)
         bf16 |= node->out[i] && node->out[i]->dtype == MD_BF16;
-    md_status status = bf16 ? cpu__prepare_bf16(be, node, k) : cpu__prepare_f32(be, node, k);
+    if (cpu__dnnl_wanted(node, bf16 ? MD_BF16 : MD_F32)) {
+        bool taken;
+        MD_TRY(cpu__dnnl_prepare(be, node, k, &taken));
+        if (taken)
+            return MD_OK;
+    }
+    return bf16 ? cpu__prepare_bf16(be, node, k) : cpu__prepare_f32(be, node, k);
+}
+
+static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
+{
+    *k = (md_kernel){.node = node, .backend = be};
+    md_status status = prepare_any(be, node, k);
     if (status != MD_OK && k->release)
         k->release(k);
     return status;

@@ -295,6 +295,16 @@ void cpu__gemm_packed(int64_t m, int64_t n, int64_t k, const float *a, int64_t l
         }
 }
 
+void cpu__gemm_direct(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, float *c, int64_t ldc, int threads)
+{
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (m * n * k > 65536)
+    for (int64_t j = 0; j < n; j += CPU_NR) {
+        cpu_tile t = {1, k, ldb, b + j, NULL, false};
+        cpu__tile_rows(&t, m, (int)cpu__min(CPU_NR, n - j), a, lda, c + j, ldc);
+    }
+}
+
 void cpu__gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                   int64_t ldb, float *c, int64_t ldc, int threads)
 {

@@ -49,6 +49,10 @@ static inline int64_t cpu__panels_len(int64_t k, int64_t n)
 /* c[M,N] (ld ldc) = a[M,K] (ld lda) panels + bias; bias is padded to panels, or NULL. */
 void cpu__gemm_packed(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                       const float *panels, const float *bias, float *c, int64_t ldc, int threads);
+/* The same with b[K,N] as it is, N a multiple of 8: packing it would not pay for so few rows. */
+#define CPU_FEW_ROWS 64
+void cpu__gemm_direct(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, float *c, int64_t ldc, int threads);
 /* c[M,N] = a^T b with a[K,M], b[K,N]. */
 void cpu__gemm_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                   int64_t ldb, float *c, int64_t ldc, int threads);

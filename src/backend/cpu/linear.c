@@ -60,6 +60,10 @@ static md_status matmul_run(const md_kernel *k, void *const *in, void *const *ou
         transpose(at, a, s->k, s->m, threads);
         a = at;
     }
+    if (!tb && s->m <= CPU_FEW_ROWS && s->n % VL == 0) {
+        cpu__gemm_direct(s->m, s->n, s->k, a, s->k, b, s->n, out[0], s->n, threads);
+        return MD_OK;
+    }
     cpu__pack(scratch, b, tb ? s->k : s->n, tb, s->k, s->n, threads);
     cpu__gemm_packed(s->m, s->n, s->k, a, s->k, scratch, NULL, out[0], s->n, threads);
     return MD_OK;
