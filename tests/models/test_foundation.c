@@ -1,0 +1,345 @@
+/* Foundation folders: opened, saved and opened again; wrong ones end with one message that names
+   what is wrong. The folder is tests/golden/sd, written by diffusers and transformers. */
+#include "backend/ref/ref.h"
+#include "base/file.h"
+#include "base/str.h"
+#include "format/safetensors.h"
+#include "model/foundation.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SD "tests/golden/sd"
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        if ((call) != MD_OK)                                                                       \
+            fail_msg("%s", md_status_text());                                                      \
+    } while (0)
+
+static char root[] = "/tmp/meddiff-foundation-XXXXXX";
+static md_backend *be;
+
+static const char *in_root(const char *name)
+{
+    static char path[4][256];
+    static int next;
+    char *p = path[next++ & 3];
+    snprintf(p, sizeof path[0], "%s/%s", root, name);
+    return p;
+}
+
+/* A shell command in `root`. */
+static void shell(const char *fmt, ...)
+{
+    char command[1024];
+    int n = snprintf(command, sizeof command, "cd %s && ", root);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
+    va_end(ap);
+    if (system(command) != 0)
+        fail_msg("%s", command);
+}
+
+static void fresh_copy(const char *name)
+{
+    char command[512];
+    snprintf(command, sizeof command, "rm -rf %s && cp -r " SD " %s", in_root(name), in_root(name));
+    assert_int_equal(system(command), 0);
+}
+
+/* Largest relative difference of all parameters of two loaded foundations' parts. */
+static double difference(const foundation *a, const foundation *b, model_part part)
+{
+    double worst = 0;
+    const nn_params *p = a->params[part], *q = b->params[part];
+    assert_int_equal(nn_params_count(p), nn_params_count(q));
+    for (int i = 0; i < nn_params_count(p); i++) {
+        int64_t n = nn_params_info(p, i)->numel;
+        float *u = malloc((size_t)n * sizeof *u), *v = malloc((size_t)n * sizeof *v);
+        assert_string_equal(nn_params_info(p, i)->name, nn_params_info(q, i)->name);
+        OK(nn_params_read(p, be, i, u));
+        OK(nn_params_read(q, be, i, v));
+        for (int64_t k = 0; k < n; k++)
+            worst = fmax(worst, fabs(u[k] - v[k]) / (fabs(u[k]) + 1e-4));
+        free(u);
+        free(v);
+    }
+    return worst;
+}
+
+static void load_all(foundation *f)
+{
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        OK(foundation_load(f, (model_part)i, be));
+}
+
+static void test_open(void **state)
+{
+    (void)state;
+    foundation *f;
+    OK(foundation_open(SD, &f));
+    assert_int_equal(vae_shrink(f->vae), 4);
+    assert_int_equal(f->vae->block_out_channels[1], 8);
+    assert_true(fabs(f->vae->scaling_factor - 0.7) < 1e-12);
+    assert_int_equal(f->unet->in_channels, 4);
+    assert_true(f->unet->down_attention[0] && !f->unet->down_attention[1]);
+    assert_true(!f->unet->up_attention[0] && f->unet->up_attention[1]);
+    assert_int_equal(f->unet->heads[0], 2);
+    assert_int_equal(f->unet->time_embedding_dim, 16);
+    assert_int_equal(f->text->hidden_act, MD_ACT_QUICK_GELU);
+    assert_int_equal(f->text->vocab_size, format_tokenizer_vocab_size(f->tokenizer));
+    assert_int_equal(f->schedule.train_steps, 1000);
+    assert_int_equal(f->schedule.betas, SCHEDULE_SCALED_LINEAR);
+    assert_int_equal(f->schedule.prediction, SCHEDULE_EPSILON);
+    assert_int_equal(f->schedule.steps_offset, 1);
+    assert_true(!f->schedule.set_alpha_to_one && f->schedule.clip == 0);
+    assert_true(fabs(f->schedule.beta_end - 0.012) < 1e-15);
+    for (int i = 0; i < MODEL_N_PARTS; i++) /* opening takes no memory for weights */
+        assert_null(nn_params_buffer(f->params[i])->ptr);
+    foundation_free(f, NULL);
+}
+
+/* from memory in f32 and f16, and straight from the files */
+static void test_round_trip(void **state)
+{
+    (void)state;
+    foundation *f, *g;
+    OK(foundation_open(SD, &f));
+    OK(foundation_save(f, in_root("converted"), be, false));
+    load_all(f);
+    OK(foundation_save(f, in_root("f32"), be, false));
+    OK(foundation_save(f, in_root("f16"), be, true));
+    static const char *const names[] = {"converted", "f32", "f16"};
+    for (int i = 0; i < 3; i++) {
+        OK(foundation_open(in_root(names[i]), &g));
+        load_all(g);
+        assert_memory_equal(&f->config, &g->config, sizeof f->config);
+        assert_memory_equal(&f->schedule, &g->schedule, sizeof f->schedule);
+        for (int part = 0; part < MODEL_N_PARTS; part++) {
+            double d = difference(f, g, (model_part)part);
+            if (!(d <= (i == 2 ? 1.0 / 2048 : 0))) /* f16 has 11 bits */
+                fail_msg("%s, part %d: %g", names[i], part, d);
+        }
+        foundation_free(g, be);
+    }
+    /* the two f32 folders are the same files */
+    shell("diff -r converted f32");
+    foundation_free(f, be);
+}
+
+static void test_variants(void **state)
+{
+    (void)state;
+    foundation *f, *g;
+    OK(foundation_open(SD, &f));
+    load_all(f);
+    OK(foundation_save(f, in_root("variant"), be, true));
+    shell("cd variant && for f in */*.safetensors; do mv $f ${f%%.safetensors}.fp16.safetensors; "
+          "done");
+    OK(foundation_open(in_root("variant"), &g)); /* *.fp16.safetensors */
+    load_all(g);
+    assert_true(difference(f, g, MODEL_UNET) <= 1.0 / 2048);
+    foundation_free(g, be);
+
+    /* another UNet for the same foundation, as a fine-tune leaves it */
+    OK(foundation_open(SD, &g));
+    OK(foundation_randomize(g, MODEL_UNET, be, 3));
+    OK(foundation_save_part(g, MODEL_UNET, in_root("tuned"), be, NULL, false));
+    assert_true(difference(f, g, MODEL_UNET) > 0.1);
+    OK(foundation_replace(f, MODEL_UNET, in_root("tuned")));
+    OK(foundation_load(f, MODEL_UNET, be));
+    assert_true(difference(f, g, MODEL_UNET) == 0);
+    assert_int_equal(foundation_replace(f, MODEL_UNET, "tests/golden/unet9"), MD_BAD_INPUT);
+    assert_non_null(strstr(md_status_text(), "parameter"));
+    foundation_free(g, be);
+    foundation_free(f, be);
+}
+
+/* The published VAE: old attention names, [O,I,1,1] instead of [O,I], bf16. */
+static void write_old_vae(const char *from, const char *to)
+{
+    static const char *const names[][2] = {{".to_q.", ".query."},
+                                           {".to_k.", ".key."},
+                                           {".to_v.", ".value."},
+                                           {".to_out.0.", ".proj_attn."}};
+    format_tensors *f;
+    format_writer *w;
+    OK(format_tensors_open(from, &f));
+    OK(format_writer_new(to, &w));
+    int renamed = 0;
+    for (int64_t i = 0; i < format_tensors_count(f); i++) {
+        const format_tensor *t = format_tensors_at(f, i);
+        char name[256];
+        snprintf(name, sizeof name, "%s", t->name);
+        int ndim = t->ndim;
+        int64_t dim[4] = {1, 1, 1, 1};
+        memcpy(dim, t->dim, (size_t)ndim * sizeof *dim);
+        for (int k = 0; k < 4; k++) {
+            const char *at = strstr(t->name, names[k][0]);
+            if (!at)
+                continue;
+            snprintf(name, sizeof name, "%.*s%s%s", (int)(at - t->name), t->name, names[k][1],
+                     at + strlen(names[k][0]));
+            ndim = ndim == 2 ? 4 : ndim;
+            renamed++;
+        }
+        OK(format_writer_declare(w, name, FORMAT_BF16, ndim, dim));
+    }
+    assert_int_equal(renamed, 16);
+    for (int64_t i = 0; i < format_tensors_count(f); i++) {
+        const format_tensor *t = format_tensors_at(f, i);
+        float *v = malloc((size_t)t->numel * sizeof *v);
+        OK(format_tensors_read_f32(f, t, 0, t->numel, v));
+        OK(format_writer_put(w, v, t->numel));
+        free(v);
+    }
+    OK(format_writer_finish(w));
+    format_writer_free(w);
+    format_tensors_close(f);
+}
+
+static void test_old_vae(void **state)
+{
+    (void)state;
+    foundation *f, *g;
+    fresh_copy("old");
+    write_old_vae(SD "/vae/diffusion_pytorch_model.safetensors",
+                  in_root("old/vae/diffusion_pytorch_model.safetensors"));
+    OK(foundation_open(SD, &f));
+    OK(foundation_open(in_root("old"), &g));
+    OK(foundation_load(f, MODEL_VAE, be));
+    OK(foundation_load(g, MODEL_VAE, be));
+    assert_true(difference(f, g, MODEL_VAE) <= 1.0 / 256); /* bf16 has 8 bits */
+    foundation_free(f, be);
+    foundation_free(g, be);
+}
+
+/* What is done to a good folder, and what the message must say. */
+static const struct {
+    const char *damage, *says[3];
+} wrong[] = {
+    {"rm model_index.json", {"model_index.json"}},
+    {"sed -i s/AutoencoderKL/AutoencoderTiny/ model_index.json",
+     {"model_index.json", "vae", "AutoencoderTiny"}},
+    {"sed -i 's/\"unet\"/\"text_encoder_2\": [\"transformers\", \"X\"], \"unet\"/' "
+     "model_index.json",
+     {"model_index.json", "text_encoder_2", "not supported"}},
+    {"sed -i 's/}/,}/' model_index.json", {"model_index.json"}},
+    {"rm -r unet", {"unet/config.json"}},
+    {"sed -i 's/\"act_fn\": \"silu\"/\"act_fn\": \"mish\"/' unet/config.json",
+     {"unet/config.json", "act_fn", "mish"}},
+    {"sed -i 's/\"class_embed_type\": null/\"class_embed_type\": \"timestep\"/' unet/config.json",
+     {"unet/config.json", "class_embed_type", "timestep"}},
+    {"sed -i 's/\"norm_num_groups\": 2/\"norm_num_groups\": 3/' vae/config.json",
+     {"vae/config.json", "norm_num_groups 3", "4"}},
+    {"sed -i 's/\"norm_num_groups\": 2/\"norm_num_groups\": \"2\"/' vae/config.json",
+     {"vae/config.json", "norm_num_groups"}},
+    {"sed -i 's/\"attention_head_dim\": 2/\"attention_head_dim\": 3/' unet/config.json",
+     {"unet/config.json", "attention_head_dim", "block_out_channels 4"}},
+    {"sed -i 's/\"layers_per_block\": 1/\"layers_per_block\": 2/' vae/config.json",
+     {"vae/diffusion_pytorch_model.safetensors", "resnets.1.norm1.weight is missing", "of"}},
+    {"sed -i 's/\"DownBlock2D\"/\"CrossAttnDownBlock2D\"/' unet/config.json",
+     {"unet/diffusion_pytorch_model.safetensors", "down_blocks.1.attentions.0"}},
+    {"sed -i 's/\"CrossAttnDownBlock2D\"/\"DownBlock2D\"/' unet/config.json",
+     {"unet/diffusion_pytorch_model.safetensors", "unexpected tensor down_blocks.0.attentions.0"}},
+    {"sed -i 's/\"cross_attention_dim\": 8/\"cross_attention_dim\": 9/' unet/config.json",
+     {"unet/diffusion_pytorch_model.safetensors", "attn2.to_k.weight", "asks for [4,9]"}},
+    {"truncate -s -4 unet/diffusion_pytorch_model.safetensors",
+     {"unet/diffusion_pytorch_model.safetensors"}},
+    {"truncate -s 100 vae/diffusion_pytorch_model.safetensors",
+     {"vae/diffusion_pytorch_model.safetensors", "truncated"}},
+    {"rm text_encoder/model.safetensors && touch text_encoder/pytorch_model.bin",
+     {"text_encoder/pytorch_model.bin", "pickle", "model.safetensors"}},
+    {"rm text_encoder/model.safetensors", {"text_encoder", "no weights", "model.safetensors"}},
+    {"cp unet/diffusion_pytorch_model.safetensors vae/",
+     {"vae/diffusion_pytorch_model.safetensors", "unexpected tensor"}},
+    {"sed -i s/scaled_linear/exponential/ scheduler/scheduler_config.json",
+     {"scheduler_config.json", "beta_schedule", "exponential"}},
+    {"sed -i 's/\"beta_start\": 0.00085/\"beta_start\": 0.5/' scheduler/scheduler_config.json",
+     {"scheduler_config.json", "beta"}},
+    {"rm tokenizer/merges.txt", {"merges.txt"}},
+    {"sed -i 's/\"model_max_length\": 77/\"model_max_length\": 99/' "
+     "tokenizer/tokenizer_config.json",
+     {"99", "77", "max_position_embeddings"}},
+};
+
+static void test_wrong(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        foundation *f = NULL;
+        fresh_copy("wrong");
+        shell("cd wrong && %s", wrong[i].damage);
+        md_status s = foundation_open(in_root("wrong"), &f);
+        if (s == MD_OK)
+            fail_msg("opened after: %s", wrong[i].damage);
+        if (md_status_exit_code(s) != 2)
+            fail_msg("%s: %s: %s", wrong[i].damage, md_status_name(s), md_status_text());
+        assert_null(f);
+        for (int k = 0; k < 3 && wrong[i].says[k]; k++)
+            if (!strstr(md_status_text(), wrong[i].says[k]))
+                fail_msg("%s: \"%s\" does not say %s", wrong[i].damage, md_status_text(),
+                         wrong[i].says[k]);
+        assert_null(strchr(md_status_text(), '\n'));
+    }
+}
+
+/* Parts that are right each by itself. */
+static void test_misfit(void **state)
+{
+    (void)state;
+    foundation *f = NULL;
+    fresh_copy("misfit");
+    char command[512];
+    snprintf(command, sizeof command, "cp tests/golden/unet9/unet/* %s", in_root("misfit/unet"));
+    assert_int_equal(system(command), 0);
+    OK(foundation_open(in_root("misfit"), &f)); /* 9 channels = 2 x 4 + 1: an inpainting model */
+    assert_int_equal(f->unet->in_channels, 9);
+    foundation_free(f, NULL);
+    f = NULL;
+    /* a text encoder of another vocabulary than the tokenizer's, in several files */
+    snprintf(command, sizeof command, "rm %s/* && cp tests/golden/clip_gelu/text_encoder/* %s",
+             in_root("misfit/text_encoder"), in_root("misfit/text_encoder"));
+    assert_int_equal(system(command), 0);
+    assert_int_equal(foundation_open(in_root("misfit"), &f), MD_BAD_INPUT);
+    assert_non_null(strstr(md_status_text(), "tokenizer has 522 tokens"));
+    assert_non_null(strstr(md_status_text(), "vocab_size is 40"));
+    /* one of the several is gone */
+    shell("rm misfit/text_encoder/model-00002-of-00003.safetensors");
+    assert_int_equal(foundation_open(in_root("misfit"), &f), MD_BAD_INPUT);
+    assert_non_null(strstr(md_status_text(), "model-00002-of-00003.safetensors"));
+    assert_int_equal(foundation_open("no/such/folder", &f), MD_BAD_INPUT);
+    assert_non_null(strstr(md_status_text(), "no/such/folder"));
+    assert_null(f);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return !mkdtemp(root) || ref_backend_open(&be) != MD_OK;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    be->ops->close(be);
+    snprintf(command, sizeof command, "rm -rf %s", root);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_open),     cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_variants), cmocka_unit_test(test_old_vae),
+        cmocka_unit_test(test_wrong),    cmocka_unit_test(test_misfit)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
