@@ -25,6 +25,12 @@ static void fill_renoise(const sampler_place *at, double *coef)
     coef[BLEND_MAP] = sqrt(1 - at->a_s);
 }
 
+static void fill_x0(const sampler_place *at, double *coef)
+{
+    (void)at;
+    coef[BLEND_ESTIMATE] = 1;
+}
+
 static void fill_nothing(const sampler_place *at, double *coef)
 {
     (void)at;
@@ -35,7 +41,7 @@ static const diffusion_blend table[] = {
     {.name = "paper", .active = true, .uses_noise = true, .fill = fill_paper},
     {.name = "paper-mean", .active = true, .fill = fill_mean},
     {.name = "renoise", .active = true, .uses_map = true, .fill = fill_renoise},
-    {.name = "x0", .active = true, .estimate = true, .fill = fill_nothing},
+    {.name = "x0", .active = true, .estimate = true, .fill = fill_x0},
     {.name = "none", .fill = fill_nothing},
 };
 
@@ -74,12 +80,19 @@ static md_tensor *mix(md_tensor *mask, md_tensor *a, md_tensor *b)
     return md_add(md_mul(a, mask), md_mul(b, md_affine(mask, -1, 1)));
 }
 
+/* The mask where the switch coef[i] is 1, and 1 everywhere where it is 0: 1 + on (M - 1). */
+static md_tensor *switched(md_tensor *mask, md_tensor *coef, int i)
+{
+    return md_affine(sampler_scaled(md_affine(mask, 1, -1), coef, i), 1, 1); /* [N,h,w,1] */
+}
+
 md_tensor *blend_step(const diffusion_blend *b, const diffusion_sampler *s, const blend_inputs *in,
                       double clip)
 {
     sampler_estimate est = sampler_predict(in->x, in->pred, in->coef, clip);
     if (b->estimate) {
-        est.x0 = mix(in->mask, est.x0, in->clean); /* [N,h,w,C] */
+        md_tensor *m = switched(in->mask, in->blend_coef, BLEND_ESTIMATE);
+        est.x0 = mix(m, est.x0, in->clean); /* [N,h,w,C] */
         est.e = sampler_noise_of(in->x, est.x0, in->coef);
     }
     md_tensor *y = s->step(in->x, est, in->noise, in->coef); /* [N,h,w,C] */
@@ -92,10 +105,7 @@ md_tensor *blend_step(const diffusion_blend *b, const diffusion_sampler *s, cons
         f = md_add(f, sampler_scaled(in->noise, in->blend_coef, BLEND_NOISE));
     if (b->uses_map)
         f = md_add(f, sampler_scaled(in->map, in->blend_coef, BLEND_MAP));
-    /* Where BLEND_ON is 0 the mask is 1 everywhere: M' = 1 + on (M - 1). */
-    md_tensor *m =
-        md_affine(sampler_scaled(md_affine(in->mask, 1, -1), in->blend_coef, BLEND_ON), 1, 1);
-    return mix(m, y, f);
+    return mix(switched(in->mask, in->blend_coef, BLEND_ON), y, f);
 }
 
 void blend_mask_at(blend_motion motion, const float *mask, const float *depth, int64_t n,

@@ -23,6 +23,7 @@ enum {
     BLEND_X,
     BLEND_NOISE,
     BLEND_MAP,
+    BLEND_ESTIMATE, /* 1: x_0 = M x_0 + (1 - M) z_0 before the step; 0: as the network has it */
     BLEND_N_COEF
 };
 

@@ -1,0 +1,235 @@
+/* Guided sampling: the equations of the blends, on graphs of the ref backend. */
+#include "harness.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { H = 3, W = 4, C = 2, PIXELS = H * W, NUMBERS = PIXELS * C };
+
+typedef struct run_options {
+    const char *blend, *sampler;
+    double eta;
+    int steps;
+    bool background_only; /* M = 0 everywhere */
+    double clean_scale;   /* z_0 = scale * wave */
+} run_options;
+
+typedef struct trace {
+    double x[64][NUMBERS]; /* before each step, and after the last */
+    double mask[PIXELS], clean[NUMBERS], map[NUMBERS];
+    int t[64];
+    double a[64];
+} trace;
+
+static void network(const double *x, int t, double *pred)
+{
+    for (int i = 0; i < NUMBERS; i++)
+        pred[i] = 0.5 * x[i] + 0.4 * sin(i + 0.02 * t);
+}
+
+/* Samples once and keeps the path. One graph serves all steps. */
+static void sample(const run_options *o, trace *out)
+{
+    const diffusion_blend *b = blend_find(o->blend);
+    const diffusion_sampler *row = sampler_find(o->sampler);
+    diffusion_schedule sd = schedule_stable_diffusion();
+    double alphas[1000], pred[NUMBERS], z[NUMBERS], coef[SAMPLER_N_COEF], mixing[BLEND_N_COEF];
+    stage s;
+    ok(b && row);
+    must(schedule_alphas_cumprod(&sd, alphas));
+    must(schedule_timesteps(&sd, o->steps, out->t));
+    stage_open(&s);
+    const int64_t dim[4] = {1, H, W, C};
+    blend_inputs in = {.x = md_input(s.g, "x", MD_F32, 4, dim),
+                       .pred = md_input(s.g, "pred", MD_F32, 4, dim),
+                       .coef = md_input(s.g, "coef", MD_F32, 1, MD_DIMS(SAMPLER_N_COEF)),
+                       .blend_coef = md_input(s.g, "blend", MD_F32, 1, MD_DIMS(BLEND_N_COEF))};
+    if (blend_wants_noise(b, row, o->eta))
+        in.noise = md_input(s.g, "noise", MD_F32, 4, dim);
+    if (b->uses_map)
+        in.map = md_input(s.g, "map", MD_F32, 4, dim);
+    if (b->active) {
+        in.clean = md_input(s.g, "clean", MD_F32, 4, dim);
+        in.mask = md_input(s.g, "mask", MD_F32, 4, MD_DIMS(1, H, W, 1));
+    }
+    md_tensor *y = blend_step(b, row, &in, 0);
+    stage_load(&s, y);
+    for (int i = 0; i < PIXELS; i++) /* outside, soft, inside */
+        out->mask[i] = o->background_only || i < 4 ? 0 : i < 8 ? 0.3 : 1;
+    for (int i = 0; i < NUMBERS; i++) {
+        out->clean[i] = o->clean_scale * wave(2, i);
+        out->map[i] = out->x[0][i] = wave(3, i);
+    }
+    for (int k = 0; k < o->steps; k++) {
+        sampler_place at;
+        must(sampler_at(row, &sd, alphas, out->t, o->steps, k, o->eta, &at));
+        out->a[k] = at.a_t;
+        sampler_coefficients(row, &sd, &at, coef);
+        blend_coefficients(b, &at, mixing);
+        network(out->x[k], at.t, pred);
+        for (int i = 0; i < NUMBERS; i++)
+            z[i] = wave(100 + k, i);
+        stage_put(&s, in.x, out->x[k]);
+        stage_put(&s, in.pred, pred);
+        stage_put(&s, in.noise, z);
+        stage_put(&s, in.map, out->map);
+        stage_put(&s, in.clean, out->clean);
+        stage_put(&s, in.mask, out->mask);
+        stage_put(&s, in.coef, coef);
+        stage_put(&s, in.blend_coef, mixing);
+        stage_run(&s, y, out->x[k + 1]);
+    }
+    stage_close(&s);
+}
+
+static trace *sampled(run_options o)
+{
+    trace *t = calloc(1, sizeof *t);
+    ok(t != NULL && o.steps < 64);
+    sample(&o, t);
+    return t;
+}
+
+static double largest_difference(const double *a, const double *b, int n)
+{
+    double worst = 0;
+    for (int i = 0; i < n; i++)
+        worst = fmax(worst, fabs(a[i] - b[i]));
+    return worst;
+}
+
+/* Our reading of the paper's F: under DDPM it is the blend of clean estimates, at every step. */
+static void paper_is_x0_under_ddpm(void **state)
+{
+    (void)state;
+    trace *paper = sampled((run_options){"paper", "ddpm", 0, 50, false, 1});
+    trace *x0 = sampled((run_options){"x0", "ddpm", 0, 50, false, 1});
+    trace *mean = sampled((run_options){"paper-mean", "ddpm", 0, 50, false, 1});
+    for (int k = 0; k <= 50; k++)
+        ok(largest_difference(paper->x[k], x0->x[k], NUMBERS) < 1e-11);
+    ok(largest_difference(paper->x[25], mean->x[25], NUMBERS) > 0.1);
+    free(paper);
+    free(x0);
+    free(mean);
+}
+
+/* Every blend but none ends with the background's bits where the mask is 0, and moves nothing where
+   it is 1 other than by the model. */
+static void the_end_is_clean(void **state)
+{
+    (void)state;
+    for (int b = 0; blend_row(b); b++)
+        for (int r = 0; sampler_row(r); r++) {
+            const char *name = blend_row(b)->name, *by = sampler_row(r)->name;
+            trace *t = sampled((run_options){name, by, 0, 10, false, 1});
+            trace *free_running = sampled((run_options){"none", by, 0, 10, false, 1});
+            double outside = largest_difference(t->x[10], t->clean, 4 * C);
+            if (blend_row(b)->active)
+                ok(outside == 0);
+            else
+                ok(outside > 0.1);
+            /* This network looks at each number alone, so inside nothing may differ. */
+            ok(largest_difference(t->x[10] + 8 * C, free_running->x[10] + 8 * C, 4 * C) < 1e-9);
+            if (blend_row(b)->active) /* soft: neither one nor the other */
+                ok(largest_difference(t->x[10] + 4 * C, free_running->x[10] + 4 * C, 4 * C) > 0.01);
+            free(t);
+            free(free_running);
+        }
+}
+
+/* renoise: outside, every latent is the forward process' with the one map. */
+static void renoise_follows_the_forward_process(void **state)
+{
+    (void)state;
+    trace *t = sampled((run_options){"renoise", "ddim", 0, 20, true, 1});
+    for (int k = 1; k < 20; k++)
+        for (int i = 0; i < NUMBERS; i++)
+            near(t->x[k][i], sqrt(t->a[k]) * t->clean[i] + sqrt(1 - t->a[k]) * t->map[i], 1e-12);
+    free(t);
+}
+
+/* paper, outside: whatever the noises are, x_s has mean sqrt(a_s) z_0 and variance 1 - a_s. Checked
+   on the recursion of the coefficients, for DDPM and DDIM alike. paper-mean, as printed: the
+   background at t = 501 of 50 steps carries 0.11 of noise where the forward process has 0.85. */
+static void noise_of_the_background(void **state)
+{
+    diffusion_schedule sd = schedule_stable_diffusion();
+    double alphas[1000], c[BLEND_N_COEF];
+    int t[50];
+    (void)state;
+    must(schedule_alphas_cumprod(&sd, alphas));
+    must(schedule_timesteps(&sd, 50, t));
+    for (int mode = 0; mode < 2; mode++) {
+        const diffusion_blend *b = blend_find(mode ? "paper-mean" : "paper");
+        double mean = sqrt(alphas[t[0]]), variance = 1 - alphas[t[0]]; /* of z_0, and of noise */
+        bool seen = false;
+        for (int k = 0; k < 49; k++) {
+            sampler_place at;
+            must(sampler_at(sampler_find("ddim"), &sd, alphas, t, 50, k, 0, &at));
+            blend_coefficients(b, &at, c);
+            mean = c[BLEND_CLEAN] + c[BLEND_X] * mean;
+            variance = c[BLEND_X] * c[BLEND_X] * variance + c[BLEND_NOISE] * c[BLEND_NOISE];
+            near(mean, sqrt(at.a_s), 1e-12);
+            if (mode == 0)
+                near(variance, 1 - at.a_s, 1e-12);
+            if (mode == 1 && at.s == 501) {
+                seen = true;
+                near(sqrt(variance), 0.11, 0.005);
+                near(sqrt(1 - at.a_s), 0.85, 0.005);
+            }
+        }
+        ok(seen == (mode == 1));
+    }
+}
+
+/* x0 under DDIM without noise: outside, the path of the clean background with the noise it started
+ * from. */
+static void x0_keeps_its_noise(void **state)
+{
+    (void)state;
+    trace *t = sampled((run_options){"x0", "ddim", 0, 20, true, 1});
+    for (int i = 0; i < NUMBERS; i++) {
+        double e = (t->x[0][i] - sqrt(t->a[0]) * t->clean[i]) / sqrt(1 - t->a[0]);
+        for (int k = 1; k < 20; k++)
+            near(t->x[k][i], sqrt(t->a[k]) * t->clean[i] + sqrt(1 - t->a[k]) * e, 1e-11);
+    }
+    free(t);
+}
+
+static void moving_masks(void **state)
+{
+    const float mask[4] = {0, 0.5f, 1, 1}, depth[4] = {0, 0.1f, 0.6f, 1};
+    float out[4], before[4] = {0};
+    (void)state;
+    for (int motion = BLEND_EDGE_FIRST; motion <= BLEND_CORE_FIRST; motion++) {
+        memset(before, 0, sizeof before);
+        for (int k = 0; k <= 10; k++) {
+            blend_mask_at((blend_motion)motion, mask, depth, 4, k / 10.0, out);
+            for (int i = 0; i < 4; i++) {
+                ok(out[i] == 0 || out[i] == mask[i]);
+                ok(out[i] >= before[i]); /* only grows */
+            }
+            memcpy(before, out, sizeof out);
+            if (k == 5) {
+                ok((out[1] > 0) == (motion == BLEND_EDGE_FIRST));
+                ok((out[3] > 0) == (motion == BLEND_CORE_FIRST));
+            }
+        }
+        ok(memcmp(out, mask, sizeof mask) == 0); /* M_0 = the guide */
+    }
+    blend_mask_at(BLEND_STATIC, mask, depth, 4, 0, out);
+    ok(memcmp(out, mask, sizeof mask) == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(paper_is_x0_under_ddpm),
+        cmocka_unit_test(the_end_is_clean),
+        cmocka_unit_test(renoise_follows_the_forward_process),
+        cmocka_unit_test(noise_of_the_background),
+        cmocka_unit_test(x0_keeps_its_noise),
+        cmocka_unit_test(moving_masks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
