@@ -440,6 +440,41 @@ static void crops_avoid_lesions(void **state)
     assert_int_not_equal(access(helper_path("run/backgrounds.h5"), F_OK), 0);
 }
 
+/* The black corners of a round field of view are no background, however large they are. */
+static void crops_avoid_dark_corners(void **state)
+{
+    (void)state;
+    enum { SIDE = 400 };
+    static const int lesion[4] = {190, 190, 210, 210};
+    import_report r;
+    char root[512];
+    uint8_t *px = malloc(SIDE * SIDE * 3);
+    assert_non_null(px);
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++) {
+            int dy = y - SIDE / 2, dx = x - SIDE / 2;
+            memset(px + (y * SIDE + x) * 3, dy * dy + dx * dx < 190 * 190 ? 180 + x % 7 : 6, 3);
+        }
+    (void)snprintf(root, sizeof root, "%s", helper_path("folder"));
+    make_folder(0, false);
+    fixture_png(helper_path("folder/images/round.png"), FIXTURE_RGB, SIDE, SIDE, px);
+    fixture_mask(helper_path("folder/masks/round.png"), FIXTURE_GRAY8, SIDE, SIDE, lesion);
+    free(px);
+    assert_ok(import_with("folder", root, NULL, &r));
+    assert_true(r.crops >= 2);
+    data_store *b = NULL;
+    uint8_t *rgb = malloc(64 * 64 * 3);
+    assert_non_null(rgb);
+    assert_ok(data_open(helper_path("run/backgrounds.h5"), DATA_BACKGROUNDS, &b));
+    for (int64_t i = 0; i < r.crops; i++) {
+        assert_ok(data_read_pixels(b, i, rgb, NULL));
+        for (int k = 0; k < 64 * 64 * 3; k++)
+            assert_true(rgb[k] > 150);
+    }
+    data_close(b);
+    free(rgb);
+}
+
 static void an_import_knows_when_it_is_done(void **state)
 {
     (void)state;
@@ -478,6 +513,7 @@ int main(void)
         cmocka_unit_test(folders_are_understood),
         cmocka_unit_test(splits_follow_groups_and_seed),
         cmocka_unit_test(crops_avoid_lesions),
+        cmocka_unit_test(crops_avoid_dark_corners),
         cmocka_unit_test(an_import_knows_when_it_is_done),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -164,7 +164,6 @@ static void layout_is_as_designed(void **state)
     assert_true(helper_has(out, "STRSIZE 160"));
     assert_int_equal(helper_run(out, sizeof out, "h5dump -p -B -a /schema '%s'", path), 0);
     assert_true(helper_has(out, "meddiff.pairs") && helper_has(out, "SUPERBLOCK_VERSION 0"));
-    assert_int_equal(helper_run(out, sizeof out, "h5ls -v '%s' | grep -ci modified", path), 1);
     /* Two stores made from the same spec are the same bytes: no clock, no address, no pid in them.
      */
     assert_ok(pairs_create(helper_path("m.h5"), &spec));
