@@ -45,8 +45,9 @@ md_status image_fit_map_make(int64_t src_h, int64_t src_w, int64_t size, image_f
     } else if (mode == IMAGE_CROP) {
         const int64_t side = src_h < src_w ? src_h : src_w;
         m.sy = m.sx = (double)size / (double)side;
-        m.oy = -(double)((src_h - side) / 2) * m.sy;
-        m.ox = -(double)((src_w - side) / 2) * m.sx;
+        const int64_t top = (src_h - side) / 2, left = (src_w - side) / 2;
+        m.oy = -(double)top * m.sy;
+        m.ox = -(double)left * m.sx;
     } else if (mode == IMAGE_SQUASH) {
         m.sy = (double)size / (double)src_h;
         m.sx = (double)size / (double)src_w;

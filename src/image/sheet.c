@@ -72,13 +72,14 @@ void image_fill_rect(image *im, int64_t y0, int64_t x0, int64_t y1, int64_t x1, 
 void image_draw_text(image *im, int64_t y, int64_t x, const char *text, image_color color,
                      int scale)
 {
-    for (; *text; text++, x += 6 * scale) {
+    const int64_t k = scale;
+    for (; *text; text++, x += 6 * k) {
         const uint8_t *rows = image__glyph(*text);
-        for (int r = 0; r < 7; r++)
-            for (int c = 0; c < 5; c++)
+        for (int64_t r = 0; r < 7; r++)
+            for (int64_t c = 0; c < 5; c++)
                 if (rows[r] >> (4 - c) & 1)
-                    image_fill_rect(im, y + r * scale, x + c * scale, y + (r + 1) * scale,
-                                    x + (c + 1) * scale, color);
+                    image_fill_rect(im, y + r * k, x + c * k, y + (r + 1) * k, x + (c + 1) * k,
+                                    color);
     }
 }
 
