@@ -27,22 +27,19 @@ run() { # expected-code-pattern np args...
 
 # A worker is killed: the others finish. The launcher's code says nothing under recovery.
 if mpiexec --version | grep -q -E 'OpenRTE\) 4|Open MPI\) 5|OpenRTE\) 5|PRRTE'; then
-    for np in 3 5; do
-        for victim in 1 2; do
-            MPIRUN_FLAGS=--enable-recovery run '*' $np "$program" kill $victim
-            grep -q "rank 0: all items done, 1 of $((np - 1)) workers lost" "$dir/out" ||
-                fail "kill -9 of rank $victim of $np: the others did not finish"
-        done
+    for case in 3:2 5:1; do
+        np=${case%:*} victim=${case#*:}
+        MPIRUN_FLAGS=--enable-recovery run '*' "$np" "$program" kill "$victim"
+        grep -q "rank 0: all items done, 1 of $((np - 1)) workers lost" "$dir/out" ||
+            fail "kill -9 of rank $victim of $np: the others did not finish"
     done
 else
     echo "kill -9 of a worker: skipped, this launcher is not Open MPI"
 fi
 
 # USR1 on any one rank: all end orderly, code 0.
-for victim in 1 2; do
-    run 0 3 "$program" usr1 $victim
-    [ "$(grep -c 'stopped in run 1' "$dir/out")" = 3 ] || fail "USR1 on rank $victim of 3"
-done
+run 0 3 "$program" usr1 2
+[ "$(grep -c 'stopped in run 1' "$dir/out")" = 3 ] || fail "USR1 on rank 2 of 3"
 run 0 1 "$program" usr1 0
 [ "$(grep -c 'stopped in run 1' "$dir/out")" = 1 ] || fail "USR1 on a process alone"
 
@@ -69,7 +66,7 @@ wait $! || fail "USR1 to mpiexec: non-zero exit"
 grep -q 'stopped in run 1' "$dir/out" || fail "TERM in a process alone"
 
 # One message for a failure on any ranks, and one exit code everywhere.
-for ranks in 0 2 1,3 0,1,2,3; do
+for ranks in 2 0,1,3; do
     run 2 4 "$program" agree "$ranks"
     first=${ranks%%,*}
     # shellcheck disable=SC2015

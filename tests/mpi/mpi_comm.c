@@ -40,6 +40,8 @@ static void small_collectives(comm *c)
 
         const size_t sizes[] = {0, 1, 1000, ((size_t)16 << 20) + 5};
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            if (k == 3 && root > 0)
+                break; /* the big one once is enough */
             uint8_t *data = calloc(1, sizes[k] + 1);
             ok(data != NULL);
             for (size_t i = 0; i < sizes[k] && me == root; i++)
@@ -283,7 +285,7 @@ static void all_reduce(comm *c)
     comm_reducer *reducer;
     must(comm_reducer_new(c, &reducer));
     const int64_t counts[] = {0,      1, 2, 3, 4, 5, 1000, 1 << 20, (1 << 20) + 1, (1 << 20) - 1,
-                              3500001};
+                              2200001};
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++)
         exact_sums(c, reducer, counts[k]);
     rounded_once(c, reducer);
