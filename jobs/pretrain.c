@@ -199,7 +199,7 @@ static md_status learn_denoiser(session *p, denoise_source *s, float *moments, i
                  .dtype = p->dtype,
                  .source = s,
                  .alphas_cumprod = alphas,
-                 .train_steps = p->f->schedule.num_train_timesteps,
+                 .train_steps = p->f->schedule.train_steps,
                  .seed = p->seed,
                  .batch = config_int(cfg, KEY_pretrain_unet_batch),
                  .drop_caption = 0.1}; /* for classifier-free guidance, Ho & Salimans 2022 */
@@ -231,13 +231,13 @@ static md_status learn_unet(session *p)
     int64_t latent = s.edge * s.edge * 2 * s.channels, n = session_works() ? s.n : 1;
     float *moments = malloc((size_t)(n * latent) * sizeof *moments);
     int32_t *ids = malloc((size_t)(n * TOKENS) * sizeof *ids);
-    double *alphas = malloc((size_t)p->f->schedule.num_train_timesteps * sizeof *alphas);
+    double *alphas = malloc((size_t)p->f->schedule.train_steps * sizeof *alphas);
     md_status status = MD_OK;
     if (!moments || !ids || !alphas)
         status = md_fail(MD_NOMEM, __FILE__, __LINE__,
                          "pretraining: out of memory for %lld pictures", (long long)s.n);
     if (status == MD_OK)
-        status = foundation_alphas(p->f, alphas);
+        status = schedule_alphas_cumprod(&p->f->schedule, alphas);
     if (status == MD_OK)
         status = learn_denoiser(p, &s, moments, ids, alphas);
     free(moments);
@@ -262,16 +262,12 @@ static md_status save(session *p)
 
 static md_status open_tiny(session *p, const char *tokenizer_path)
 {
-    static const foundation_schedule schedule = {.num_train_timesteps = 1000,
-                                                 .beta_start = 0.00085,
-                                                 .beta_end = 0.012,
-                                                 .scaled_linear = true,
-                                                 .steps_offset = 1};
+    diffusion_schedule noise = schedule_stable_diffusion();
     format_tokenizer *t = NULL;
     MD_TRY(format_tokenizer_open(tokenizer_path, &t));
     clip_text_config text = tiny_text(format_tokenizer_vocab_size(t));
     format_tokenizer_free(t);
-    return foundation_new(&text, &tiny_vae, &tiny_unet, &schedule, tokenizer_path, &p->f);
+    return foundation_new(&text, &tiny_vae, &tiny_unet, &noise, tokenizer_path, &p->f);
 }
 
 static md_status run_stages(session *p)

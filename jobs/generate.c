@@ -1,0 +1,78 @@
+/* generate: paints lesions into the backgrounds under guides: RUN/pairs.h5 and RUN/preview.png. */
+#include "base/file.h"
+#include "base/log.h"
+#include "generate/pairs.h"
+#include "session.h"
+
+/* The fine-tuned parts that RUN/models/lesion holds take the foundation's place. */
+static md_status use_lesion_model(session *s)
+{
+    char folder[SESSION_PATH], done[SESSION_PATH], text[SESSION_PATH];
+    if (config_choice(s->j->cfg, KEY_generate_weights) == 1) /* foundation: the control */
+        return MD_OK;
+    MD_TRY(session_path(s, folder, "models/lesion"));
+    MD_TRY(session_path(s, done, "models/lesion/DONE"));
+    MD_TRY(session_path(s, text, "models/lesion/text_encoder"));
+    if (!md_file_exists(done))
+        MD_FAIL(MD_BAD_INPUT,
+                "%s does not exist: run \"meddiff finetune\" first, or set "
+                "generate.weights = \"foundation\"",
+                done);
+    MD_TRY(foundation_replace(s->f, MODEL_UNET, folder));
+    return md_file_exists(text) ? foundation_replace(s->f, MODEL_TEXT_ENCODER, folder) : MD_OK;
+}
+
+static md_status need(const char *path)
+{
+    if (!md_file_exists(path))
+        MD_FAIL(MD_BAD_INPUT,
+                "%s does not exist: run \"meddiff import\" with this configuration first", path);
+    return MD_OK;
+}
+
+static md_status load(session *s, const char *data, const char *backgrounds)
+{
+    MD_TRY(need(data));
+    MD_TRY(need(backgrounds));
+    MD_TRY(use_lesion_model(s));
+    for (int part = 0; session_works() && part < MODEL_N_PARTS; part++)
+        MD_TRY(foundation_load(s->f, (model_part)part, s->be));
+    return MD_OK;
+}
+
+static md_status run(session *s)
+{
+    char data[SESSION_PATH], backgrounds[SESSION_PATH], store[SESSION_PATH], preview[SESSION_PATH];
+    MD_TRY(session_path(s, data, "data.h5"));
+    MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
+    MD_TRY(session_path(s, store, "pairs.h5"));
+    MD_TRY(session_path(s, preview, "preview.png"));
+    MD_TRY(comm_agree(comm_world(), load(s, data, backgrounds)));
+    pairs_job p = {.cfg = s->j->cfg,
+                   .f = s->f,
+                   .be = s->be,
+                   .data = data,
+                   .backgrounds = backgrounds,
+                   .store = store,
+                   .preview = preview,
+                   .sections = ". data model generate guide quality"};
+    pairs_outcome out;
+    MD_TRY(pairs_generate(&p, &out));
+    md_info("generate", "%lld pairs in %s, %lld failed; %.2f pairs/s; see %s",
+            (long long)out.accepted, store, (long long)out.failed, out.rate, preview);
+    if (s->j->rank == 0 && out.failed)
+        MD_FAIL(MD_NONFINITE, "%lld slots of %s failed for good; /reason says why",
+                (long long)out.failed, store);
+    return MD_OK;
+}
+
+/* Collective(world). */
+md_status job_generate(job *j)
+{
+    session s;
+    md_status status = session_open(&s, j, false);
+    if (status == MD_OK)
+        status = comm_agree(comm_world(), run(&s));
+    session_close(&s);
+    return status;
+}

@@ -1,0 +1,177 @@
+#include "generate/guide.h"
+#include "base/rng.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TRIES = 64 };
+static const double SCALE_LEAST = 0.7, SCALE_MOST = 1.3; /* of the lesion's size */
+
+void guide_bank_free(guide_bank *b)
+{
+    for (int64_t i = 0; i < b->n && b->mask; i++)
+        image_free(&b->mask[i]);
+    free(b->mask);
+    free(b->id);
+    *b = (guide_bank){0};
+}
+
+static md_status read_masks(data_store *d, const int64_t *ids, guide_bank *b)
+{
+    uint8_t *rgb = malloc((size_t)(3 * b->size * b->size));
+    if (!rgb)
+        MD_FAIL(MD_NOMEM, "guides: out of memory");
+    md_status status = MD_OK;
+    for (int64_t i = 0; i < b->n && status == MD_OK; i++) {
+        b->id[i] = (int32_t)ids[i];
+        status = image_new(&b->mask[i], b->size, b->size, 1);
+        if (status == MD_OK)
+            status = data_read_pixels(d, ids[i], rgb, b->mask[i].px);
+    }
+    free(rgb);
+    return status;
+}
+
+md_status guide_bank_open(const char *data_h5, guide_bank *out)
+{
+    data_store *d = NULL;
+    int64_t *ids = NULL;
+    guide_bank b = {0};
+    MD_TRY(data_open(data_h5, DATA_IMAGES, &d));
+    b.size = data_size(d);
+    md_status status = data_select(d, DATA_LESION, DATA_TRAIN, true, &ids, &b.n);
+    if (status == MD_OK && b.n == 0)
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__, "%s: no lesion mask in the train split",
+                         data_h5);
+    if (status == MD_OK) {
+        b.mask = calloc((size_t)b.n, sizeof *b.mask);
+        b.id = calloc((size_t)b.n, sizeof *b.id);
+        status = b.mask && b.id ? read_masks(d, ids, &b)
+                                : md_fail(MD_NOMEM, __FILE__, __LINE__, "guides: out of memory");
+    }
+    free(ids);
+    data_close(d);
+    if (status != MD_OK)
+        guide_bank_free(&b);
+    else
+        *out = b;
+    return status;
+}
+
+/* One way to place a mask; *fits false when it does not work out. */
+static md_status try_place(const image *mask, md_rng *r, double most, const int32_t valid[4],
+                           image *out, bool *fits)
+{
+    int flip = (int)md_rng_below(r, 2);
+    double degrees = md_rng_range(r, 0, 360);
+    double scale = SCALE_LEAST * pow(most / SCALE_LEAST, md_rng_uniform(r));
+    double u = md_rng_uniform(r), v = md_rng_uniform(r);
+    int64_t s = mask->h;
+    image_mask_stats from, at;
+    image centred = {0};
+    *fits = false;
+    MD_TRY(image_mask_measure(mask, &from));
+    /* turned and scaled about the image's centre, with the lesion moved there first */
+    double cx = from.cx - ((double)s - 1) / 2, cy = from.cy - ((double)s - 1) / 2;
+    double rad = degrees * acos(-1.0) / 180, mx = flip ? -cx : cx;
+    double tx = scale * (cos(rad) * mx - sin(rad) * cy),
+           ty = scale * (sin(rad) * mx + cos(rad) * cy);
+    image_affine a = image_affine_make(flip, degrees, scale, -tx, -ty);
+    MD_TRY(image_mask_warp(mask, &a, &centred));
+    md_status status = image_mask_measure(&centred, &at);
+    int64_t h = at.y1 - at.y0, w = at.x1 - at.x0;
+    bool whole = at.border == 0 && at.area > 0;
+    image_free(&centred);
+    MD_TRY(status);
+    int64_t room_y = valid[2] - valid[0] - h, room_x = valid[3] - valid[1] - w;
+    if (!whole || room_y < 0 || room_x < 0)
+        return MD_OK;
+    int64_t y = valid[0] + (int64_t)(u * (double)(room_y + 1));
+    int64_t x = valid[1] + (int64_t)(v * (double)(room_x + 1));
+    a = image_affine_make(flip, degrees, scale, -tx + (double)(x - at.x0),
+                          -ty + (double)(y - at.y0));
+    MD_TRY(image_mask_warp(mask, &a, out));
+    *fits = true;
+    return MD_OK;
+}
+
+md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t attempt,
+                     const int32_t valid[4], image *out, int32_t *id)
+{
+    md_rng r = md_rng_at(seed, MD_RNG_GUIDE, (uint64_t)slot, attempt);
+    for (int i = 0; i < TRIES; i++) {
+        int64_t k = md_rng_below(&r, b->n);
+        bool fits;
+        /* a mask that keeps not fitting gets smaller */
+        double most = SCALE_MOST - (SCALE_MOST - SCALE_LEAST) * i / TRIES;
+        MD_TRY(try_place(&b->mask[k], &r, most, valid, out, &fits));
+        if (!fits)
+            continue;
+        *id = b->id[k];
+        return MD_OK;
+    }
+    MD_FAIL(MD_BAD_INPUT,
+            "slot %lld: no training mask fits into the background's valid area of "
+            "%d x %d pixels",
+            (long long)slot, (int)(valid[3] - valid[1]), (int)(valid[2] - valid[0]));
+}
+
+md_status guide_paste(const image *guide, double feather_px, const uint8_t *background,
+                      uint8_t *rgb)
+{
+    int64_t n = guide->h * guide->w;
+    float *alpha = malloc((size_t)n * sizeof *alpha);
+    if (!alpha)
+        MD_FAIL(MD_NOMEM, "paste: out of memory");
+    md_status status = image_mask_feather(guide, feather_px, alpha);
+    for (int64_t i = 0; i < n && status == MD_OK; i++)
+        for (int64_t k = 3 * i; k < 3 * i + 3; k++)
+            rgb[k] =
+                (uint8_t)lrintf(alpha[i] * (float)rgb[k] + (1 - alpha[i]) * (float)background[k]);
+    free(alpha);
+    return status;
+}
+
+md_status guide_corrode(const image *guide, int radius_px, image *mask)
+{
+    image_mask_stats left;
+    MD_TRY(image_mask_erode(guide, radius_px, mask));
+    MD_TRY(image_mask_measure(mask, &left));
+    if (left.area == 0)
+        memcpy(mask->px, guide->px, (size_t)(guide->h * guide->w));
+    return MD_OK;
+}
+
+static float covered(const image *guide, int64_t f, int64_t y, int64_t x, bool max)
+{
+    int64_t sum = 0;
+    for (int64_t dy = 0; dy < f; dy++)
+        for (int64_t dx = 0; dx < f; dx++)
+            sum += guide->px[(y * f + dy) * guide->w + x * f + dx] != 0;
+    return max ? (float)(sum > 0) : (float)sum / (float)(f * f);
+}
+
+md_status guide_pool(const image *guide, int64_t edge, bool max, int grow, float *out)
+{
+    int64_t f = guide->h / edge;
+    float *small = malloc((size_t)(edge * edge) * sizeof *small);
+    if (!small)
+        MD_FAIL(MD_NOMEM, "guide: out of memory");
+    for (int64_t y = 0; y < edge; y++)
+        for (int64_t x = 0; x < edge; x++)
+            small[y * edge + x] = covered(guide, f, y, x, max);
+    for (int64_t y = 0; y < edge; y++)
+        for (int64_t x = 0; x < edge; x++) {
+            float most = 0;
+            for (int64_t dy = -grow; dy <= grow; dy++)
+                for (int64_t dx = -grow; dx <= grow; dx++) {
+                    int64_t v = y + dy, u = x + dx;
+                    if (dy * dy + dx * dx <= (int64_t)grow * grow && v >= 0 && v < edge && u >= 0 &&
+                        u < edge && small[v * edge + u] > most)
+                        most = small[v * edge + u];
+                }
+            out[y * edge + x] = most;
+        }
+    free(small);
+    return MD_OK;
+}

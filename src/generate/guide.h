@@ -1,0 +1,38 @@
+/* Guides: where a lesion will be painted. Until there is a mask generator, a guide is a real
+   training mask, flipped, turned, scaled and moved into the background's valid area. */
+#ifndef MD_GENERATE_GUIDE_H
+#define MD_GENERATE_GUIDE_H
+
+#include "image/mask.h"
+#include "store/data.h"
+
+/* The training masks, read once. */
+typedef struct guide_bank {
+    image *mask; /* [n] of [S,S,1] */
+    int64_t n, size;
+    int32_t *id; /* [n] rows of data.h5 */
+} guide_bank;
+
+MD_MUST md_status guide_bank_open(const char *data_h5, guide_bank *out);
+void guide_bank_free(guide_bank *b);
+
+/* The guide of (seed, slot, attempt): a pure function. valid: {y0,x0,y1,x1}, the part of the
+   background that shows tissue; the guide lies wholly inside. out is new [S,S,1]; *id the mask it
+   was made from. MD_BAD_INPUT when no mask can be made to fit. */
+MD_MUST md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t attempt,
+                             const int32_t valid[4], image *out, int32_t *id);
+
+/* alpha [S,S]: how much of the painted image shows; 0 from the guide's edge outward, 1 at
+   feather_px inside. rgb = alpha rgb + (1 - alpha) background, in place; where alpha is 0 the
+   background's pixels stand exactly. */
+MD_MUST md_status guide_paste(const image *guide, double feather_px, const uint8_t *background,
+                              uint8_t *rgb);
+
+/* The stored mask: the guide eroded by a disc; the guide itself where nothing would be left. */
+MD_MUST md_status guide_corrode(const image *guide, int radius_px, image *mask);
+
+/* guide -> [edge,edge] at the latent's size: covered share (or, max: 1 where any pixel is), then
+   grown by `grow` latent pixels (maximum over a disc). */
+MD_MUST md_status guide_pool(const image *guide, int64_t edge, bool max, int grow, float *out);
+
+#endif

@@ -1,0 +1,340 @@
+#include "generate/painter.h"
+#include "base/rng.h"
+#include "generate/guide.h"
+#include "model/codec.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct painter {
+    const foundation *f;
+    md_backend *be;
+    painter_options o;
+    codec *codec;
+    const diffusion_guidance *guidance;
+    int64_t edge, channels, latent; /* latent = edge^2 channels */
+    double *alphas;
+    int *timesteps;
+    md_rng *rng; /* [batch]: each picture's stream of step noise */
+
+    md_buffer x; /* [batch,h,w,C]: the latents on their way */
+    md_graph *g;
+    md_plan *plan;
+    md_tensor *t, *context, *scale, *noise, *map, *clean, *mask, *masked, *coef, *blend_coef;
+    float *host;                           /* staging, [batch, latent] */
+    float *mask_host, *depth, *mask_moved; /* [batch,edge,edge] */
+};
+
+/* What the UNet sees: the latents once per guidance copy; with 9 channels mask and masked latent
+ * too. */
+static md_tensor *unet_input(painter *p, md_tensor *x)
+{
+    md_tensor *seen = guidance_repeat(p->guidance, x);
+    if (!p->masked)
+        return seen;
+    md_tensor *parts[] = {seen, guidance_repeat(p->guidance, p->mask),
+                          guidance_repeat(p->guidance, p->masked)};
+    return md_concat(parts, 3, 3);
+}
+
+static void declare_inputs(painter *p)
+{
+    const unet_config *u = p->f->unet;
+    int64_t n = p->o.batch, e = p->edge, c = p->channels, k = p->guidance->copies;
+    int64_t tokens = format_tokenizer_length(p->f->tokenizer);
+    md_graph *g = p->g;
+    p->t = md_input(g, "t", MD_F32, 1, MD_DIMS(k * n));
+    p->context = md_input(g, "context", MD_F32, 3, MD_DIMS(k * n, tokens, u->cross_attention_dim));
+    p->scale = md_input(g, "guidance", MD_F32, 1, MD_DIMS(1));
+    p->noise = md_input(g, "noise", MD_F32, 4, MD_DIMS(n, e, e, c));
+    p->map = md_input(g, "noise map", MD_F32, 4, MD_DIMS(n, e, e, c));
+    p->clean = md_input(g, "background", MD_F32, 4, MD_DIMS(n, e, e, c));
+    p->mask = md_input(g, "mask", MD_F32, 4, MD_DIMS(n, e, e, 1));
+    p->coef = md_input(g, "sampler", MD_F32, 1, MD_DIMS(SAMPLER_N_COEF));
+    p->blend_coef = md_input(g, "blend", MD_F32, 1, MD_DIMS(BLEND_N_COEF));
+    if (u->in_channels == 2 * c + 1)
+        p->masked = md_input(g, "masked background", MD_F32, 4, MD_DIMS(n, e, e, c));
+}
+
+/* One sampling step, x updated in place. */
+static md_status build_step(painter *p)
+{
+    MD_TRY(md_graph_new(&p->g));
+    declare_inputs(p);
+    md_tensor *x = md_extern(p->g, &p->x, 0, 4, MD_DIMS(p->o.batch, p->edge, p->edge, p->channels));
+    nn m = nn_root(p->g, p->f->params[MODEL_UNET], p->o.dtype);
+    md_tensor *answer = unet(m, p->f->unet, md_cast(unet_input(p, x), p->o.dtype), p->t,
+                             md_cast(p->context, p->o.dtype));
+    blend_inputs in = {.x = x,
+                       .pred = p->guidance->combine(md_cast(answer, MD_F32), p->scale),
+                       .noise = p->noise,
+                       .map = p->map,
+                       .clean = p->clean,
+                       .mask = p->mask,
+                       .coef = p->coef,
+                       .blend_coef = p->blend_coef};
+    md_tensor *next = blend_step(p->o.blend, p->o.sampler, &in, p->f->schedule.clip);
+    md_tensor *out = md_write(x, next);
+    MD_TRY(md_plan_build(p->g, p->be, &out, 1, &p->plan));
+    MD_TRY(md_buffer_alloc(p->be, &p->x));
+    return md_plan_load(p->plan);
+}
+
+/* Embeddings of "" and of the prompt, repeated over the batch in guidance's order. */
+static md_status write_context(painter *p)
+{
+    int64_t t = format_tokenizer_length(p->f->tokenizer), n = p->o.batch;
+    int64_t one = t * p->f->text->hidden_size, k = p->guidance->copies;
+    int32_t *ids = malloc((size_t)(2 * t) * sizeof *ids);
+    float *both = malloc((size_t)(2 * one) * sizeof *both);
+    float *all = malloc((size_t)(k * n * one) * sizeof *all);
+    md_status status = MD_OK;
+    if (!ids || !both || !all) {
+        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "generate: out of memory");
+        goto done;
+    }
+    MD_TRY_GOTO(format_tokenizer_encode(p->f->tokenizer, "", ids, NULL, NULL), done);
+    MD_TRY_GOTO(format_tokenizer_encode(p->f->tokenizer, p->o.prompt, ids + t, NULL, NULL), done);
+    MD_TRY_GOTO(codec_text(p->be, p->f->text, p->f->params[MODEL_TEXT_ENCODER], p->o.dtype, ids, 2,
+                           t, both),
+                done);
+    for (int64_t i = 0; i < k * n; i++)
+        memcpy(all + i * one, k == 2 && i < n ? both : both + one, (size_t)one * sizeof *all);
+    MD_TRY_GOTO(md_plan_write(p->plan, p->context, all, MD_F32, k * n * one), done);
+    status = md_plan_write(p->plan, p->scale, &p->o.guidance, MD_F64, 1);
+done:
+    free(ids);
+    free(both);
+    free(all);
+    return status;
+}
+
+static md_status alloc_host(painter *p)
+{
+    size_t n = (size_t)p->o.batch, px = (size_t)(p->edge * p->edge);
+    p->alphas = malloc((size_t)p->f->schedule.train_steps * sizeof *p->alphas);
+    p->timesteps = malloc((size_t)p->o.steps * sizeof *p->timesteps);
+    p->rng = malloc(n * sizeof *p->rng);
+    p->host = calloc(n * (size_t)p->latent, sizeof *p->host);
+    p->mask_host = calloc(n * px, sizeof *p->mask_host);
+    p->depth = calloc(n * px, sizeof *p->depth);
+    p->mask_moved = calloc(n * px, sizeof *p->mask_moved);
+    if (!p->alphas || !p->timesteps || !p->rng || !p->host || !p->mask_host || !p->depth ||
+        !p->mask_moved)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    return MD_OK;
+}
+
+static md_status check_options(const foundation *f, const painter_options *o)
+{
+    int c = f->vae->latent_channels, in = f->unet->in_channels;
+    if (in != c && in != 2 * c + 1)
+        MD_FAIL(MD_USAGE, "this UNet takes %d channels; %d or %d are known", in, c, 2 * c + 1);
+    if (in == c && !o->blend->active)
+        MD_FAIL(MD_USAGE,
+                "guide.blend = \"none\" needs an inpainting UNet of %d channels, this one has %d",
+                2 * c + 1, in);
+    return MD_OK;
+}
+
+static md_status setup(painter *p)
+{
+    MD_TRY(check_options(p->f, &p->o));
+    MD_TRY(codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->o.dtype, p->o.size, p->o.batch,
+                     &p->codec));
+    p->edge = codec_edge(p->codec);
+    p->channels = p->f->vae->latent_channels;
+    p->latent = p->edge * p->edge * p->channels;
+    if (p->edge % unet_multiple(p->f->unet))
+        MD_FAIL(MD_USAGE, "pictures of %d pixels: this UNet needs latents of a multiple of %d",
+                p->o.size, unet_multiple(p->f->unet));
+    MD_TRY(alloc_host(p));
+    MD_TRY(schedule_alphas_cumprod(&p->f->schedule, p->alphas));
+    MD_TRY(schedule_timesteps(&p->f->schedule, p->o.steps, p->timesteps));
+    md_buffer_init(&p->x, "latents", MD_F32, p->o.batch * p->latent);
+    MD_TRY(build_step(p));
+    return write_context(p);
+}
+
+md_status painter_new(const foundation *f, md_backend *be, const painter_options *o, painter **out)
+{
+    painter *p = calloc(1, sizeof *p);
+    if (!p)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    p->f = f;
+    p->be = be;
+    p->o = *o;
+    p->guidance = guidance_for(o->guidance);
+    md_status status = setup(p);
+    if (status != MD_OK) {
+        painter_free(p);
+        return status;
+    }
+    *out = p;
+    return MD_OK;
+}
+
+void painter_free(painter *p)
+{
+    if (!p)
+        return;
+    md_plan_free(p->plan);
+    md_graph_free(p->g);
+    md_buffer_release(p->be, &p->x);
+    codec_free(p->codec);
+    free(p->alphas);
+    free(p->timesteps);
+    free(p->rng);
+    free(p->host);
+    free(p->mask_host);
+    free(p->depth);
+    free(p->mask_moved);
+    free(p);
+}
+
+int64_t painter_latent(const painter *p)
+{
+    return p->latent;
+}
+
+int64_t painter_flops(const painter *p)
+{
+    return md_plan_flops(p->plan);
+}
+
+/* The mean of the posterior, scaled, from moments [pixels,2C]. */
+static void scaled_mean(const painter *p, const float *moments, float *out)
+{
+    int64_t c = p->channels;
+    for (int64_t i = 0; i < p->latent; i++)
+        out[i] = (float)p->f->vae->scaling_factor * moments[i / c * 2 * c + i % c];
+}
+
+md_status painter_encode(painter *p, const uint8_t *rgb, float *clean)
+{
+    float *moments = malloc((size_t)(2 * p->latent) * sizeof *moments);
+    if (!moments)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    md_status status = codec_encode(p->codec, rgb, 1, moments);
+    if (status == MD_OK)
+        scaled_mean(p, moments, clean);
+    free(moments);
+    return status;
+}
+
+/* The latents of the backgrounds with mid-gray where the guide is. */
+static md_status write_masked(painter *p, const painter_item *items, int n)
+{
+    int64_t pixels = (int64_t)p->o.size * p->o.size;
+    uint8_t *rgb = malloc((size_t)(3 * pixels));
+    if (!rgb)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    md_status status = MD_OK;
+    for (int i = 0; i < n && status == MD_OK; i++) {
+        memcpy(rgb, items[i].background, (size_t)(3 * pixels));
+        for (int64_t k = 0; k < pixels; k++)
+            if (items[i].guide->px[k])
+                memset(rgb + 3 * k, 128, 3);
+        status = painter_encode(p, rgb, p->host + i * p->latent);
+    }
+    free(rgb);
+    if (status == MD_OK)
+        status = md_plan_write(p->plan, p->masked, p->host, MD_F32, p->o.batch * p->latent);
+    return status;
+}
+
+/* Depth of each latent pixel inside the guide: 0 at the edge, 1 in the core. */
+static md_status guide_depth(const image *guide, int64_t edge, float *depth)
+{
+    int64_t f = guide->h / edge, most = 1, *d2 = malloc((size_t)(guide->h * guide->w) * sizeof *d2);
+    if (!d2)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    md_status status = image_mask_distance2(guide, 0, d2);
+    for (int64_t i = 0; i < guide->h * guide->w && status == MD_OK; i++)
+        if (guide->px[i] && d2[i] != INT64_MAX && d2[i] > most)
+            most = d2[i];
+    for (int64_t y = 0; y < edge && status == MD_OK; y++)
+        for (int64_t x = 0; x < edge; x++) {
+            int64_t at = (y * f + f / 2) * guide->w + x * f + f / 2;
+            int64_t d = guide->px[at] && d2[at] != INT64_MAX ? d2[at] : 0;
+            depth[y * edge + x] = sqrtf((float)d / (float)most);
+        }
+    free(d2);
+    return status;
+}
+
+/* Everything that stays over the steps: start noise, masks, background latents. */
+static md_status write_items(painter *p, const painter_item *items, int n)
+{
+    int64_t px = p->edge * p->edge, all = p->o.batch * p->latent;
+    for (int i = 0; i < n; i++) {
+        const painter_item *it = &items[i];
+        md_rng r = md_rng_at(p->o.seed, MD_RNG_SAMPLE_NOISE, (uint64_t)it->slot, it->attempt);
+        md_rng_normal_fill(&r, p->host + i * p->latent, p->latent);
+        p->rng[i] = md_rng_at(p->o.seed, MD_RNG_STEP_NOISE, (uint64_t)it->slot, it->attempt);
+        MD_TRY(guide_pool(it->guide, p->edge, p->o.pool_max, p->o.grow, p->mask_host + i * px));
+        MD_TRY(guide_depth(it->guide, p->edge, p->depth + i * px));
+    }
+    MD_TRY(md_buffer_write(p->be, &p->x, 0, p->host, MD_F32, all));
+    MD_TRY(md_plan_write(p->plan, p->map, p->host, MD_F32, all));
+    for (int i = 0; i < n; i++)
+        memcpy(p->host + i * p->latent, items[i].clean, (size_t)p->latent * sizeof *p->host);
+    MD_TRY(md_plan_write(p->plan, p->clean, p->host, MD_F32, all));
+    return p->masked ? write_masked(p, items, n) : MD_OK;
+}
+
+static md_status write_step(painter *p, int index, int n)
+{
+    sampler_place at;
+    double coef[SAMPLER_N_COEF], blend_coef[BLEND_N_COEF];
+    MD_TRY(sampler_at(p->o.sampler, &p->f->schedule, p->alphas, p->timesteps, p->o.steps, index,
+                      p->o.eta, &at));
+    sampler_coefficients(p->o.sampler, &p->f->schedule, &at, coef);
+    blend_coefficients(p->o.blend, &at, blend_coef);
+    MD_TRY(md_plan_write(p->plan, p->coef, coef, MD_F64, SAMPLER_N_COEF));
+    MD_TRY(md_plan_write(p->plan, p->blend_coef, blend_coef, MD_F64, BLEND_N_COEF));
+
+    int64_t copies = p->guidance->copies * p->o.batch, px = p->edge * p->edge;
+    for (int64_t i = 0; i < copies; i++)
+        p->host[i] = (float)at.t; /* latents are larger than the batch: it fits */
+    MD_TRY(md_plan_write(p->plan, p->t, p->host, MD_F32, copies));
+    double progress = p->o.steps > 1 ? (double)index / (p->o.steps - 1) : 1;
+    blend_mask_at(p->o.motion, p->mask_host, p->depth, p->o.batch * px, progress, p->mask_moved);
+    MD_TRY(md_plan_write(p->plan, p->mask, p->mask_moved, MD_F32, p->o.batch * px));
+    if (!blend_wants_noise(p->o.blend, p->o.sampler, p->o.eta))
+        return MD_OK;
+    for (int i = 0; i < n; i++)
+        md_rng_normal_fill(&p->rng[i], p->host + i * p->latent, p->latent);
+    return md_plan_write(p->plan, p->noise, p->host, MD_F32, p->o.batch * p->latent);
+}
+
+/* Latents to pictures; one that is not finite is marked and decoded as zeros. */
+static md_status decode(painter *p, int n, uint8_t *rgb, bool *finite)
+{
+    MD_TRY(md_buffer_read(p->be, &p->x, 0, p->host, MD_F32, n * p->latent));
+    for (int i = 0; i < n; i++) {
+        float *z = p->host + i * p->latent;
+        finite[i] = true;
+        for (int64_t k = 0; k < p->latent; k++) {
+            finite[i] = finite[i] && isfinite(z[k]);
+            z[k] /= (float)p->f->vae->scaling_factor;
+        }
+        if (!finite[i])
+            memset(z, 0, (size_t)p->latent * sizeof *z);
+    }
+    return codec_decode(p->codec, p->host, n, rgb);
+}
+
+md_status painter_paint(painter *p, const painter_item *items, int n, md_status (*beat)(void *user),
+                        void *user, uint8_t *rgb, bool *finite)
+{
+    memset(p->host, 0, (size_t)(p->o.batch * p->latent) * sizeof *p->host);
+    MD_TRY(write_items(p, items, n));
+    for (int i = 0; i < p->o.steps; i++) {
+        MD_TRY(write_step(p, i, n));
+        MD_TRY(md_plan_run(p->plan));
+        if (beat)
+            MD_TRY(beat(user));
+    }
+    return decode(p, n, rgb, finite);
+}

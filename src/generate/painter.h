@@ -1,0 +1,52 @@
+/* Paints lesions into backgrounds: guided sampling of a latent diffusion model on one worker. One
+   plan holds a whole sampling step; text embeddings and inputs that stay are written once. */
+#ifndef MD_GENERATE_PAINTER_H
+#define MD_GENERATE_PAINTER_H
+
+#include "diffusion/blend.h"
+#include "diffusion/guidance.h"
+#include "image/image.h"
+#include "model/foundation.h"
+
+typedef struct painter_options {
+    int size, batch; /* pixels; pictures painted together */
+    const char *prompt;
+    double guidance; /* classifier-free guidance scale */
+    const diffusion_sampler *sampler;
+    int steps;
+    double eta;
+    const diffusion_blend *blend;
+    blend_motion motion; /* of the guide over the steps */
+    bool pool_max;       /* guide to latent size: any pixel, or the covered share */
+    int grow;            /* latent pixels */
+    uint64_t seed;
+    md_dtype dtype;
+} painter_options;
+
+typedef struct painter_item {
+    int64_t slot;
+    uint32_t attempt;
+    const image *guide;        /* [S,S,1] */
+    const uint8_t *background; /* [S,S,3] */
+    const float *clean;        /* its latent from painter_encode */
+} painter_item;
+
+typedef struct painter painter;
+
+/* All parts of f must be loaded on be; both must outlive the painter. What sampler, blend and UNet
+   cannot do together is MD_USAGE. */
+MD_MUST md_status painter_new(const foundation *f, md_backend *be, const painter_options *o,
+                              painter **out);
+void painter_free(painter *p);
+int64_t painter_latent(const painter *p); /* floats of one latent */
+int64_t painter_flops(const painter *p);  /* of one sampling step of a batch */
+/* rgb [S,S,3] -> clean [painter_latent]: the posterior's mean, scaled. */
+MD_MUST md_status painter_encode(painter *p, const uint8_t *rgb, float *clean);
+/* n <= batch pictures into rgb [n,S,S,3]. The result of an item depends on nothing but the item.
+   finite[i] is false, and its picture undefined, where the latent stopped being finite. `beat` is
+   called between steps and may end the painting. */
+MD_MUST md_status painter_paint(painter *p, const painter_item *items, int n,
+                                md_status (*beat)(void *user), void *user, uint8_t *rgb,
+                                bool *finite);
+
+#endif

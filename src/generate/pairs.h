@@ -1,0 +1,34 @@
+/* Making pairs.h5: slots are leased to workers, which paint micro-batches and write pixels; the
+   coordinator writes the small columns. Resumes from whatever an earlier run left. */
+#ifndef MD_GENERATE_PAIRS_H
+#define MD_GENERATE_PAIRS_H
+
+#include "cluster/cluster.h"
+#include "config/config.h"
+#include "generate/painter.h"
+
+typedef struct pairs_job {
+    config *cfg;
+    const foundation *f;                              /* every rank; parts loaded on workers */
+    md_backend *be;                                   /* workers; NULL elsewhere */
+    const char *data, *backgrounds, *store, *preview; /* files */
+    const char *sections; /* of cfg that must not have changed since the store was made */
+} pairs_job;
+
+/* What came out of it; rank 0. */
+typedef struct pairs_outcome {
+    int64_t accepted, failed, torn; /* torn: slots of an earlier run that had to be redone */
+    double seconds, rate;           /* of this run */
+} pairs_outcome;
+
+/* Makes or resumes the store until every slot is done. MD_STOPPED after a signal.
+ * Collective(world). */
+MD_MUST md_status pairs_generate(const pairs_job *j, pairs_outcome *out);
+
+/* The painter that cfg asks for; for `plan` too. */
+MD_MUST md_status pairs_painter_options(const config *cfg, int64_t size, painter_options *out);
+
+/* A sheet of up to `most` accepted pairs with the mask's outline. Local. */
+MD_MUST md_status pairs_preview(const char *store, const char *png, int most);
+
+#endif

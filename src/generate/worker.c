@@ -1,0 +1,236 @@
+#include "generate/worker.h"
+#include "base/rng.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* A background as it is needed over and over: read and encoded once. */
+typedef struct scene {
+    uint8_t *rgb; /* [S,S,3]; NULL until used */
+    float *clean; /* its latent */
+    int32_t valid[4];
+} scene;
+
+struct pairs_worker {
+    const pairs_job *j;
+    uint64_t seed;
+    painter *painter;
+    guide_bank guides;
+    data_store *backgrounds;
+    pairs_store *store;
+    int64_t *rows, n_scenes, size; /* rows of backgrounds.h5 that may be used */
+    scene *scenes;                 /* [n_scenes] */
+    double feather_px;
+    int corrode_px, batch;
+    bool paste;
+    uint8_t *rgb; /* [batch,S,S,3] */
+    bool *finite;
+};
+
+md_status pairs_painter_options(const config *cfg, int64_t size, painter_options *out)
+{
+    *out = (painter_options){
+        .size = (int)size,
+        .batch = (int)config_int(cfg, KEY_generate_batch),
+        .prompt = config_string(cfg, KEY_model_prompt),
+        .guidance = config_float(cfg, KEY_generate_guidance),
+        .sampler = sampler_find(config_string(cfg, KEY_generate_sampler)),
+        .steps = (int)config_int(cfg, KEY_generate_steps),
+        .eta = config_float(cfg, KEY_generate_eta),
+        .blend = blend_find(config_string(cfg, KEY_guide_blend)),
+        .motion = (blend_motion)config_choice(cfg, KEY_guide_dynamic),
+        .pool_max = config_choice(cfg, KEY_guide_pool) == 1,
+        .grow = (int)config_int(cfg, KEY_guide_grow),
+        .seed = (uint64_t)config_int(cfg, KEY_seed),
+        .dtype = config_choice(cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
+    };
+    if (!out->sampler || !out->blend)
+        return config_fail(cfg, out->sampler ? KEY_guide_blend : KEY_generate_sampler,
+                           "not known to diffusion/");
+    return MD_OK;
+}
+
+static md_status open_inputs(pairs_worker *w)
+{
+    painter_options o;
+    MD_TRY(guide_bank_open(w->j->data, &w->guides));
+    MD_TRY(data_open(w->j->backgrounds, DATA_BACKGROUNDS, &w->backgrounds));
+    MD_TRY(data_select(w->backgrounds, -1, DATA_TRAIN, false, &w->rows, &w->n_scenes));
+    MD_TRY(pairs_open_writer(w->j->store, &w->store));
+    w->size = data_size(w->backgrounds);
+    if (w->n_scenes == 0)
+        MD_FAIL(MD_BAD_INPUT, "%s: no background in the train split", w->j->backgrounds);
+    if (w->size != w->guides.size || w->size != pairs_height(w->store))
+        MD_FAIL(MD_BAD_INPUT, "%s has pictures of %lld pixels, %s of %lld, %s of %lld",
+                w->j->backgrounds, (long long)w->size, w->j->data, (long long)w->guides.size,
+                w->j->store, (long long)pairs_height(w->store));
+    MD_TRY(pairs_painter_options(w->j->cfg, w->size, &o));
+    return painter_new(w->j->f, w->j->be, &o, &w->painter);
+}
+
+static md_status setup(pairs_worker *w)
+{
+    const config *c = w->j->cfg;
+    w->seed = (uint64_t)config_int(c, KEY_seed);
+    w->batch = (int)config_int(c, KEY_generate_batch);
+    w->feather_px = config_float(c, KEY_guide_feather_px);
+    w->corrode_px = (int)config_int(c, KEY_quality_corrode_px);
+    w->paste = config_bool(c, KEY_guide_paste);
+    MD_TRY(open_inputs(w));
+    w->scenes = calloc((size_t)w->n_scenes, sizeof *w->scenes);
+    w->rgb = malloc((size_t)(3 * w->batch * w->size * w->size));
+    w->finite = calloc((size_t)w->batch, sizeof *w->finite);
+    if (!w->scenes || !w->rgb || !w->finite)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    return MD_OK;
+}
+
+md_status pairs_worker_open(const pairs_job *j, pairs_worker **out)
+{
+    pairs_worker *w = calloc(1, sizeof *w);
+    if (!w)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    w->j = j;
+    md_status status = setup(w);
+    if (status != MD_OK) {
+        pairs_worker_close(w);
+        return status;
+    }
+    *out = w;
+    return MD_OK;
+}
+
+void pairs_worker_close(pairs_worker *w)
+{
+    if (!w)
+        return;
+    for (int64_t i = 0; i < w->n_scenes && w->scenes; i++) {
+        free(w->scenes[i].rgb);
+        free(w->scenes[i].clean);
+    }
+    free(w->scenes);
+    free(w->rows);
+    free(w->rgb);
+    free(w->finite);
+    painter_free(w->painter);
+    guide_bank_free(&w->guides);
+    data_close(w->backgrounds);
+    pairs_close(w->store);
+    free(w);
+}
+
+static md_status read_scene(pairs_worker *w, int64_t i)
+{
+    scene *s = &w->scenes[i];
+    data_row row;
+    if (s->rgb)
+        return MD_OK;
+    uint8_t *rgb = malloc((size_t)(3 * w->size * w->size));
+    s->clean = malloc((size_t)painter_latent(w->painter) * sizeof *s->clean);
+    md_status status = rgb && s->clean
+                           ? data_read_row(w->backgrounds, w->rows[i], &row)
+                           : md_fail(MD_NOMEM, __FILE__, __LINE__, "generate: out of memory");
+    if (status == MD_OK)
+        status = data_read_pixels(w->backgrounds, w->rows[i], rgb, NULL);
+    if (status == MD_OK)
+        status = painter_encode(w->painter, rgb, s->clean);
+    if (status != MD_OK) {
+        free(rgb);
+        free(s->clean);
+        s->clean = NULL;
+        return md_context(status, "background %lld", (long long)w->rows[i]);
+    }
+    memcpy(s->valid, row.valid, sizeof s->valid);
+    s->rgb = rgb;
+    return MD_OK;
+}
+
+/* What a slot is made of; `guide` is owned. */
+typedef struct recipe {
+    int64_t scene;
+    int32_t mask_id;
+    image guide;
+} recipe;
+
+static md_status choose(pairs_worker *w, cluster_item it, recipe *r)
+{
+    md_rng rng = md_rng_at(w->seed, MD_RNG_BACKGROUND, (uint64_t)it.id, it.attempt);
+    r->scene = md_rng_below(&rng, w->n_scenes);
+    MD_TRY(read_scene(w, r->scene));
+    return guide_draw(&w->guides, w->seed, it.id, it.attempt, w->scenes[r->scene].valid, &r->guide,
+                      &r->mask_id);
+}
+
+/* Paste, erode, write; what the worker reports into `report`. */
+static md_status finish(pairs_worker *w, cluster_item it, const recipe *r, uint8_t *rgb,
+                        pairs_report *report)
+{
+    image mask = {0};
+    if (w->paste)
+        MD_TRY(guide_paste(&r->guide, w->feather_px, w->scenes[r->scene].rgb, rgb));
+    MD_TRY(guide_corrode(&r->guide, w->corrode_px, &mask));
+    md_status status = pairs_write_pixels(w->store, it.id, rgb, mask.px, r->guide.px, &report->crc);
+    image_free(&mask);
+    report->background_id = (int32_t)w->rows[r->scene];
+    report->mask_id = r->mask_id;
+    return status;
+}
+
+static md_status beat(void *user)
+{
+    return cluster_beat(user);
+}
+
+/* Paints the items whose recipe stands (their places in `of`) and replies for each. */
+static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *of, int n)
+{
+    painter_item item[CLUSTER_LEASE_MAX];
+    for (int i = 0; i < n; i++) {
+        cluster_item it = cluster_batch_item(b, of[i]);
+        const scene *s = &w->scenes[r[of[i]].scene];
+        item[i] = (painter_item){it.id, it.attempt, &r[of[i]].guide, s->rgb, s->clean};
+    }
+    MD_TRY(painter_paint(w->painter, item, n, beat, b, w->rgb, w->finite));
+    pairs_report report[CLUSTER_LEASE_MAX];
+    md_status done[CLUSTER_LEASE_MAX];
+    for (int i = 0; i < n; i++) {
+        cluster_item it = cluster_batch_item(b, of[i]);
+        if (w->finite[i])
+            done[i] = finish(w, it, &r[of[i]], w->rgb + 3 * i * w->size * w->size, &report[i]);
+        else
+            done[i] = md_fail(MD_NONFINITE, __FILE__, __LINE__,
+                              "slot %lld, attempt %u: the latent is not finite", (long long)it.id,
+                              (unsigned)it.attempt);
+        if (done[i] != MD_OK)
+            MD_TRY(cluster_reply_fail(b, of[i], done[i]));
+    }
+    MD_TRY(pairs_sync(w->store)); /* the pixels are on disk before anybody hears of them */
+    for (int i = 0; i < n; i++)
+        if (done[i] == MD_OK)
+            MD_TRY(cluster_reply_ok(b, of[i], &report[i], sizeof report[i]));
+    return MD_OK;
+}
+
+md_status pairs_worker_lease(void *user, cluster_batch *b)
+{
+    pairs_worker *w = user;
+    int n = cluster_batch_size(b), kept = 0, of[CLUSTER_LEASE_MAX];
+    recipe *r = calloc((size_t)n, sizeof *r);
+    if (!r || n > w->batch) {
+        free(r);
+        MD_FAIL(r ? MD_INTERNAL : MD_NOMEM, "generate: a lease of %d slots", n);
+    }
+    md_status status = MD_OK;
+    for (int i = 0; i < n && status == MD_OK; i++) {
+        md_status chosen = choose(w, cluster_batch_item(b, i), &r[i]);
+        if (chosen == MD_OK)
+            of[kept++] = i;
+        else
+            status = cluster_reply_fail(b, i, chosen);
+    }
+    if (status == MD_OK && kept > 0)
+        status = paint(w, b, r, of, kept);
+    for (int i = 0; i < n; i++)
+        image_free(&r[i].guide);
+    free(r);
+    return status;
+}

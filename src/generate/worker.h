@@ -1,0 +1,22 @@
+/* A worker's side of pairs: what it keeps open, and a micro-batch of slots. */
+#ifndef MD_GENERATE_WORKER_H
+#define MD_GENERATE_WORKER_H
+
+#include "generate/guide.h"
+#include "generate/pairs.h"
+#include "store/pairs.h"
+
+/* What a worker reports of a slot; travels as it is between ranks of one machine type. */
+typedef struct pairs_report {
+    uint32_t crc;
+    int32_t background_id, mask_id;
+} pairs_report;
+
+typedef struct pairs_worker pairs_worker;
+
+MD_MUST md_status pairs_worker_open(const pairs_job *j, pairs_worker **out);
+void pairs_worker_close(pairs_worker *w);
+/* cluster_work's on_lease; user: pairs_worker. */
+MD_MUST md_status pairs_worker_lease(void *user, cluster_batch *b);
+
+#endif
