@@ -39,6 +39,14 @@ static md_status check_depth(const char *name, const unsigned char *s, size_t n)
     return MD_OK;
 }
 
+static md_status bad_document(const char *name, const json_error_t *e)
+{
+    /* jansson has nothing to say when an allocation fails inside a value */
+    if (!e->text[0] || json_error_code(e) == json_error_out_of_memory)
+        MD_FAIL(MD_NOMEM, "%s: no memory for the document", name);
+    MD_FAIL(MD_BAD_INPUT, "%s: line %d, column %d: %s", name, e->line, e->column, e->text);
+}
+
 md_status format__json_parse(const char *name, const void *bytes, size_t n, size_t flags,
                              json_t **out)
 {
@@ -49,8 +57,7 @@ md_status format__json_parse(const char *name, const void *bytes, size_t n, size
     MD_TRY(check_depth(name, bytes, n));
     json_t *root = json_loadb(bytes, n, flags | JSON_REJECT_DUPLICATES, &e);
     if (!root)
-        MD_FAIL(json_error_code(&e) == json_error_out_of_memory ? MD_NOMEM : MD_BAD_INPUT,
-                "%s: line %d, column %d: %s", name, e.line, e.column, e.text);
+        return bad_document(name, &e);
     *out = root;
     return MD_OK;
 }
