@@ -74,6 +74,17 @@ static double difference(const foundation *a, const foundation *b, model_part pa
     return worst;
 }
 
+static void assert_same_schedule(const foundation_schedule *a, const foundation_schedule *b)
+{
+    assert_int_equal(a->train_steps, b->train_steps);
+    assert_int_equal(a->betas, b->betas);
+    assert_int_equal(a->prediction, b->prediction);
+    assert_int_equal(a->spacing, b->spacing);
+    assert_int_equal(a->steps_offset, b->steps_offset);
+    assert_int_equal(a->set_alpha_to_one, b->set_alpha_to_one);
+    assert_true(a->beta_start == b->beta_start && a->beta_end == b->beta_end && a->clip == b->clip);
+}
+
 static void load_all(foundation *f)
 {
     for (int i = 0; i < MODEL_N_PARTS; i++)
@@ -121,7 +132,7 @@ static void test_round_trip(void **state)
         OK(foundation_open(in_root(names[i]), &g));
         load_all(g);
         assert_memory_equal(&f->config, &g->config, sizeof f->config);
-        assert_memory_equal(&f->schedule, &g->schedule, sizeof f->schedule);
+        assert_same_schedule(&f->schedule, &g->schedule);
         for (int part = 0; part < MODEL_N_PARTS; part++) {
             double d = difference(f, g, (model_part)part);
             if (!(d <= (i == 2 ? 1.0 / 2048 : 0))) /* f16 has 11 bits */
@@ -160,6 +171,54 @@ static void test_variants(void **state)
     assert_non_null(strstr(md_status_text(), "parameter"));
     foundation_free(g, be);
     foundation_free(f, be);
+}
+
+/* A pretraining: configs in code or in a folder without weights, random parameters, a saved folder.
+ */
+static void test_new(void **state)
+{
+    (void)state;
+    foundation *f, *g, *h;
+    OK(foundation_open(SD, &f));
+    foundation_schedule noise = schedule_stable_diffusion();
+    OK(foundation_new(f->text, f->vae, f->unet, &noise, SD "/tokenizer", &g));
+    for (int part = 0; part < MODEL_N_PARTS; part++)
+        OK(foundation_randomize(g, (model_part)part, be, 5));
+    foundation_set_scaling_factor(g, 1.25);
+    OK(foundation_save(g, in_root("new"), be, false));
+    shell("cp -r new configs && rm configs/*/*.safetensors");
+    assert_int_equal(foundation_open(in_root("configs"), &h), MD_BAD_INPUT);
+    OK(foundation_open_configs(in_root("configs"), &h));
+    assert_int_equal(foundation_load(h, MODEL_VAE, be), MD_INTERNAL);
+    for (int part = 0; part < MODEL_N_PARTS; part++) {
+        OK(foundation_randomize(h, (model_part)part, be, 5)); /* the same seed: the same model */
+        assert_true(difference(g, h, (model_part)part) == 0);
+    }
+    foundation_free(h, be);
+    OK(foundation_open(in_root("new"), &h));
+    assert_true(h->vae->scaling_factor == 1.25);
+    assert_same_schedule(&noise, &h->schedule);
+    load_all(h);
+    assert_true(difference(g, h, MODEL_UNET) == 0);
+    foundation_free(h, be);
+    foundation_free(g, be);
+
+    /* parts that do not fit each other, and a config that is wrong in itself */
+    unet_config unet = *f->unet;
+    unet.cross_attention_dim = 12;
+    assert_int_equal(foundation_new(f->text, f->vae, &unet, &noise, SD "/tokenizer", &g),
+                     MD_BAD_INPUT);
+    assert_non_null(strstr(md_status_text(), "cross_attention_dim is 12"));
+    unet = *f->unet;
+    unet.in_channels = 5;
+    assert_int_equal(foundation_new(f->text, f->vae, &unet, &noise, SD "/tokenizer", &g),
+                     MD_BAD_INPUT);
+    assert_non_null(strstr(md_status_text(), "in_channels is 5; wanted 4, or 9"));
+    unet = *f->unet;
+    unet.norm_num_groups = 0;
+    assert_int_equal(foundation_new(f->text, f->vae, &unet, &noise, SD "/tokenizer", &g),
+                     MD_BAD_INPUT);
+    foundation_free(f, NULL);
 }
 
 /* The published VAE: old attention names, [O,I,1,1] instead of [O,I], bf16. */
@@ -340,6 +399,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open),     cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_variants), cmocka_unit_test(test_old_vae),
-        cmocka_unit_test(test_wrong),    cmocka_unit_test(test_misfit)};
+        cmocka_unit_test(test_new),      cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_misfit)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -172,6 +172,7 @@ static void open_vae(bool random)
                 : foundation_load(machine.f, MODEL_VAE, machine.be));
     must(codec_new(machine.be, machine.f->vae, machine.f->params[MODEL_VAE], MD_F32, SIDE, 1,
                    &machine.vae));
+    must(codec_load(machine.vae));
 }
 
 static void close_vae(void)
