@@ -65,15 +65,18 @@ static clip_text_config tiny_text(int64_t vocab)
     };
 }
 
-/* Fresh parameters and a training on them. */
+static md_status randomize(session *p, model_part part)
+{
+    md_status status = session_works() ? foundation_randomize(p->f, part, p->be, p->seed) : MD_OK;
+    return comm_agree(comm_world(), status);
+}
+
 static md_status start(session *p, const model_part *parts, int n, const train_task *task,
                        train_options *o, train **out)
 {
     nn_params *stores[MODEL_N_PARTS];
-    for (int i = 0; i < n; i++) {
-        MD_TRY(foundation_randomize(p->f, parts[i], p->be, p->seed));
+    for (int i = 0; i < n; i++)
         stores[i] = p->f->params[parts[i]];
-    }
     o->lr_rule = TRAIN_LR_COSINE;
     o->lr_floor = 0.02;
     o->warmup = o->steps / 50 + 1;
@@ -86,6 +89,7 @@ static md_status start(session *p, const model_part *parts, int n, const train_t
     o->workers = comm_workers();
     o->reducer = p->reducer;
     MD_TRY(train_new(p->be, stores, n, task, o, out));
+    MD_TRY(train_load(*out));
     md_info("pretrain", "%.2f GFLOP and %.0f MiB for a worker's step",
             (double)md_plan_flops(train_plan(*out)) / 1e9,
             (double)md_plan_memory(train_plan(*out)).total / 1048576);
@@ -121,9 +125,11 @@ static md_status learn(session *p, const char *what, const model_part *parts, in
     return status;
 }
 
+/* First squares, which find their way from anywhere, then decibels. */
 static md_status learn_vae(session *p)
 {
     const config *cfg = p->j->cfg;
+    static const model_part vae[] = {MODEL_VAE};
     autoencode a = {.config = p->f->vae,
                     .params = p->f->params[MODEL_VAE],
                     .dtype = p->dtype,
@@ -132,10 +138,17 @@ static md_status learn_vae(session *p)
                     .crop = (int)config_int(cfg, KEY_pretrain_vae_crop),
                     .kl = config_float(cfg, KEY_pretrain_vae_kl)};
     train_task task = autoencode_task(&a);
-    return learn(p, "vae", (model_part[]){MODEL_VAE}, 1, &task,
-                 (train_options){.steps = config_int(cfg, KEY_pretrain_vae_steps),
-                                 .batch = a.batch,
-                                 .lr = config_float(cfg, KEY_pretrain_vae_lr)});
+    train_options o = {.steps = config_int(cfg, KEY_pretrain_vae_steps),
+                       .batch = a.batch,
+                       .lr = config_float(cfg, KEY_pretrain_vae_lr)};
+    MD_TRY(randomize(p, MODEL_VAE));
+    MD_TRY(comm_agree(comm_world(), learn(p, "vae", vae, 1, &task, o)));
+    a.decibels = true;
+    a.kl = config_float(cfg, KEY_pretrain_polish_kl);
+    a.first = (uint64_t)o.steps * (uint64_t)o.batch;
+    o.steps = config_int(cfg, KEY_pretrain_polish_steps);
+    o.lr = config_float(cfg, KEY_pretrain_polish_lr);
+    return learn(p, "vae-polish", vae, 1, &task, o);
 }
 
 /* Pictures from here on were never seen by the VAE's training, whose items count from 0. */
@@ -152,6 +165,8 @@ static md_status encode_pictures(session *p, int64_t n, float *moments, int32_t 
         MD_FAIL(MD_NOMEM, "pretraining: out of memory");
     md_status status =
         codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->dtype, SIZE, BATCH, &k);
+    if (status == MD_OK)
+        status = codec_load_encoder(k);
     int64_t latent =
         status == MD_OK ? codec_edge(k) * codec_edge(k) * 2 * p->f->vae->latent_channels : 0;
     for (int64_t i = 0; i < n && status == MD_OK && !session_wants_stop(); i += BATCH) {
@@ -211,6 +226,8 @@ static md_status learn_denoiser(session *p, denoise_source *s, float *moments, i
         s->scaling = scaling_factor(moments, s->n * per, (int)s->channels);
         foundation_set_scaling_factor(p->f, s->scaling);
     }
+    MD_TRY(randomize(p, MODEL_UNET));
+    MD_TRY(randomize(p, MODEL_TEXT_ENCODER));
     s->moments = moments;
     s->ids = ids;
     s->empty_ids = empty;

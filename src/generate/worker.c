@@ -64,7 +64,8 @@ static md_status open_inputs(pairs_worker *w)
                 w->j->backgrounds, (long long)w->size, w->j->data, (long long)w->guides.size,
                 w->j->store, (long long)pairs_height(w->store));
     MD_TRY(pairs_painter_options(w->j->cfg, w->size, &o));
-    return painter_new(w->j->f, w->j->be, &o, &w->painter);
+    MD_TRY(painter_new(w->j->f, w->j->be, &o, &w->painter));
+    return painter_load(w->painter);
 }
 
 static md_status setup(pairs_worker *w)
@@ -183,7 +184,7 @@ static md_status beat(void *user)
 /* Paints the items whose recipe stands (their places in `of`) and replies for each. */
 static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *of, int n)
 {
-    painter_item item[CLUSTER_LEASE_MAX];
+    painter_item item[CLUSTER_LEASE_MAX] = {0};
     for (int i = 0; i < n; i++) {
         cluster_item it = cluster_batch_item(b, of[i]);
         const scene *s = &w->scenes[r[of[i]].scene];

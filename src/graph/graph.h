@@ -32,6 +32,7 @@ typedef enum md_act {
     MD_ACT_GELU,
     MD_ACT_QUICK_GELU,
     MD_ACT_EXP,
+    MD_ACT_LOG,
     MD_ACT_CLAMP
 } md_act;
 

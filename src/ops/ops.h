@@ -22,7 +22,7 @@ static inline md_tensor *md_scale(md_tensor *x, double alpha)
     return md_affine(x, alpha, 0);
 }
 
-/* silu x s(x); gelu exact (erf); quick_gelu x s(1.702 x); exp */
+/* silu x s(x); gelu exact (erf); quick_gelu x s(1.702 x); exp; log (natural) */
 md_tensor *md_activation(md_tensor *x, md_act kind);
 static inline md_tensor *md_silu(md_tensor *x)
 {
@@ -39,6 +39,8 @@ md_tensor *md_cast(md_tensor *x, md_dtype dtype); /* F32 <-> BF16; same type: x 
 /* Sums x over the dims where the target (right-aligned to x) is 1 or missing. The adjoint of
    broadcasting. in {x} -> out with the target's dims. */
 md_tensor *md_sum_to(md_tensor *x, int ndim, const int64_t *dim);
+/* Repeats x along the dims where it is 1 or missing (right-aligned). The adjoint of sum_to. */
+md_tensor *md_broadcast_to(md_tensor *x, int ndim, const int64_t *dim);
 md_tensor *md_sum(md_tensor *x);   /* [1] */
 md_tensor *md_mean(md_tensor *x);  /* [1] */
 md_tensor *md_sumsq(md_tensor *x); /* [1] f32, any float x */

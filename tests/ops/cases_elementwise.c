@@ -6,6 +6,7 @@
 #define GELU  .attr.act = {.kind = MD_ACT_GELU}
 #define QUICK .attr.act = {.kind = MD_ACT_QUICK_GELU}
 #define EXP   .attr.act = {.kind = MD_ACT_EXP}
+#define LOG   .attr.act = {.kind = MD_ACT_LOG}
 #define CLAMP .attr.act = {MD_ACT_CLAMP, -0.5, 0.7}
 
 static const op_case rows[] = {
@@ -52,6 +53,7 @@ static const op_case rows[] = {
     {OP(act), IN(3, 17), QUICK, .flags = FULL, .golden = "quick_gelu"},
     {OP(act), IN(3, 17), EXP, .flags = FULL, .golden = "exp"},
     {OP(act), IN(3, 17), CLAMP, .flags = FULL, .golden = "clamp"},
+    {OP(act), IN(3, 17), LOG, .scale = 0.3, .offset = 2, .flags = FULL},
     {OP(act), IN(1), SILU, .flags = FULL},
     {OP(act), IN(1), GELU, .flags = FULL},
     {OP(act), IN(1021), SILU, .scale = 40, .flags = FULL | BIG}, /* saturated */

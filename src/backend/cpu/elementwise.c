@@ -1,6 +1,7 @@
 /* Elementwise ops. Broadcasting is folded at prepare time into rows: each row of `a` meets either a
    row of `b` or one of its elements. */
 #include "backend/cpu/internal.h"
+#include <math.h>
 
 /* ---- add, sub, mul */
 
@@ -202,6 +203,14 @@ static inline vf v_phi(vf x)
     return v_set(0.5f) + v_set(0.5f) * v_erf(x * v_set(0.70710678118654752f));
 }
 
+/* One number per sample takes it, in the autoencoder's loss: lane by lane will do. */
+static inline vf v_log(vf x)
+{
+    for (int i = 0; i < VL; i++)
+        x[i] = logf(x[i]);
+    return x;
+}
+
 static inline vf activate(md_act kind, vf x, vf lo, vf hi)
 {
     switch (kind) {
@@ -213,6 +222,8 @@ static inline vf activate(md_act kind, vf x, vf lo, vf hi)
         return x * v_sigmoid(v_set(1.702f) * x);
     case MD_ACT_EXP:
         return v_exp(x);
+    case MD_ACT_LOG:
+        return v_log(x);
     case MD_ACT_CLAMP:
         return v_max(lo, v_min(hi, x));
     default:
@@ -238,6 +249,8 @@ static inline vf slope(md_act kind, vf x, vf lo, vf hi)
     }
     case MD_ACT_EXP:
         return v_exp(x);
+    case MD_ACT_LOG:
+        return one / x;
     case MD_ACT_CLAMP: /* outside: 0; NaN: NaN */
         return v_select((x < lo) | (x > hi), v_zero(), v_fma(x, v_zero(), one));
     default:
@@ -285,6 +298,9 @@ static inline __attribute__((always_inline)) void act_grad_piece(md_act kind, co
         break;                                                                                     \
     case MD_ACT_EXP:                                                                               \
         call(MD_ACT_EXP);                                                                          \
+        break;                                                                                     \
+    case MD_ACT_LOG:                                                                               \
+        call(MD_ACT_LOG);                                                                          \
         break;                                                                                     \
     case MD_ACT_CLAMP:                                                                             \
         call(MD_ACT_CLAMP);                                                                        \

@@ -96,6 +96,8 @@ double ref__act(md_act kind, double lo, double hi, double x)
         return x * sigmoid(1.702 * x);
     case MD_ACT_EXP:
         return exp(x);
+    case MD_ACT_LOG:
+        return log(x);
     case MD_ACT_CLAMP:
         return x < lo ? lo : x > hi ? hi : x;
     }
@@ -118,6 +120,8 @@ double ref__act_slope(md_act kind, double lo, double hi, double x)
         return s + 1.702 * x * s * (1 - s);
     case MD_ACT_EXP:
         return exp(x);
+    case MD_ACT_LOG:
+        return 1 / x;
     case MD_ACT_CLAMP:
         return x >= lo && x <= hi ? 1 : 0;
     }
