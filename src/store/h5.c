@@ -1,11 +1,17 @@
 /* HDF5's error stack folded into the status chain. */
 #include "store/h5.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 void store__h5_quiet(void)
 {
+    static bool begun;
+    if (!begun)
+        (void)H5dont_atexit(); /* everything is closed by hand; its own clean-up can crash after
+                                  errors */
+    begun = true;
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 

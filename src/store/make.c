@@ -125,8 +125,30 @@ done:
     return status;
 }
 
-/* The pixels were never filled, so the file is sparse; a full disk must show now, not mid-run. */
-static md_status claim_space(const char *path)
+static md_status claim(const char *path, int fd, int64_t bytes)
+{
+    int rc = posix_fallocate(fd, 0, bytes);
+    if (rc)
+        MD_FAIL(MD_IO, "%s: no room for its %.1f MB: %s", path, (double)bytes / 1e6, strerror(rc));
+    return MD_OK;
+}
+
+/* Before HDF5: names the errno that it would hide (unwritable or missing directory), and finds a
+   full disk. HDF5 must not find it: a file whose H5Fclose failed crashes the library when it ends
+   (1.10.8). */
+static md_status probe(const char *path, int64_t bytes)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        MD_FAIL(MD_IO, "%s: cannot be made: %s", path, strerror(errno));
+    md_status status = claim(path, fd, bytes);
+    (void)close(fd);
+    return status;
+}
+
+/* After HDF5: the pixels were never filled, so the file is sparse; a full disk must not show
+ * mid-run. */
+static md_status settle(const char *path)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     struct stat st;
@@ -136,24 +158,24 @@ static md_status claim_space(const char *path)
             (void)close(fd);
         MD_FAIL(MD_IO, "%s: %s", path, strerror(why));
     }
-    int rc = posix_fallocate(fd, 0, st.st_size);
-    if (rc == 0 && fsync(fd) != 0)
-        rc = errno;
+    md_status status = claim(path, fd, st.st_size);
+    if (status == MD_OK && fsync(fd) != 0)
+        status = md_fail(MD_IO, __FILE__, __LINE__, "%s: fsync: %s", path, strerror(errno));
     (void)close(fd);
-    if (rc)
-        MD_FAIL(MD_IO, "%s: no room for its %.1f MB: %s", path, (double)st.st_size / 1e6,
-                strerror(rc));
-    return MD_OK;
+    return status;
 }
 
-/* Names the errno that HDF5 would hide: unwritable directory, missing directory, no file slots. */
-static md_status probe(const char *path)
+/* A little more than the file will take. */
+static int64_t estimate(const store_column *columns, int n_columns, int64_t rows,
+                        const store_attr *attrs, int n_attrs)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        MD_FAIL(MD_IO, "%s: cannot be made: %s", path, strerror(errno));
-    (void)close(fd);
-    return MD_OK;
+    int64_t bytes = 16 * PAGE;
+    for (int i = 0; i < n_columns; i++)
+        bytes += rows * (int64_t)store__value_bytes(&columns[i]) + PAGE;
+    for (int i = 0; i < n_attrs; i++)
+        bytes +=
+            attrs[i].kind == STORE_ATTR_TEXT && attrs[i].text ? (int64_t)strlen(attrs[i].text) : 0;
+    return bytes;
 }
 
 md_status store_make(const char *path, const char *schema, const store_column *columns,
@@ -162,10 +184,11 @@ md_status store_make(const char *path, const char *schema, const store_column *c
     if (n_columns < 1 || n_columns > STORE_MAX_COLUMNS || rows < 1)
         MD_FAIL(MD_INTERNAL, "%s: %d columns, %lld rows", path, n_columns, (long long)rows);
     store__h5_quiet();
-    MD_TRY(probe(path));
-    md_status status = make_file(path, schema, columns, n_columns, rows, attrs, n_attrs);
+    md_status status = probe(path, estimate(columns, n_columns, rows, attrs, n_attrs));
     if (status == MD_OK)
-        status = claim_space(path);
+        status = make_file(path, schema, columns, n_columns, rows, attrs, n_attrs);
+    if (status == MD_OK)
+        status = settle(path);
     if (status != MD_OK) {
         (void)unlink(path);
         return md_frame(status, __FILE__, __LINE__);
