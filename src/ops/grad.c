@@ -15,8 +15,9 @@ static void vjp_none(md_node *n, md_tensor *const *gy, const bool *want, md_tens
 
 typedef void vjp_builder(md_node *, md_tensor *const *, const bool *, md_tensor **);
 extern vjp_builder vjp_add, vjp_sub, vjp_mul, vjp_affine, vjp_act, vjp_geglu, vjp_cast, vjp_sum_to,
-    vjp_linear, vjp_matmul, vjp_conv2d, vjp_group_norm, vjp_layer_norm, vjp_attention, vjp_concat,
-    vjp_slice, vjp_pad_axis, vjp_upsample2x, vjp_downsum2x, vjp_embedding;
+    vjp_broadcast_to, vjp_linear, vjp_matmul, vjp_conv2d, vjp_group_norm, vjp_layer_norm,
+    vjp_attention, vjp_concat, vjp_slice, vjp_pad_axis, vjp_upsample2x, vjp_downsum2x,
+    vjp_embedding;
 
 static const md_vjp_fn vjp_table[MD_OP_COUNT] = {
 #define MD_OP(name, n_out, vjp) vjp,

@@ -1,4 +1,4 @@
-/* sum_to, the adjoint of broadcasting, and what is built on it. */
+/* sum_to and its adjoint broadcast_to, and what is built on them. */
 #include "ops/common.h"
 
 md_tensor *md_sum_to(md_tensor *x, int ndim, const int64_t *dim)
@@ -16,10 +16,27 @@ md_tensor *md_sum_to(md_tensor *x, int ndim, const int64_t *dim)
 
 VJP(sum_to)
 {
-    if (!want[0])
-        return;
-    /* zero times x has x's shape; a kernel of its own would be used nowhere else */
-    gx[0] = md_add(md_scale(n->in[0], 0), gy[0]);
+    if (want[0])
+        gx[0] = md_broadcast_to(gy[0], n->in[0]->ndim, n->in[0]->dim);
+}
+
+md_tensor *md_broadcast_to(md_tensor *x, int ndim, const int64_t *dim)
+{
+    PASS_POISON(x);
+    bool fits = ops__is_float(x) && ndim >= x->ndim && ndim <= MD_MAX_DIMS;
+    for (int i = 1; fits && i <= x->ndim; i++)
+        fits = x->dim[x->ndim - i] == 1 || x->dim[x->ndim - i] == dim[ndim - i];
+    if (!fits)
+        return md_graph_poison(x->g, MD_SHAPE,
+                               "broadcast_to: %s to a shape that it does not broadcast to",
+                               md_shape_text(x));
+    return ops__node(x->g, MD_OP_broadcast_to, 1, &x, NULL, x->dtype, ndim, dim);
+}
+
+VJP(broadcast_to)
+{
+    if (want[0])
+        gx[0] = md_sum_to(gy[0], n->in[0]->ndim, n->in[0]->dim);
 }
 
 md_tensor *md_sum(md_tensor *x)

@@ -1,4 +1,4 @@
-/* sum_to to every kind of shape; sumsq. */
+/* sum_to and broadcast_to with every kind of shape; sumsq. */
 #include "ops_test.h"
 
 #define FULL GRAD | BF16 | ANY_THREADS
@@ -26,6 +26,19 @@ static const op_case rows[] = {
     {OP(sum_to), IN(3, 2, 700, 5), .to = IN(2, 1, 1), .flags = FULL | BIG},
     {OP(sum_to), IN(3, 100001), .to = IN(3, 1), .flags = FULL | BIG},
     {OP(sum_to), IN(2, 77, 321), .to = IN(321), .flags = FULL | BIG},
+    {OP(broadcast_to), IN(7), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(1), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(2, 1, 1, 7), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(2, 1, 1, 1), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(3, 1, 7), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(1, 3, 1, 7), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(2, 1, 5, 1), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(1, 3, 5, 1), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(2, 3, 5, 7), .to = IN(2, 3, 5, 7), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(1), .to = IN(1), .flags = FULL | EXACT},
+    {OP(broadcast_to), IN(2, 1, 1, 1), .to = IN(2, 32, 32, 4), .flags = FULL | EXACT | BIG},
+    {OP(broadcast_to), IN(2, 1, 1, 64), .to = IN(2, 32, 32, 64), .flags = FULL | EXACT | BIG},
+    {OP(broadcast_to), IN(3, 1), .to = IN(3, 100001), .flags = FULL | EXACT | BIG},
     {OP(sumsq), IN(1), .flags = BF16 | ANY_THREADS},
     {OP(sumsq), IN(2, 33, 17), .flags = BF16 | ANY_THREADS, .golden = "sumsq"},
     {OP(sumsq), IN(1000003), .flags = BF16 | ANY_THREADS | BIG},
@@ -33,7 +46,9 @@ static const op_case rows[] = {
 
 static md_tensor *build(const op_case *c, md_tensor *const *in)
 {
-    return c->op == MD_OP_sumsq ? md_sumsq(in[0]) : md_sum_to(in[0], c->to.ndim, c->to.dim);
+    if (c->op == MD_OP_sumsq)
+        return md_sumsq(in[0]);
+    return (c->op == MD_OP_sum_to ? md_sum_to : md_broadcast_to)(in[0], c->to.ndim, c->to.dim);
 }
 
 OPS_FAMILY(reduce);

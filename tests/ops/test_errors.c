@@ -53,6 +53,8 @@ static const md_attr s1p1 = {.conv = {1, 1, 1, 1, 1}};
     X(cast_f64, md_cast(F(3), MD_F64), "cast", "[3] f32", "f64")                                   \
     X(sum_to_shape, md_sum_to(F(2, 3), 1, MD_DIMS(2)), "sum_to", "[2,3]", "")                      \
     X(sum_to_longer, md_sum_to(F(3), 2, MD_DIMS(1, 3)), "sum_to", "[3]", "")                       \
+    X(broadcast_shape, md_broadcast_to(F(2, 3), 2, MD_DIMS(4, 3)), "broadcast_to", "[2,3]", "")    \
+    X(broadcast_shorter, md_broadcast_to(F(1, 3), 1, MD_DIMS(3)), "broadcast_to", "[1,3]", "")     \
     X(sum_int, md_sum(I(3)), "sum_to", "[3] i32", "")                                              \
     X(sumsq_int, md_sumsq(I(3)), "sumsq", "[3] i32", "")                                           \
     X(linear_width, md_linear(F(2, 5), F(3, 4), NULL), "linear", "[2,5]", "[3,4]")                 \

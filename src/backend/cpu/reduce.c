@@ -1,10 +1,12 @@
-/* Sums. Partitions are fixed by the shapes: f32 over at most SPAN terms per lane, beyond that
-   double, and the parts are combined in order; the number of threads changes nothing. */
+/* Sums, and repeating, their adjoint. Partitions are fixed by the shapes: f32 over at most SPAN
+   terms per lane, beyond that double, and the parts are combined in order; the number of threads
+   changes nothing. */
 #include "backend/cpu/internal.h"
+#include <string.h>
 
 #define SPAN 256
 
-/* x seen as [r0][a][r1][b][r2], summed over r0, r1 and r2 into out[a][b]. */
+/* The large tensor seen as [r0][a][r1][b][r2], the small one as [a][b]. */
 typedef struct sum_state {
     int64_t r0, a, r1, b, r2;
     int64_t rows, part, n_parts; /* r0 r1 rows in parts, when r2 is 1 */
@@ -12,9 +14,8 @@ typedef struct sum_state {
 } sum_state;
 
 /* Merges neighbouring dims treated alike, innermost first, into the five places. */
-static md_status fold(const md_node *node, sum_state *s)
+static md_status fold(const md_node *node, const md_tensor *x, const md_tensor *y, sum_state *s)
 {
-    const md_tensor *x = node->in[0], *y = node->out[0];
     int64_t *place[] = {&s->r2, &s->b, &s->r1, &s->a, &s->r0};
     s->r0 = s->a = s->r1 = s->b = s->r2 = 1;
     int at = 0;
@@ -27,8 +28,8 @@ static md_status fold(const md_node *node, sum_state *s)
         if (keep != (at % 2 == 1))
             at++;
         if (at > 4)
-            MD_FAIL(MD_UNSUPPORTED, "sum_to at '%s': %s to %s", node->path, md_shape_text(x),
-                    md_shape_text(y));
+            MD_FAIL(MD_UNSUPPORTED, "%s at '%s': %s and %s", md_op_name(node->op), node->path,
+                    md_shape_text(x), md_shape_text(y));
         *place[at] *= x->dim[i];
     }
     return MD_OK;
@@ -157,7 +158,7 @@ md_status cpu_sum_to(md_backend *be, const md_node *node, md_kernel *k)
     void *state;
     MD_TRY(cpu__state(k, sizeof(sum_state), &state));
     sum_state *s = state;
-    MD_TRY(fold(node, s));
+    MD_TRY(fold(node, node->in[0], node->out[0], s));
     if (s->r2 == 1) {
         s->rows = s->r0 * s->r1;
         /* at most 64 parts, of at least 64 rows */
@@ -172,6 +173,43 @@ md_status cpu_sum_to(md_backend *be, const md_node *node, md_kernel *k)
             (size_t)(s->r0 * s->a * s->r1 * s->b * s->n_pieces) * sizeof(double) + 64;
         k->run = sum_rows_run;
     }
+    return MD_OK;
+}
+
+static md_status broadcast_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    (void)scratch;
+    const sum_state *s = k->state;
+    const float *x = in[0];
+    float *y = out[0];
+    bool rows = s->r2 == 1; /* copies rows of b, else fills pieces of r2 with one value */
+    int64_t n = s->r0 * s->a * s->r1 * (rows ? 1 : s->b * s->n_pieces);
+#pragma omp parallel for schedule(static)                                                          \
+    num_threads(cpu__threads_for(k, md_numel(k->node->out[0])))
+    for (int64_t t = 0; t < n; t++) {
+        if (rows) {
+            memcpy(y + t * s->b, x + t / s->r1 % s->a * s->b, (size_t)s->b * sizeof *y);
+            continue;
+        }
+        int64_t at = t % s->n_pieces * s->piece, row = t / s->n_pieces, j = row % s->b;
+        int64_t end = cpu__min(s->r2, at + s->piece);
+        float v = x[row / s->b / s->r1 % s->a * s->b + j];
+        for (int64_t i = at; i < end; i++)
+            y[row * s->r2 + i] = v;
+    }
+    return MD_OK;
+}
+
+md_status cpu_broadcast_to(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    void *state;
+    MD_TRY(cpu__state(k, sizeof(sum_state), &state));
+    sum_state *s = state;
+    MD_TRY(fold(node, node->out[0], node->in[0], s));
+    s->piece = 16384;
+    s->n_pieces = cpu__ceil(s->r2, s->piece);
+    k->run = broadcast_run;
     return MD_OK;
 }
 
