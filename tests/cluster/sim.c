@@ -142,7 +142,8 @@ static md_status on_lease(void *user, cluster_batch *b)
             a->dead = true;
         if (is_dead(a))
             return MD_OK; /* nothing it does from now on is heard */
-        if (me->bad || s->poison[item.id / 10]) {
+        bool flaky = s->tries[item.id / 10][item.attempt]++ < s->flaky_tries;
+        if (me->bad || flaky || s->poison[item.id / 10]) {
             md_status status = md_fail(MD_NONFINITE, __FILE__, __LINE__, "item %lld on rank %d",
                                        (long long)item.id, a->rank);
             if (s->poison_spreads)

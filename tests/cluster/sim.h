@@ -30,6 +30,7 @@ typedef struct sim {
     uint32_t max_attempt;       /* a redraw beyond this is a drop */
     bool poison[SIM_ITEMS_MAX]; /* fails on everybody */
     bool poison_spreads;        /* its whole micro-batch fails with it */
+    int flaky_tries;            /* every (id, attempt) fails this often before it succeeds */
     bool killer[SIM_ITEMS_MAX]; /* kills whoever starts it */
     double signal_at;           /* 0: never */
     int signal_rank;
@@ -37,6 +38,7 @@ typedef struct sim {
     int64_t result_fails_at; /* on_result number that fails; 0: never */
 
     /* what happened */
+    int tries[SIM_ITEMS_MAX][SIM_ATTEMPTS_MAX];
     int results[SIM_ITEMS_MAX][SIM_ATTEMPTS_MAX]; /* on_result calls */
     int ends[SIM_ITEMS_MAX];                      /* accepted + dropped + failed */
     int accepted_by[SIM_ITEMS_MAX];               /* rank, 0: nobody */

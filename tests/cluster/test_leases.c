@@ -146,8 +146,43 @@ static void neighbours_survive(void **state)
         check_once(s);
         for (int i = 0; i < s->n_items; i++)
             ok(s->failed[i] == s->poison[i]);
+        ok(s->counts.failures <= 4 * 4 + 4 * 2); /* after the first time everybody goes alone */
         free(s);
     }
+}
+
+/* Two fast workers that fail everything, before the only good one has finished anything: each item
+   has a try left for it. */
+static void a_try_is_left_for_the_good_one(void **state)
+{
+    (void)state;
+    sim *s = simple(14, 3, 30);
+    s->lease_items = 1;
+    s->batch = 1;
+    s->worker[0].bad = s->worker[1].bad = true;
+    s->worker[0].item_s = s->worker[1].item_s = 0.01;
+    s->worker[2].item_s = 5;
+    sim_run(s, 10000);
+    check_returned(s, MD_OK);
+    check_once(s);
+    ok(s->counts.accepted == 30 && s->counts.failures <= 60);
+    free(s);
+}
+
+/* Failures are counted per attempt: a redrawn item starts anew. */
+static void each_attempt_has_its_tries(void **state)
+{
+    (void)state;
+    sim *s = simple(15, 2, 40);
+    s->flaky_tries = 2;
+    s->redraw_percent = 60;
+    s->max_attempt = 6;
+    sim_run(s, 10000);
+    check_returned(s, MD_OK);
+    check_once(s);
+    ok(s->counts.failed == 0 && s->counts.redraws > 20);
+    ok(s->counts.failures == 2 * (s->counts.redraws + 40));
+    free(s);
 }
 
 static void the_dead_are_replaced(void **state)
@@ -324,6 +359,8 @@ int main(void)
         cmocka_unit_test(bad_workers_lose_nothing),
         cmocka_unit_test(three_failures_are_recorded),
         cmocka_unit_test(neighbours_survive),
+        cmocka_unit_test(a_try_is_left_for_the_good_one),
+        cmocka_unit_test(each_attempt_has_its_tries),
         cmocka_unit_test(the_dead_are_replaced),
         cmocka_unit_test(killers_are_stopped),
         cmocka_unit_test(nobody_left_is_an_error),
