@@ -98,13 +98,17 @@ static void print_models(const char *run)
     char path[PATH_MAX], name[64];
     for (int i = 0; i < 3; i++) {
         (void)snprintf(name, sizeof name, "models/%s", names[i]);
-        if (in_run(run, name, path))
-            (void)printf("%-12s %s\n", i ? "" : "models", name);
+        if (!in_run(run, name, path))
+            continue;
+        (void)snprintf(name, sizeof name, "models/%s/DONE", names[i]);
+        (void)printf("%-12s models/%s%s\n", "trained", names[i],
+                     in_run(run, name, path) ? "" : " (not complete)");
     }
     char **list = NULL;
     size_t n = 0;
-    if (in_run(run, "checkpoints", path) && md_dir_list(path, &list, &n) == MD_OK && n)
-        (void)printf("%-12s checkpoints/%s\n", "training", list[n - 1]);
+    if (in_run(run, "checkpoints", path) && md_dir_list(path, &list, &n) == MD_OK)
+        for (size_t i = 0; i < n; i++)
+            (void)printf("%-12s checkpoints/%s\n", "training", list[i]);
     free(list);
 }
 

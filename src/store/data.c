@@ -182,15 +182,20 @@ int64_t data_size(const data_store *d)
 
 /* ---- rows ---- */
 
-md_status data_write_pixels(data_store *d, int64_t row, const uint8_t *image, const uint8_t *mask)
+/* CRC32C of image and mask bytes, in this order; of the image alone where there are no masks. */
+static uint32_t pixels_crc(const data_store *d, const uint8_t *image, const uint8_t *mask)
 {
     size_t n = (size_t)(d->size * d->size);
     uint32_t crc = md_crc32c(0, image, 3 * n);
+    return d->at[MASKS] >= 0 ? md_crc32c(crc, mask, n) : crc;
+}
+
+md_status data_write_pixels(data_store *d, int64_t row, const uint8_t *image, const uint8_t *mask)
+{
+    uint32_t crc = pixels_crc(d, image, mask);
     MD_TRY(store_write(d->t, d->at[IMAGES], row, 1, image));
-    if (d->at[MASKS] >= 0) {
-        crc = md_crc32c(crc, mask, n);
+    if (d->at[MASKS] >= 0)
         MD_TRY(store_write(d->t, d->at[MASKS], row, 1, mask));
-    }
     MD_TRY(store_write(d->t, d->at[CRC], row, 1, &crc));
     return MD_OK;
 }
@@ -265,6 +270,22 @@ md_status data_read_pixels(data_store *d, int64_t row, uint8_t *image, uint8_t *
         MD_FAIL(MD_INTERNAL, "%s holds no masks", store_path(d->t));
     if (mask)
         MD_TRY(get(d, MASKS, row, mask));
+    return MD_OK;
+}
+
+md_status data_verify_row(data_store *d, int64_t row, bool *whole)
+{
+    size_t n = (size_t)(d->size * d->size);
+    uint32_t crc = 0;
+    uint8_t *px = malloc(4 * n);
+    if (!px)
+        MD_FAIL(MD_NOMEM, "%s: out of memory", store_path(d->t));
+    md_status status = data_read_pixels(d, row, px, d->at[MASKS] >= 0 ? px + 3 * n : NULL);
+    if (status == MD_OK)
+        status = get(d, CRC, row, &crc);
+    *whole = status == MD_OK && crc == pixels_crc(d, px, px + 3 * n);
+    free(px);
+    MD_TRY(status);
     return MD_OK;
 }
 

@@ -71,6 +71,8 @@ int64_t data_rows(const data_store *d);
 int64_t data_size(const data_store *d);
 MD_MUST md_status data_read_row(data_store *d, int64_t row, data_row *r);
 MD_MUST md_status data_read_pixels(data_store *d, int64_t row, uint8_t *image, uint8_t *mask);
+/* *whole = the row's pixels give the checksum that was stored with them. */
+MD_MUST md_status data_verify_row(data_store *d, int64_t row, bool *whole);
 MD_MUST md_status data_text(data_store *d, const char *attribute, char **out); /* malloced */
 
 /* Rows of this kind and split (kind < 0: any; used_only: those of data.pairs), ascending. *ids is

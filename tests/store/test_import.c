@@ -143,6 +143,39 @@ static void fits_differ(void **state)
     assert_true(row.valid[2] == 64 && row.source[1] == 0 && row.source[3] == 80);
 }
 
+static void flipped_pixels_are_found(void **state)
+{
+    (void)state;
+    import_report r;
+    bool whole = false;
+    char out[1024];
+    make_busi();
+    assert_ok(import_with("busi", helper_path("busi"), NULL, &r));
+    data_store *d = open_data();
+    for (int64_t i = 0; i < data_rows(d); i++) {
+        assert_ok(data_verify_row(d, i, &whole));
+        assert_true(whole);
+    }
+    data_close(d);
+    if (helper_run(out, sizeof out, "h5dump -V") != 0)
+        return;
+    assert_int_equal(
+        helper_run(out, sizeof out, "h5dump -H -p -d /masks '%s'", helper_path("run/data.h5")), 0);
+    char *at = strstr(out, "OFFSET ");
+    assert_non_null(at);
+    FILE *f = fopen(helper_path("run/data.h5"), "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, atol(at + 7) + 64 * 64 * 3 + 5, SEEK_SET), 0); /* row 3 */
+    assert_int_equal(putc(1, f), 1);
+    assert_int_equal(fclose(f), 0);
+    d = open_data();
+    for (int64_t i = 0; i < data_rows(d); i++) {
+        assert_ok(data_verify_row(d, i, &whole));
+        assert_int_equal(whole, i != 3);
+    }
+    data_close(d);
+}
+
 /* Nothing but the message is left of a refused import. */
 static void assert_refused(const char *format, const char *root, const char *text)
 {
@@ -505,6 +538,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(busi_is_understood),
         cmocka_unit_test(fits_differ),
+        cmocka_unit_test(flipped_pixels_are_found),
         cmocka_unit_test(busi_faults_are_named),
         cmocka_unit_test(a_failed_import_leaves_the_old_one),
         cmocka_unit_test(links_stay_inside),
