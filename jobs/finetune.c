@@ -1,5 +1,6 @@
 /* finetune: the foundation's UNet learns the lesions of data.h5 under the prompt (finetune.region =
    "background": everything but the lesions). Writes RUN/models/lesion or RUN/models/background. */
+#include "train/finetune.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "diffusion/schedule.h"
@@ -15,64 +16,23 @@ static const char *region_name(const config *cfg)
     return config_choice(cfg, KEY_finetune_region) == LESIONS_OUTSIDE ? "background" : "lesion";
 }
 
-static train_options options_of(const session *s)
-{
-    const config *c = s->j->cfg;
-    return (train_options){
-        .steps = config_int(c, KEY_finetune_steps),
-        .batch = config_int(c, KEY_finetune_batch),
-        .accumulate = config_int(c, KEY_finetune_accumulate),
-        .lr_rule = (train_lr_rule)config_choice(c, KEY_finetune_schedule),
-        .lr = config_float(c, KEY_finetune_lr),
-        .warmup = config_int(c, KEY_finetune_warmup),
-        .beta1 = config_float(c, KEY_finetune_beta1),
-        .beta2 = config_float(c, KEY_finetune_beta2),
-        .eps = config_float(c, KEY_finetune_eps),
-        .weight_decay = config_float(c, KEY_finetune_weight_decay),
-        .clip = config_float(c, KEY_finetune_clip),
-        .ema = config_float(c, KEY_finetune_ema),
-        .budget_bytes = (size_t)config_int(c, KEY_memory_budget) << 20,
-        .workers = comm_workers(),
-        .reducer = s->reducer,
-    };
-}
-
-static denoise denoise_of(const session *s, const denoise_source *source, const double *alphas)
-{
-    const config *c = s->j->cfg;
-    bool text = config_bool(c, KEY_finetune_text_encoder);
-    return (denoise){
-        .unet = s->f->unet,
-        .unet_params = s->f->params[MODEL_UNET],
-        .text = text ? s->f->text : NULL,
-        .text_params = s->f->params[MODEL_TEXT_ENCODER],
-        .dtype = s->dtype,
-        .source = source,
-        .alphas_cumprod = alphas,
-        .train_steps = s->f->schedule.train_steps,
-        .seed = s->seed,
-        .batch = config_int(c, KEY_finetune_batch),
-        .drop_caption = config_float(c, KEY_finetune_drop_prompt),
-        .target = (denoise_target)config_choice(c, KEY_loss_target),
-        .weight = (denoise_weight)config_choice(c, KEY_loss_weight),
-        .gamma = config_float(c, KEY_loss_gamma),
-        .area_norm = config_bool(c, KEY_loss_area_norm),
-        .min_area = 1,
-        .outside = config_float(c, KEY_loss_outside),
-    };
-}
-
 /* A training on the loaded pictures. `d` and `source` must outlive it. */
 static md_status start(const session *s, denoise *d, const denoise_source *source, train **out)
 {
     train_task task = denoise_task(d);
-    train_options o = options_of(s);
-    nn_params *stores[] = {s->f->params[MODEL_UNET], s->f->params[MODEL_TEXT_ENCODER]};
-    MD_TRY(train_new(s->be, stores, d->text ? 2 : 1, &task, &o, out));
+    size_t budget;
+    MD_TRY(session_training_budget(s->j->cfg, s->f, s->be, comm_node_workers(), &budget));
+    nn_params *stores[MODEL_N_PARTS];
+    int n = finetune_stores(s->j->cfg, s->f, stores);
+    train_options o = finetune_options(s->j->cfg, budget);
+    o.workers = comm_workers();
+    o.reducer = s->reducer;
+    MD_TRY(train_new(s->be, stores, n, &task, &o, out));
+    MD_TRY(train_load(*out));
     md_info("finetune",
             "%lld pictures; %.1f GFLOP and %.0f MiB for a worker's step, %d blocks recomputed",
             (long long)source->n, (double)md_plan_flops(train_plan(*out)) / 1e9,
-            (double)md_plan_memory(train_plan(*out)).total / 1048576, train_recomputed(*out));
+            (double)train_memory(*out).total / 1048576, train_recomputed(*out));
     return MD_OK;
 }
 
@@ -117,7 +77,7 @@ static md_status work(session *s, const train_loop *l, const char *data, const c
         status = load_foundation(s);
         if (status == MD_OK)
             status = lesions_load(s->f, s->be, &o, &in);
-        d = denoise_of(s, &in.source, alphas);
+        d = finetune_task(c, s->f, &in.source, alphas);
         if (status == MD_OK)
             status = start(s, &d, &in.source, &t);
     }

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIZE = PROCEDURAL_MAX_SIZE, TOKENS = 32, WIDTH = 64 };
+enum { SIZE = PROCEDURAL_MAX_SIZE, TOKENS = 77, WIDTH = 64 };
 
 static const vae_config tiny_vae = {
     .in_channels = 3,
@@ -164,9 +164,9 @@ static md_status encode_pictures(session *p, int64_t n, float *moments, int32_t 
     if (!rgb)
         MD_FAIL(MD_NOMEM, "pretraining: out of memory");
     md_status status =
-        codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->dtype, SIZE, BATCH, &k);
+        codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->dtype, SIZE, BATCH, 0, &k);
     if (status == MD_OK)
-        status = codec_load_encoder(k);
+        status = codec_load(k);
     int64_t latent =
         status == MD_OK ? codec_edge(k) * codec_edge(k) * 2 * p->f->vae->latent_channels : 0;
     for (int64_t i = 0; i < n && status == MD_OK && !session_wants_stop(); i += BATCH) {

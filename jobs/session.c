@@ -2,9 +2,11 @@
 #include "backend/open.h"
 #include "base/str.h"
 #include "cluster/signals.h"
+#include "train/finetune.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 bool session_works(void)
 {
@@ -49,6 +51,41 @@ void session_close(session *s)
     foundation_free(s->f, s->be);
     if (s->be)
         s->be->ops->close(s->be);
+}
+
+md_status session_budget(const config *cfg, int sharing, size_t *bytes)
+{
+    size_t mib = (size_t)config_int(cfg, KEY_memory_budget);
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (!mib && (pages <= 0 || page <= 0))
+        return config_fail(cfg, KEY_memory_budget, "this machine does not tell its memory: set it");
+    *bytes = mib ? mib << 20 : (size_t)pages * (size_t)page / (size_t)sharing;
+    return MD_OK;
+}
+
+size_t session_part_bytes(const md_backend *be, nn_params *p)
+{
+    const md_buffer *b = nn_params_buffer(p);
+    return (size_t)b->numel * be->ops->elem_bytes(b->dtype);
+}
+
+md_status session_training_budget(const config *cfg, const foundation *f, const md_backend *be,
+                                  int sharing, size_t *bytes)
+{
+    nn_params *trained[MODEL_N_PARTS];
+    size_t all, others = 0;
+    MD_TRY(session_budget(cfg, sharing, &all));
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        others += session_part_bytes(be, f->params[i]);
+    for (int i = finetune_stores(cfg, f, trained) - 1; i >= 0; i--)
+        others -= session_part_bytes(be, trained[i]);
+    if (all <= others)
+        MD_FAIL(MD_NOMEM,
+                "the parts that are not trained take %zu MiB of the %zu MiB there are: raise "
+                "memory.budget, or use another machine",
+                others >> 20, all >> 20);
+    *bytes = all - others;
+    return MD_OK;
 }
 
 md_status session_path(const session *s, char out[SESSION_PATH], const char *fmt, ...)

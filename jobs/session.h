@@ -22,6 +22,14 @@ typedef struct session {
  */
 MD_MUST md_status session_open(session *s, job *j, bool without);
 void session_close(session *s);
+/* Of a part's parameters on the device. */
+size_t session_part_bytes(const md_backend *be, nn_params *p);
+/* What a worker may take when `sharing` of them share this machine: memory.budget, or its share of
+   the machine. */
+MD_MUST md_status session_budget(const config *cfg, int sharing, size_t *bytes);
+/* What of it is left for a fine-tune beside the parts that are not trained. */
+MD_MUST md_status session_training_budget(const config *cfg, const foundation *f,
+                                          const md_backend *be, int sharing, size_t *bytes);
 bool session_works(void);        /* this rank is a worker */
 bool session_first_worker(void); /* the one that writes files for all */
 bool session_wants_stop(void);   /* a signal asked for an end */

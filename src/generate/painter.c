@@ -1,7 +1,6 @@
 #include "generate/painter.h"
 #include "base/rng.h"
 #include "generate/guide.h"
-#include "model/codec.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,13 +74,19 @@ static md_status build_step(painter *p)
                        .blend_coef = p->blend_coef};
     md_tensor *next = blend_step(p->o.blend, p->o.sampler, &in, p->f->schedule.clip);
     md_tensor *out = md_write(x, next);
-    MD_TRY(md_plan_build(p->g, p->be, &out, 1, &p->plan));
+    return md_plan_build(p->g, p->be, &out, 1, &p->plan);
+}
+
+static md_status load_plans(painter *p)
+{
+    MD_TRY(codec_load(p->codec));
     MD_TRY(md_buffer_alloc(p->be, &p->x));
     return md_plan_load(p->plan);
 }
 
-/* Embeddings of "" and of the prompt, repeated over the batch in guidance's order. */
-static md_status write_context(painter *p)
+/* Embeddings of "" and of the prompt, repeated over the batch in guidance's order. The text encoder
+   runs first and gives its memory back. */
+md_status painter_load(painter *p)
 {
     int64_t t = format_tokenizer_length(p->f->tokenizer), n = p->o.batch;
     int64_t one = t * p->f->text->hidden_size, k = p->guidance->copies;
@@ -98,6 +103,7 @@ static md_status write_context(painter *p)
     MD_TRY_GOTO(codec_text(p->be, p->f->text, p->f->params[MODEL_TEXT_ENCODER], p->o.dtype, ids, 2,
                            t, both),
                 done);
+    MD_TRY_GOTO(load_plans(p), done);
     for (int64_t i = 0; i < k * n; i++)
         memcpy(all + i * one, k == 2 && i < n ? both : both + one, (size_t)one * sizeof *all);
     MD_TRY_GOTO(md_plan_write(p->plan, p->context, all, MD_F32, k * n * one), done);
@@ -140,8 +146,8 @@ static md_status check_options(const foundation *f, const painter_options *o)
 static md_status setup(painter *p)
 {
     MD_TRY(check_options(p->f, &p->o));
-    MD_TRY(codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->o.dtype, p->o.size, p->o.batch,
-                     &p->codec));
+    MD_TRY(codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->o.dtype, p->o.size, 1,
+                     p->o.batch, &p->codec));
     p->edge = codec_edge(p->codec);
     p->channels = p->f->vae->latent_channels;
     p->latent = p->edge * p->edge * p->channels;
@@ -152,8 +158,7 @@ static md_status setup(painter *p)
     MD_TRY(schedule_alphas_cumprod(&p->f->schedule, p->alphas));
     MD_TRY(schedule_timesteps(&p->f->schedule, p->o.steps, p->timesteps));
     md_buffer_init(&p->x, "latents", MD_F32, p->o.batch * p->latent);
-    MD_TRY(build_step(p));
-    return write_context(p);
+    return build_step(p);
 }
 
 md_status painter_new(const foundation *f, md_backend *be, const painter_options *o, painter **out)
@@ -197,9 +202,34 @@ int64_t painter_latent(const painter *p)
     return p->latent;
 }
 
-int64_t painter_flops(const painter *p)
+const codec *painter_codec(const painter *p)
 {
-    return md_plan_flops(p->plan);
+    return p->codec;
+}
+
+const md_plan *painter_step_plan(const painter *p)
+{
+    return p->plan;
+}
+
+size_t painter_bytes(const painter *p)
+{
+    int64_t floats = p->x.numel;
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        floats += nn_params_buffer(p->f->params[i])->numel;
+    return (size_t)floats * p->be->ops->elem_bytes(MD_F32) + md_plan_memory(p->plan).total +
+           md_plan_memory(codec_encode_plan(p->codec)).total +
+           md_plan_memory(codec_decode_plan(p->codec)).total;
+}
+
+md_status painter_fits(const painter *p, size_t budget)
+{
+    if (budget && painter_bytes(p) > budget)
+        MD_FAIL(MD_NOMEM,
+                "painting %d pictures together needs %.1f MiB, there are %.1f MiB: raise "
+                "memory.budget, or lower generate.batch or data.size",
+                p->o.batch, (double)painter_bytes(p) / 1048576, (double)budget / 1048576);
+    return MD_OK;
 }
 
 /* The mean of the posterior, scaled, from moments [pixels,2C]. */

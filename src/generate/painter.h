@@ -6,6 +6,7 @@
 #include "diffusion/blend.h"
 #include "diffusion/guidance.h"
 #include "image/image.h"
+#include "model/codec.h"
 #include "model/foundation.h"
 
 typedef struct painter_options {
@@ -33,13 +34,20 @@ typedef struct painter_item {
 
 typedef struct painter painter;
 
-/* All parts of f must be loaded on be; both must outlive the painter. What sampler, blend and UNet
-   cannot do together is MD_USAGE. */
+/* Plans the painting and takes no device memory. f and be must outlive the painter. What sampler,
+   blend and UNet cannot do together is MD_USAGE. */
 MD_MUST md_status painter_new(const foundation *f, md_backend *be, const painter_options *o,
                               painter **out);
 void painter_free(painter *p);
+/* Takes all memory that painting needs. All parts of f must be loaded on be. */
+MD_MUST md_status painter_load(painter *p);
 int64_t painter_latent(const painter *p); /* floats of one latent */
-int64_t painter_flops(const painter *p);  /* of one sampling step of a batch */
+const codec *painter_codec(const painter *p);
+const md_plan *painter_step_plan(const painter *p); /* one sampling step of a batch */
+/* Bytes on the device while painting, exactly: with the weights of all parts. */
+size_t painter_bytes(const painter *p);
+/* MD_NOMEM, and what would help, when they exceed the budget; 0: no limit. */
+MD_MUST md_status painter_fits(const painter *p, size_t budget);
 /* rgb [S,S,3] -> clean [painter_latent]: the posterior's mean, scaled. */
 MD_MUST md_status painter_encode(painter *p, const uint8_t *rgb, float *clean);
 /* n <= batch pictures into rgb [n,S,S,3]. The result of an item depends on nothing but the item.

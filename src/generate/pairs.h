@@ -11,6 +11,7 @@ typedef struct pairs_job {
     config *cfg;
     const foundation *f;                              /* every rank; parts loaded on workers */
     md_backend *be;                                   /* workers; NULL elsewhere */
+    size_t budget;                                    /* bytes a worker may take; 0: no limit */
     const char *data, *backgrounds, *store, *preview; /* files */
     const char *sections; /* of cfg that must not have changed since the store was made */
 } pairs_job;

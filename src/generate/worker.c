@@ -65,6 +65,7 @@ static md_status open_inputs(pairs_worker *w)
                 w->j->store, (long long)pairs_height(w->store));
     MD_TRY(pairs_painter_options(w->j->cfg, w->size, &o));
     MD_TRY(painter_new(w->j->f, w->j->be, &o, &w->painter));
+    MD_TRY(painter_fits(w->painter, w->j->budget));
     return painter_load(w->painter);
 }
 

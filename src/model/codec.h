@@ -1,5 +1,5 @@
 /* Ready-to-run halves of a foundation, for those who want numbers rather than graphs: pictures to
-   latents and back, token ids to embeddings. Memory is taken once, on opening. */
+   latents and back, token ids to embeddings. */
 #ifndef MD_MODEL_CODEC_H
 #define MD_MODEL_CODEC_H
 
@@ -9,11 +9,16 @@
 
 typedef struct codec codec;
 
-/* For pictures of size x size, `batch` at a time (a result does not depend on it). The parameters
-   must be loaded and outlive the codec. */
+/* For pictures of size x size, so many at a time (a result does not depend on it; 0: this direction
+   is not needed). Takes no device memory. The parameters must outlive the codec. */
 MD_MUST md_status codec_new(md_backend *be, const vae_config *c, nn_params *params, md_dtype dtype,
-                            int size, int batch, codec **out);
+                            int size, int encode_batch, int decode_batch, codec **out);
 void codec_free(codec *c);
+/* Takes all memory that coding needs. The parameters must be loaded. */
+MD_MUST md_status codec_load(codec *c);
+/* For memory and FLOP; NULL for a direction that is not needed. */
+const md_plan *codec_encode_plan(const codec *c);
+const md_plan *codec_decode_plan(const codec *c);
 int64_t codec_edge(const codec *c); /* of the latent */
 /* rgb [n,size,size,3] -> moments [n,edge,edge,2C]: mean and log variance, unscaled */
 MD_MUST md_status codec_encode(codec *c, const uint8_t *rgb, int64_t n, float *moments);

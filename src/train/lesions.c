@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VARIANTS = 2, BATCH = 4 };
+enum { VARIANTS = LESIONS_VARIANTS };
 
 /* What is needed while rows are read. */
 typedef struct reading {
@@ -126,8 +126,9 @@ static md_status encode_data(const foundation *f, md_backend *be, const lesions_
     md_status status;
     MD_TRY(data_open(o->data, DATA_IMAGES, &r.d));
     r.size = data_size(r.d);
-    MD_TRY_GOTO(codec_new(be, f->vae, f->params[MODEL_VAE], o->dtype, (int)r.size, BATCH, &r.k),
+    MD_TRY_GOTO(codec_new(be, f->vae, f->params[MODEL_VAE], o->dtype, (int)r.size, VARIANTS, 0, &r.k),
                 done);
+    MD_TRY_GOTO(codec_load(r.k), done);
     r.edge = codec_edge(r.k);
     r.latent = r.edge * r.edge * 2 * f->vae->latent_channels;
     MD_TRY_GOTO(image_new(&r.mask, r.size, r.size, 1), done);

@@ -6,6 +6,8 @@
 #include "model/foundation.h"
 #include "train/denoise.h"
 
+enum { LESIONS_VARIANTS = 2 }; /* of each picture: itself and its mirror image; encoded together */
+
 typedef enum lesions_region { LESIONS_INSIDE, LESIONS_OUTSIDE } lesions_region;
 
 typedef struct lesions_options {

@@ -97,23 +97,29 @@ static void drop_loss(train *t)
     t->loss_graph = NULL;
 }
 
+static bool too_large(const train *t)
+{
+    return t->o.budget_bytes && train_memory(t).total > t->o.budget_bytes;
+}
+
 /* Recomputes as few blocks as the budget allows. */
 static md_status fit_loss(train *t)
 {
     MD_TRY(build_loss(t, 0));
     int blocks = md_graph_n_blocks(t->loss_graph);
-    size_t need = md_plan_memory(t->loss_plan).total;
-    for (int step = 1; t->o.budget_bytes && need > t->o.budget_bytes && step <= 4; step++) {
+    for (int quarter = 1; too_large(t) && quarter <= 4; quarter++) {
         drop_loss(t);
-        t->recomputed = blocks * step / 4;
+        t->recomputed = blocks * quarter / 4;
         MD_TRY(build_loss(t, t->recomputed));
-        need = md_plan_memory(t->loss_plan).total;
     }
-    if (t->o.budget_bytes && need > t->o.budget_bytes)
-        MD_FAIL(MD_NOMEM,
-                "a training step on %lld samples needs %.1f MiB with all blocks recomputed, "
-                "memory.budget is %.1f MiB: raise it, or finetune.accumulate",
-                (long long)t->micro, (double)need / 1048576, (double)t->o.budget_bytes / 1048576);
+    if (too_large(t))
+        MD_FAIL(
+            MD_NOMEM,
+            "training on %lld samples at a time needs %.1f MiB with all blocks recomputed, of "
+            "which %.1f MiB grow with the samples, and there are %.1f MiB: raise memory.budget or "
+            "finetune.accumulate, or make the pictures smaller",
+            (long long)t->micro, (double)train_memory(t).total / 1048576,
+            (double)train_memory(t).activations / 1048576, (double)t->o.budget_bytes / 1048576);
     return MD_OK;
 }
 
@@ -188,11 +194,8 @@ static md_status setup(train *t, nn_params *const *stores)
         md_buffer_init(&st->v, "AdamW v", MD_F32, st->n);
         md_buffer_init(&st->ema, "averaged weights", MD_F32, st->n);
     }
-    MD_TRY(fit_loss(t));
     MD_TRY(build_update(t));
-    MD_TRY(alloc_state(t));
-    MD_TRY(md_plan_load(t->loss_plan));
-    return md_plan_load(t->update_plan);
+    return fit_loss(t);
 }
 
 md_status train_new(md_backend *be, nn_params *const *stores, int n_stores, const train_task *task,
@@ -215,6 +218,13 @@ md_status train_new(md_backend *be, nn_params *const *stores, int n_stores, cons
     }
     *out = t;
     return MD_OK;
+}
+
+md_status train_load(train *t)
+{
+    MD_TRY(alloc_state(t));
+    MD_TRY(md_plan_load(t->loss_plan));
+    return md_plan_load(t->update_plan);
 }
 
 void train_free(train *t)
@@ -342,12 +352,21 @@ md_plan *train_plan(train *t)
     return t->loss_plan;
 }
 
-size_t train_state_bytes(const train *t)
+train_bytes train_memory(const train *t)
 {
-    size_t elem = t->be->ops->elem_bytes(MD_F32), n = 0;
-    for (int s = 0; s < t->n_stores; s++)
-        n += (size_t)t->stores[s].n * (t->o.ema > 0 ? 4 : 3) + TAIL_COUNT;
-    return n * elem;
+    size_t elem = t->be->ops->elem_bytes(MD_F32);
+    train_bytes b = {0};
+    for (int s = 0; s < t->n_stores; s++) {
+        const store *st = &t->stores[s];
+        b.weights += (size_t)st->n * elem;
+        b.gradients += (size_t)st->grad.numel * elem;
+        b.optimizer += (size_t)st->n * (t->o.ema > 0 ? 3 : 2) * elem;
+    }
+    md_plan_bytes loss = md_plan_memory(t->loss_plan), update = md_plan_memory(t->update_plan);
+    b.workspace = loss.workspace + update.workspace;
+    b.activations = loss.total + update.total - b.workspace;
+    b.total = b.weights + b.gradients + b.optimizer + b.activations + b.workspace;
+    return b;
 }
 
 int train_recomputed(const train *t)

@@ -30,10 +30,10 @@ typedef struct train_options {
     double lr, lr_floor;
     int64_t warmup;
     double beta1, beta2, eps, weight_decay;
-    double clip;           /* global gradient norm; 0: off */
-    double ema;            /* decay of the averaged weights; 0: off */
-    size_t budget_bytes;   /* for the step's arena: recompute blocks until it fits; 0: no limit */
-    comm *workers;         /* NULL or size 1: alone */
+    double clip;         /* global gradient norm; 0: off */
+    double ema;          /* decay of the averaged weights; 0: off */
+    size_t budget_bytes; /* for train_memory's total: recompute blocks until it fits; 0: no limit */
+    comm *workers;       /* NULL or size 1: alone */
     comm_reducer *reducer; /* needed when workers has more than one rank */
 } train_options;
 
@@ -46,11 +46,14 @@ typedef struct train_stats {
 
 typedef struct train train;
 
-/* Stores must be closed and allocated. Takes all memory that stepping needs. Collective over
-   workers only in that all must make the same one. */
+/* Plans the step and takes no device memory: train_memory and train_plan tell what it will be.
+   Stores must be closed. MD_NOMEM when the budget is exceeded with all blocks recomputed. All
+   workers must make the same one. */
 MD_MUST md_status train_new(md_backend *be, nn_params *const *stores, int n_stores,
                             const train_task *task, const train_options *o, train **out);
 void train_free(train *t);
+/* Takes all memory that stepping needs. The stores must be allocated. Local. */
+MD_MUST md_status train_load(train *t);
 /* One step. A worker whose part failed still takes part in the all-reduce; all skip the update
    together, and after TRAIN_MAX_SKIPS in a row all return the error. want_stop travels with the
    gradients, so that all workers see the same s->stop after the same step. Collective(workers). */
@@ -58,8 +61,16 @@ void train_free(train *t);
 MD_MUST md_status train_step(train *t, bool want_stop, train_stats *out);
 int64_t train_next_step(const train *t); /* number of steps done */
 md_plan *train_plan(train *t);           /* the forward and backward plan, for memory and profile */
-size_t train_state_bytes(const train *t); /* gradients, moments, averages */
-int train_recomputed(const train *t);     /* blocks that are recomputed */
+int train_recomputed(const train *t);    /* blocks that are recomputed */
+
+/* Bytes on the device while stepping, exactly. */
+typedef struct train_bytes {
+    size_t weights, gradients;
+    size_t optimizer;   /* moments and averages */
+    size_t activations; /* with the inputs */
+    size_t workspace, total;
+} train_bytes;
+train_bytes train_memory(const train *t);
 
 /* What a checkpoint holds: for each store, weights, moments and averages as flat buffers. */
 int train_n_stores(const train *t);

@@ -170,7 +170,7 @@ static void open_vae(bool random)
     must(foundation_open(tiny, &machine.f));
     must(random ? foundation_randomize(machine.f, MODEL_VAE, machine.be, 1)
                 : foundation_load(machine.f, MODEL_VAE, machine.be));
-    must(codec_new(machine.be, machine.f->vae, machine.f->params[MODEL_VAE], MD_F32, SIDE, 1,
+    must(codec_new(machine.be, machine.f->vae, machine.f->params[MODEL_VAE], MD_F32, SIDE, 1, 1,
                    &machine.vae));
     must(codec_load(machine.vae));
 }

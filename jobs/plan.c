@@ -1,0 +1,233 @@
+/* plan: bytes, work and expected time of every stage, before anything is taken. Ends with 1 where a
+   stage does not fit into memory.budget (or the machine), saying what would help. */
+#include "backend/open.h"
+#include "base/clock.h"
+#include "generate/painter.h"
+#include "generate/pairs.h"
+#include "ops/ops.h"
+#include "session.h"
+#include "train/finetune.h"
+#include "train/lesions.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { MEASURE_EDGE = 32, MEASURE_CHANNELS = 256 };
+static const double MEASURE_SECONDS = 0.5;
+
+static double mib(size_t bytes)
+{
+    return (double)bytes / 1048576;
+}
+
+/* A convolution and a linear layer of the size that the UNet's larger ones have. */
+static md_status build_sample(md_graph *g, md_backend *be, md_dtype dtype, int64_t c, int64_t edge,
+                              md_plan **plan)
+{
+    md_tensor *x = md_input(g, "x", dtype, 4, MD_DIMS(1, edge, edge, c));
+    md_tensor *w = md_input(g, "w", dtype, 4, MD_DIMS(c, 3, 3, c));
+    md_tensor *v = md_input(g, "v", dtype, 2, MD_DIMS(4 * c, c));
+    md_tensor *y = md_linear(md_conv2d(x, w, NULL, 1, 1, 1, 1, 1), v, NULL);
+    return md_plan_build(g, be, &y, 1, plan);
+}
+
+static md_status time_sample(md_plan *plan, double *rate)
+{
+    MD_TRY(md_plan_load(plan));
+    MD_TRY(md_plan_run(plan)); /* the first run warms up */
+    double begin = md_now(), seconds = 0;
+    int runs = 0;
+    for (; seconds < MEASURE_SECONDS; runs++, seconds = md_now() - begin)
+        MD_TRY(md_plan_run(plan));
+    *rate = (double)md_plan_flops(plan) * runs / seconds;
+    return MD_OK;
+}
+
+/* FLOP per second of this machine. */
+static md_status measure(md_backend *be, const unet_config *u, md_dtype dtype, double *rate)
+{
+    int64_t c = u->block_out_channels[1 % u->n_blocks];
+    md_graph *g = NULL;
+    md_plan *plan = NULL;
+    MD_TRY(md_graph_new(&g));
+    md_status status = build_sample(g, be, dtype, c < MEASURE_CHANNELS ? c : MEASURE_CHANNELS,
+                                    MEASURE_EDGE, &plan);
+    if (status == MD_OK)
+        status = time_sample(plan, rate);
+    md_plan_free(plan);
+    md_graph_free(g);
+    return status;
+}
+
+/* One line of the table: what is on the device during a stage, and how often it runs. */
+typedef struct row {
+    const char *name;
+    size_t weights, gradients, optimizer, activations, workspace;
+    int64_t flops; /* of one run */
+    double runs;
+} row;
+
+typedef struct plan_job {
+    const config *cfg;
+    foundation *f;
+    md_backend *be;
+    md_dtype dtype;
+    int64_t size;
+    size_t weights, budget; /* of all parts; what may be taken */
+    double rate;            /* FLOP/s */
+    double seconds;         /* of the stage so far */
+} plan_job;
+
+/* "3 h 05 min", "12 min", "8 s" */
+static void duration(char out[32], double s)
+{
+    if (s >= 3600)
+        (void)snprintf(out, 32, "%.0f h %02.0f min", floor(s / 3600), floor(fmod(s, 3600) / 60));
+    else if (s >= 60)
+        (void)snprintf(out, 32, "%.0f min", s / 60);
+    else
+        (void)snprintf(out, 32, "%.0f s", s);
+}
+
+static void print_row(plan_job *p, const row *r)
+{
+    char text[32];
+    double seconds = r->runs * (double)r->flops / p->rate;
+    p->seconds += seconds;
+    duration(text, seconds);
+    size_t total = r->weights + r->gradients + r->optimizer + r->activations + r->workspace;
+    (void)printf("%-16s %9.1f %9.1f %9.1f %11.1f %9.1f %9.1f %11.2f %8.0f  %s\n", r->name,
+                 mib(r->weights), mib(r->gradients), mib(r->optimizer), mib(r->activations),
+                 mib(r->workspace), mib(total), (double)r->flops / 1e9, r->runs, text);
+}
+
+static void print_plan(plan_job *p, const char *name, const md_plan *plan, double runs)
+{
+    md_plan_bytes b = md_plan_memory(plan);
+    row r = {.name = name,
+             .weights = p->weights,
+             .activations = b.total - b.workspace,
+             .workspace = b.workspace,
+             .flops = md_plan_flops(plan),
+             .runs = runs};
+    print_row(p, &r);
+}
+
+/* "generate: at most 1234.5 MiB of 8192.0, about 3 h 05 min" */
+static void print_stage(plan_job *p, const char *name, size_t most)
+{
+    char text[32];
+    duration(text, p->seconds);
+    (void)printf("%s: at most %.1f MiB of %.1f, about %s on one worker\n", name, mib(most),
+                 mib(p->budget), text);
+    p->seconds = 0;
+}
+
+/* The pictures through the VAE, each and its mirror image; returns the most bytes. */
+static md_status plan_encoding(plan_job *p, size_t *most)
+{
+    codec *k = NULL;
+    bool nine = p->f->unet->in_channels > p->f->vae->latent_channels;
+    MD_TRY(codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->dtype, (int)p->size,
+                     LESIONS_VARIANTS, 0, &k));
+    const md_plan *plan = codec_encode_plan(k);
+    print_plan(p, "finetune encode", plan,
+               (double)config_int(p->cfg, KEY_data_pairs) * (nine ? 2 : 1));
+    *most = p->weights + md_plan_memory(plan).total;
+    codec_free(k);
+    return MD_OK;
+}
+
+static void print_training(plan_job *p, train *t, const char *name)
+{
+    train_bytes b = train_memory(t);
+    row r = {.name = name,
+             .weights = p->weights,
+             .gradients = b.gradients,
+             .optimizer = b.optimizer,
+             .activations = b.activations,
+             .workspace = b.workspace,
+             .flops = md_plan_flops(train_plan(t)),
+             .runs = (double)config_int(p->cfg, KEY_finetune_steps) *
+                     (double)config_int(p->cfg, KEY_finetune_accumulate)};
+    print_row(p, &r);
+}
+
+static md_status plan_finetune(plan_job *p)
+{
+    nn_params *stores[MODEL_N_PARTS];
+    size_t budget, most = 0;
+    train *t = NULL;
+    denoise_source source = finetune_source_shape(p->f, p->size);
+    denoise d = finetune_task(p->cfg, p->f, &source, NULL);
+    train_task task = denoise_task(&d);
+    MD_TRY(plan_encoding(p, &most));
+    MD_TRY(session_training_budget(p->cfg, p->f, p->be, 1, &budget));
+    train_options o = finetune_options(p->cfg, budget);
+    MD_TRY(train_new(p->be, stores, finetune_stores(p->cfg, p->f, stores), &task, &o, &t));
+    char name[32];
+    (void)snprintf(name, sizeof name, "finetune (%d)", train_recomputed(t));
+    print_training(p, t, name);
+    size_t training = train_memory(t).total + p->budget - budget;
+    print_stage(p, "finetune", training > most ? training : most);
+    train_free(t);
+    return MD_OK;
+}
+
+static md_status plan_generate(plan_job *p)
+{
+    painter_options o;
+    painter *k = NULL;
+    double pairs = (double)config_int(p->cfg, KEY_generate_pairs);
+    MD_TRY(pairs_painter_options(p->cfg, p->size, &o));
+    MD_TRY(painter_new(p->f, p->be, &o, &k));
+    double batches = ceil(pairs / o.batch);
+    const md_plan *step = painter_step_plan(k);
+    print_plan(p, "generate encode", codec_encode_plan(painter_codec(k)),
+               fmin(pairs, (double)config_int(p->cfg, KEY_data_pairs)));
+    print_plan(p, "generate step", step, batches * o.steps);
+    print_plan(p, "generate decode", codec_decode_plan(painter_codec(k)), batches);
+    print_stage(p, "generate", painter_bytes(k));
+    (void)printf("UNet: %.4g GFLOP for one picture and prompt of %lld pixels\n",
+                 (double)md_plan_flops(step) / 1e9 / (guidance_for(o.guidance)->copies * o.batch),
+                 (long long)p->size);
+    md_status status = painter_fits(k, p->budget);
+    painter_free(k);
+    return status;
+}
+
+static md_status plan_all(plan_job *p)
+{
+    MD_TRY(session_budget(p->cfg, 1, &p->budget));
+    MD_TRY(measure(p->be, p->f->unet, p->dtype, &p->rate));
+    for (int i = 0; i < MODEL_N_PARTS; i++) {
+        nn_params *params = p->f->params[i];
+        p->weights += session_part_bytes(p->be, params);
+        (void)printf("%s: %.2f M parameters\n", nn_params_model(params),
+                     (double)nn_params_numel(params) / 1e6);
+    }
+    (void)printf("this machine: %.1f GFLOP/s in %s on %d threads, measured\n\n", p->rate / 1e9,
+                 md_dtype_name(p->dtype), p->be->threads);
+    (void)printf("%-16s %9s %9s %9s %11s %9s %9s %11s %8s  %s\n", "MiB", "weights", "gradients",
+                 "optimizer", "activations", "workspace", "total", "GFLOP a run", "runs", "time");
+    MD_TRY(plan_finetune(p));
+    return plan_generate(p);
+}
+
+/* Local. */
+md_status job_plan(job *j)
+{
+    plan_job p = {.cfg = j->cfg,
+                  .dtype = config_choice(j->cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
+                  .size = config_int(j->cfg, KEY_data_size)};
+    md_status status = foundation_open_configs(config_string(j->cfg, KEY_model_foundation), &p.f);
+    if (status == MD_OK)
+        status = backend_open(config_string(j->cfg, KEY_device),
+                              (int)config_int(j->cfg, KEY_threads), 1, &p.be);
+    if (status == MD_OK)
+        status = plan_all(&p);
+    foundation_free(p.f, NULL);
+    if (p.be)
+        p.be->ops->close(p.be);
+    return status;
+}

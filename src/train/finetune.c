@@ -1,0 +1,64 @@
+#include "train/finetune.h"
+#include "train/lesions.h"
+
+train_options finetune_options(const config *c, size_t budget_bytes)
+{
+    return (train_options){
+        .steps = config_int(c, KEY_finetune_steps),
+        .batch = config_int(c, KEY_finetune_batch),
+        .accumulate = config_int(c, KEY_finetune_accumulate),
+        .lr_rule = (train_lr_rule)config_choice(c, KEY_finetune_schedule),
+        .lr = config_float(c, KEY_finetune_lr),
+        .warmup = config_int(c, KEY_finetune_warmup),
+        .beta1 = config_float(c, KEY_finetune_beta1),
+        .beta2 = config_float(c, KEY_finetune_beta2),
+        .eps = config_float(c, KEY_finetune_eps),
+        .weight_decay = config_float(c, KEY_finetune_weight_decay),
+        .clip = config_float(c, KEY_finetune_clip),
+        .ema = config_float(c, KEY_finetune_ema),
+        .budget_bytes = budget_bytes,
+    };
+}
+
+denoise finetune_task(const config *c, const foundation *f, const denoise_source *source,
+                      const double *alphas)
+{
+    bool text = config_bool(c, KEY_finetune_text_encoder);
+    return (denoise){
+        .unet = f->unet,
+        .unet_params = f->params[MODEL_UNET],
+        .text = text ? f->text : NULL,
+        .text_params = f->params[MODEL_TEXT_ENCODER],
+        .dtype = config_choice(c, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
+        .source = source,
+        .alphas_cumprod = alphas,
+        .train_steps = f->schedule.train_steps,
+        .seed = (uint64_t)config_int(c, KEY_seed),
+        .batch = config_int(c, KEY_finetune_batch),
+        .drop_caption = config_float(c, KEY_finetune_drop_prompt),
+        .target = (denoise_target)config_choice(c, KEY_loss_target),
+        .weight = (denoise_weight)config_choice(c, KEY_loss_weight),
+        .gamma = config_float(c, KEY_loss_gamma),
+        .area_norm = config_bool(c, KEY_loss_area_norm),
+        .min_area = 1,
+        .outside = config_float(c, KEY_loss_outside),
+    };
+}
+
+denoise_source finetune_source_shape(const foundation *f, int64_t size)
+{
+    return (denoise_source){.n = 1,
+                            .variants = LESIONS_VARIANTS,
+                            .edge = size / vae_shrink(f->vae),
+                            .channels = f->vae->latent_channels,
+                            .tokens = format_tokenizer_length(f->tokenizer),
+                            .width = f->text->hidden_size,
+                            .scaling = f->vae->scaling_factor};
+}
+
+int finetune_stores(const config *cfg, const foundation *f, nn_params *stores[MODEL_N_PARTS])
+{
+    stores[0] = f->params[MODEL_UNET];
+    stores[1] = f->params[MODEL_TEXT_ENCODER];
+    return config_bool(cfg, KEY_finetune_text_encoder) ? 2 : 1;
+}

@@ -1,0 +1,20 @@
+/* The fine-tune as a configuration describes it: the denoising task and the options of its
+   training. Shared by the job that trains and the one that only plans. */
+#ifndef MD_TRAIN_FINETUNE_H
+#define MD_TRAIN_FINETUNE_H
+
+#include "config/config.h"
+#include "model/foundation.h"
+#include "train/denoise.h"
+
+/* f, source and alphas [train_steps] must outlive the task. */
+denoise finetune_task(const config *cfg, const foundation *f, const denoise_source *source,
+                      const double *alphas);
+/* The shape of the source without its data, for planning. size: of the pictures, in pixels. */
+denoise_source finetune_source_shape(const foundation *f, int64_t size);
+/* budget_bytes: for training alone; 0: no limit. workers and reducer are left out. */
+train_options finetune_options(const config *cfg, size_t budget_bytes);
+/* What is trained: the UNet, and with finetune.text_encoder the text encoder; returns how many. */
+int finetune_stores(const config *cfg, const foundation *f, nn_params *stores[MODEL_N_PARTS]);
+
+#endif
