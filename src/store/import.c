@@ -49,6 +49,8 @@ typedef struct importer {
     const char *config;
     uint64_t seed;
     data_store *data, *backgrounds;
+    import_pixels source; /* of picture source_of, or -1 */
+    int64_t source_of;
 } importer;
 
 /* ---- setting up ---- */
@@ -116,6 +118,7 @@ static void end(importer *im)
     free(im->rgb);
     free(im->mask);
     free(im->background);
+    import__pixels_free(&im->source);
 }
 
 /* ---- pixels ---- */
@@ -230,6 +233,18 @@ static md_status find_backgrounds(importer *im, int max_crops, import_report *re
     return MD_OK;
 }
 
+/* The source of a crop, kept between crops: those of one picture follow each other. */
+static md_status load_source(importer *im, int64_t picture)
+{
+    if (im->source_of == picture)
+        return MD_OK;
+    import__pixels_free(&im->source);
+    im->source_of = -1;
+    MD_TRY(import__read(&im->list, &im->list.item[picture], &im->source));
+    im->source_of = picture;
+    return MD_OK;
+}
+
 static md_status write_background(importer *im, int64_t b)
 {
     const background *from = &im->background[b];
@@ -238,17 +253,11 @@ static md_status write_background(importer *im, int64_t b)
         MD_TRY(data_read_pixels(im->data, from->picture, im->rgb, NULL));
     } else {
         import_square s = from->square;
-        import_pixels px;
+        image_box box = {(double)s.y, (double)s.x, (double)(s.y + s.side), (double)(s.x + s.side)};
+        MD_TRY(load_source(im, from->picture));
         row.kind = DATA_CROP;
-        md_status status = import__read(&im->list, &im->list.item[from->picture], &px);
-        if (status == MD_OK) {
-            image_box box = {(double)s.y, (double)s.x, (double)(s.y + s.side),
-                             (double)(s.x + s.side)};
-            import__place_box(px.rgb.h, px.rgb.w, box, im->size, &row);
-            status = import__draw(&px, &row, im->size, im->rgb, NULL);
-        }
-        import__pixels_free(&px);
-        MD_TRY(status);
+        import__place_box(im->source.rgb.h, im->source.rgb.w, box, im->size, &row);
+        MD_TRY(import__draw(&im->source, &row, im->size, im->rgb, NULL));
     }
     MD_TRY(data_write_pixels(im->backgrounds, b, im->rgb, NULL));
     MD_TRY(data_write_row(im->backgrounds, b, &row));
@@ -258,7 +267,6 @@ static md_status write_background(importer *im, int64_t b)
 static md_status write_backgrounds(importer *im, const char *path)
 {
     if (im->n_backgrounds == 0) {
-        (void)remove(path); /* of an earlier import */
         md_warn("store", "%s: no lesion-free picture found, so there are no backgrounds",
                 im->list.root);
         return MD_OK;
@@ -292,6 +300,8 @@ static md_status run_import(importer *im, config *cfg, const char *run, import_r
         data_store *b = im->backgrounds;
         im->backgrounds = NULL;
         MD_TRY(data_finish(b));
+    } else {
+        (void)remove(backgrounds); /* of an earlier import */
     }
     data_store *d = im->data; /* last: its name says that all is there */
     im->data = NULL;
@@ -301,7 +311,7 @@ static md_status run_import(importer *im, config *cfg, const char *run, import_r
 
 md_status import_run(config *cfg, const char *run, import_report *report)
 {
-    importer im = {0};
+    importer im = {.source_of = -1};
     import_report r = {.used = 0};
     md_status status = run_import(&im, cfg, run, &r);
     end(&im);
