@@ -1,7 +1,6 @@
 /* libFuzzer target: framed messages and what the cluster reads from them. */
 #include "cluster/messages.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

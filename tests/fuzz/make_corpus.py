@@ -60,3 +60,17 @@ write("tokenizer/full", "\n---\n".join([json.dumps(vocab), "#version: 0.2\na b</
                                         json.dumps({"eos_token": "<|endoftext|>"}), "ab ba!  a'll <|endoftext|> 12 \u00e9\u0130"]))
 write("tokenizer/short", json.dumps(vocab) + "\n---\n#v\na b</w>\n")
 write("tokenizer/prompt", "It's a PHOTO of 12 l\u00e9sions\u2014we've\t'tis abababab <|startoftext|>")
+
+
+def frame(kind, body):
+    """A message of comm/frame.h in run 5."""
+    return b"MDM1" + struct.pack("<HHII", 1, kind, 5, len(body)) + body
+
+
+item = struct.pack("<qqI", 0, 5, 1)
+write("messages/beat", frame(1, struct.pack("<BIB", 1, 3, 0)))
+write("messages/lease", frame(2, struct.pack("<II", 3, 2) + item + struct.pack("<qqI", 1, 7, 2)))
+write("messages/result", frame(3, struct.pack("<I", 1) + item + struct.pack("<BI", 7, 3) + b"nan" +
+                               struct.pack("<I", 4) + b"abcd"))
+write("messages/end", frame(4, struct.pack("<BBI", 3, 1, 2) + b"hi"))
+write("messages/bye", frame(5, b""))
