@@ -97,6 +97,13 @@ static int64_t start_of(const md_tensor *t)
     return t->offset + (t->storage == MD_VIEW ? t->base->offset : 0);
 }
 
+/* Where t's bytes are: the persistent tensor that its base was placed in, or t itself. */
+static const md_tensor *home_of(const md_plan *p, md_tensor *t)
+{
+    const md_tensor *placed = p->placed[base_of(t)->id];
+    return placed ? placed : t;
+}
+
 static bool overlap(const md_tensor *a, const md_tensor *b)
 {
     const md_tensor *ab = a->storage == MD_VIEW ? a->base : a;
@@ -114,7 +121,10 @@ static bool region_is_free(const md_plan *p, const md_tensor *dst, const md_tens
         if (!p->used[i] || node == except)
             continue;
         for (int k = 0; k < node->n_in; k++)
-            if (node->in[k] && overlap(node->in[k], dst))
+            if (node->in[k] && overlap(home_of(p, node->in[k]), dst))
+                return false;
+        for (int k = 0; k < node->n_out; k++)
+            if (overlap(home_of(p, node->out[k]), dst))
                 return false;
     }
     return true;
@@ -414,7 +424,7 @@ md_status md_plan_read(md_plan *p, const md_tensor *output, void *host, md_dtype
 {
     MD_TRY(check_io(p, output, n, "read"));
     const md_tensor *base = output->storage == MD_VIEW ? output->base : output;
-    if (base->storage == MD_TEMP && !p->kept[base->id] && !p->placed[base->id])
+    if (base->storage == MD_TEMP && !p->kept[base->id])
         MD_FAIL(MD_INTERNAL, "plan: read of %s, which is not among the outputs",
                 md_shape_text(output));
     return p->be->ops->read(p->be, address(p, output), output->dtype, host, host_dtype, n);
