@@ -25,7 +25,7 @@ static const vae_config tiny_vae = {
     .n_blocks = 3, /* shrinks by 4 */
     .block_out_channels = {16, 32, 64},
     .layers_per_block = 1,
-    .norm_num_groups = 8,
+    .norm_num_groups = 2, /* 8 groups of 2 channels at the end would forget a picture's hue */
     .sample_size = SIZE,
     .mid_attention = true,
     .use_quant_conv = true,
@@ -125,7 +125,6 @@ static md_status learn(session *p, const char *what, const model_part *parts, in
     return status;
 }
 
-/* First squares, which find their way from anywhere, then decibels. */
 static md_status learn_vae(session *p)
 {
     const config *cfg = p->j->cfg;
@@ -138,17 +137,11 @@ static md_status learn_vae(session *p)
                     .crop = (int)config_int(cfg, KEY_pretrain_vae_crop),
                     .kl = config_float(cfg, KEY_pretrain_vae_kl)};
     train_task task = autoencode_task(&a);
-    train_options o = {.steps = config_int(cfg, KEY_pretrain_vae_steps),
-                       .batch = a.batch,
-                       .lr = config_float(cfg, KEY_pretrain_vae_lr)};
     MD_TRY(randomize(p, MODEL_VAE));
-    MD_TRY(comm_agree(comm_world(), learn(p, "vae", vae, 1, &task, o)));
-    a.decibels = true;
-    a.kl = config_float(cfg, KEY_pretrain_polish_kl);
-    a.first = (uint64_t)o.steps * (uint64_t)o.batch;
-    o.steps = config_int(cfg, KEY_pretrain_polish_steps);
-    o.lr = config_float(cfg, KEY_pretrain_polish_lr);
-    return learn(p, "vae-polish", vae, 1, &task, o);
+    return learn(p, "vae", vae, 1, &task,
+                 (train_options){.steps = config_int(cfg, KEY_pretrain_vae_steps),
+                                 .batch = a.batch,
+                                 .lr = config_float(cfg, KEY_pretrain_vae_lr)});
 }
 
 /* Pictures from here on were never seen by the VAE's training, whose items count from 0. */

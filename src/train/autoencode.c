@@ -26,8 +26,7 @@ static md_tensor *build(void *user, md_graph *g, int64_t n)
     md_tensor *d = md_sub(seen, a->image);
     md_tensor *per_sample = md_sum_to(md_mul(d, d), 4, MD_DIMS(n, 1, 1, 1));
     per_sample = md_scale(per_sample, 1.0 / (double)(s * s * c->out_channels)); /* [n,1,1,1] */
-    if (a->decibels)
-        per_sample = md_activation(md_affine(per_sample, 1, 1e-5), MD_ACT_LOG);
+    per_sample = md_activation(md_affine(per_sample, 1, 1e-5), MD_ACT_LOG);
     md_tensor *loss = md_sum(md_mul(per_sample, a->weight));
     /* The KL term is a mean over the micro-batch; padded samples are as good as others for it. */
     return md_add(loss, md_mul(md_scale(vae_kl(moments), a->kl), md_sum(a->weight)));
@@ -60,7 +59,7 @@ static md_status fill(void *user, md_plan *plan, int64_t step, int64_t first, in
         goto done;
     }
     for (int64_t i = 0; i < n; i++) {
-        uint64_t item = a->first + (uint64_t)(step * a->batch + first + i);
+        uint64_t item = (uint64_t)(step * a->batch + first + i);
         weight[i] = first + i < a->batch ? 1.0F / (float)a->batch : 0.0F;
         draw(a, item, rgb, image + i * pixels);
         md_rng r = md_rng_at(a->seed, MD_RNG_POSTERIOR, item, 0);
