@@ -108,7 +108,8 @@ md_tensor *md_accumulate(md_tensor *dst, md_tensor *src); /* dst += src */
 enum { MD_HYPER_LR, MD_HYPER_BC1, MD_HYPER_BC2, MD_HYPER_CLIP, MD_HYPER_SCALE, MD_HYPER_COUNT };
 md_tensor *md_adamw(md_tensor *p, md_tensor *g, md_tensor *m, md_tensor *v, md_tensor *gnorm2,
                     md_tensor *hyper, double beta1, double beta2, double eps, double weight_decay);
-/* e = d e + (1-d) p, decay[1] = d.  in {e, p, decay} -> e */
+/* e = d e + (1-d) p, decay[1] = d; a d that is not finite leaves e unchanged.  in {e, p, decay} ->
+   e */
 md_tensor *md_ema(md_tensor *e, md_tensor *p, md_tensor *decay);
 
 /* Gradient builders, named in ops.def: given the node and the gradients of its outputs (NULL where

@@ -138,6 +138,8 @@ static md_status build_update(train *t)
         t->gnorm2 = s ? md_add(t->gnorm2, sq) : sq;
     }
     out[n_out++] = t->gnorm2;
+    /* a norm that is not finite makes the decay so, and md_ema leaves the average as it is */
+    md_tensor *decay = md_add(t->decay, md_scale(t->gnorm2, 0));
     for (int s = 0; s < t->n_stores; s++) {
         store *st = &t->stores[s];
         md_tensor *p = md_extern(g, nn_params_buffer(st->params), 0, 1, MD_DIMS(st->n));
@@ -147,7 +149,7 @@ static md_status build_update(train *t)
                      t->o.weight_decay);
         out[n_out++] = p;
         if (t->o.ema > 0)
-            out[n_out++] = md_ema(md_extern(g, &st->ema, 0, 1, MD_DIMS(st->n)), p, t->decay);
+            out[n_out++] = md_ema(md_extern(g, &st->ema, 0, 1, MD_DIMS(st->n)), p, decay);
     }
     return md_plan_build(g, t->be, out, n_out, &t->update_plan);
 }
@@ -299,7 +301,7 @@ static md_status update(train *t, train_stats *out)
     MD_TRY(md_plan_run(t->update_plan));
     MD_TRY(md_plan_read(t->update_plan, t->gnorm2, &gnorm2, MD_F32, 1));
     out->grad_norm = sqrt((double)gnorm2);
-    out->skipped = !isfinite(gnorm2); /* md_adamw left everything as it was */
+    out->skipped = !isfinite(gnorm2); /* md_adamw and md_ema left everything as it was */
     return MD_OK;
 }
 

@@ -74,6 +74,14 @@ static void decay(const op_case *c, int input, double *x, int64_t n)
         x[0] = 0.9999;
 }
 
+static void no_decay(const op_case *c, int input, double *x, int64_t n)
+{
+    (void)c;
+    (void)n;
+    if (input == 2)
+        x[0] = NAN;
+}
+
 static const op_case rows[] = {
     {OP(write), IN(2, 7), IN(2, 7), .persistent = 1, .flags = BF16 | EXACT | ANY_THREADS},
     {OP(write), IN(14), IN(2, 7), .persistent = 1, .flags = BF16 | EXACT | ANY_THREADS},
@@ -91,6 +99,8 @@ static const op_case rows[] = {
     {OP(adamw), P(33), ADAMW, STATE, .fill = not_a_number, .flags = EXACT | ANY_THREADS},
     {OP(adamw), P(200003), ADAMW, STATE, .fill = clipped, .flags = BIG | ANY_THREADS},
     {OP(ema), IN(3, 5), IN(3, 5), IN(1), .persistent = 1, .fill = decay, .flags = ANY_THREADS},
+    {OP(ema), IN(33), IN(33), IN(1), .persistent = 1, .fill = no_decay,
+     .flags = EXACT | ANY_THREADS},
     {OP(ema), IN(100003), IN(100003), IN(1), .persistent = 1, .fill = decay,
      .flags = BIG | ANY_THREADS},
 };

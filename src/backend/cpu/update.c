@@ -87,6 +87,8 @@ static md_status ema_run(const md_kernel *k, void *const *in, void *const *out, 
     float *e = in[0];
     const float *p = in[1], d = *(const float *)in[2];
     const float rest = (float)(1.0 - (double)d);
+    if (!isfinite(d))
+        return MD_OK;
 #pragma omp parallel for simd num_threads(cpu__threads_for(k, n))
     for (int64_t i = 0; i < n; i++)
         e[i] = d * e[i] + rest * p[i];

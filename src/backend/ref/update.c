@@ -57,7 +57,7 @@ REF_RUN(ema)
     (void)out;
     double *e = in[0], decay = *(const double *)in[2];
     const double *p = in[1];
-    for (int64_t i = 0; i < md_numel(k->node->in[0]); i++)
+    for (int64_t i = 0; i < md_numel(k->node->in[0]) && isfinite(decay); i++)
         e[i] = decay * e[i] + (1 - decay) * p[i];
     return MD_OK;
 }
