@@ -1,10 +1,9 @@
 #!/bin/bash
-# The whole chain with the tiny foundation, small: import, fine-tune, generate; the same pairs from any
+# The whole chain with a foundation of random weights: import, fine-tune, generate; the same pairs from any
 # number of workers; a killed run goes on to the same bytes; a changed key is refused.
 set -uo pipefail
 meddiff=$(realpath "$1")
-tiny=$PWD/data/tiny
-[ -e "$tiny/model_index.json" ] || { echo "skipped: no data/tiny here"; exit 77; }
+helpers=$(realpath "$2")
 # shellcheck source=jobs/setup.sh
 source jobs/setup.sh
 mpi_environment
@@ -41,13 +40,14 @@ kill_midway() {
     wait $pid 2>/dev/null
 }
 
-"$meddiff" phantom phantoms --set phantom.count=8 --set phantom.normal=4 --set phantom.test=2 >out 2>&1 ||
-    fail phantom
+"$helpers/make_foundation" foundation >out 2>&1 || fail make_foundation
+"$meddiff" phantom phantoms --set phantom.count=8 --set phantom.normal=4 --set phantom.test=2 \
+    --set phantom.size=64 >out 2>&1 || fail phantom
 cat >chain.cfg <<END
 run = "run";
 seed = 7;
-data = { format = "folder"; root = "../phantoms"; size = 128; pairs = 8; };
-model = { foundation = "$tiny"; };
+data = { format = "folder"; root = "../phantoms"; size = 64; pairs = 8; };
+model = { foundation = "../foundation"; };
 finetune = { steps = 6; batch = 4; lr = 1e-4; };
 generate = { pairs = 10; steps = 4; batch = 2; guidance = 2.0; };
 checkpoint = { minutes = 0.0; };
@@ -59,6 +59,7 @@ for file in data.h5 backgrounds.h5 import.png models/lesion/unet/config.json met
     [ -s "n1/run/$file" ] || fail "pipeline left no $file"
 done
 [ "$(cat n1/run/RESULT)" = ok ] || fail 'RESULT is not ok'
+"$helpers/check_pairs" n1/run >out 2>&1 || fail check_pairs
 
 # ---- a second start finds all of it done
 cp n1/run/pairs.h5 before.h5

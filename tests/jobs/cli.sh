@@ -3,7 +3,7 @@
 # code 2 (1 where a result file is at fault), never a crash.
 set -uo pipefail
 meddiff=$(realpath "$1")
-tiny=$PWD/data/tiny
+helpers=$(realpath "$2")
 # shellcheck source=jobs/setup.sh
 source jobs/setup.sh
 mpi_environment
@@ -79,20 +79,19 @@ expect 2 skin-00001 import good.cfg --set data.root=bad --set run=runs/x
 
 # ---- the foundation
 expect 2 'no-model' finetune good.cfg --set model.foundation=no-model
-if [ -e "$tiny/model_index.json" ]; then
-    weights=unet/diffusion_pytorch_model.safetensors
-    spoil() { rm -rf model; cp -r "$tiny" model; }
-    spoil && head -c 10000 "$tiny/$weights" >model/$weights
-    expect 2 "$weights" finetune good.cfg --set model.foundation=model --set data.size=128 --set run=runs/y
-    # A header length beyond the file.
-    spoil && printf '\377\377\377\377\377\377\377\177' | dd of=model/$weights conv=notrunc status=none
-    expect 2 "$weights" finetune good.cfg --set model.foundation=model --set data.size=128 --set run=runs/y
-    spoil && echo '{' >model/unet/config.json
-    expect 2 unet/config.json finetune good.cfg --set model.foundation=model --set data.size=128 --set run=runs/y
-    # Nothing was imported, nothing was fine-tuned.
-    expect 2 data.h5 finetune good.cfg --set "model.foundation=$tiny" --set data.size=128 --set run=runs/z
-    expect 2 data.h5 generate good.cfg --set "model.foundation=$tiny" --set data.size=128 --set run=runs/z
-fi
+"$helpers/make_foundation" whole >out 2>err || fail make_foundation
+weights=unet/diffusion_pytorch_model.safetensors
+spoil() { rm -rf model; cp -r whole model; }
+spoil && head -c 10000 "whole/$weights" >model/$weights
+expect 2 "$weights" finetune good.cfg --set model.foundation=model --set data.size=64 --set run=runs/y
+# A header length beyond the file.
+spoil && printf '\377\377\377\377\377\377\377\177' | dd of=model/$weights conv=notrunc status=none
+expect 2 "$weights" finetune good.cfg --set model.foundation=model --set data.size=64 --set run=runs/y
+spoil && echo '{' >model/unet/config.json
+expect 2 unet/config.json finetune good.cfg --set model.foundation=model --set data.size=64 --set run=runs/y
+# Nothing was imported, nothing was fine-tuned.
+expect 2 data.h5 finetune good.cfg --set model.foundation=whole --set data.size=64 --set run=runs/z
+expect 2 data.h5 generate good.cfg --set model.foundation=whole --set data.size=64 --set run=runs/z
 
 # ---- several ranks say it once
 if command -v mpirun >/dev/null; then
