@@ -113,17 +113,30 @@ static md_status list_steps(const char *dir, int64_t *steps, int max, int *n_out
     return MD_OK;
 }
 
-/* Takes DONE away first, so that a half-removed one is never taken for whole. */
+static md_status remove_file(const char *folder, const char *name)
+{
+    char path[PATH];
+    MD_TRY(md_path_join(path, sizeof path, folder, name));
+    if (unlink(path) != 0 && errno != ENOENT)
+        MD_FAIL(MD_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    return MD_OK;
+}
+
+/* Takes DONE away first, so that a half-removed one is never taken for whole; then whatever else a
+   kill may have left, temporary files too. */
 static md_status remove_step(const char *dir, int64_t step)
 {
-    static const char *const files[] = {"DONE", "state.safetensors"};
-    char path[PATH];
-    for (int i = 0; i < 2; i++) {
-        MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld/%s", dir, (long long)step, files[i]));
-        if (unlink(path) != 0 && errno != ENOENT)
-            MD_FAIL(MD_IO, "%s: cannot be removed: %s", path, strerror(errno));
-    }
+    char path[PATH], **names = NULL;
+    size_t n = 0;
     MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld", dir, (long long)step));
+    MD_TRY(remove_file(path, "DONE"));
+    if (md_file_exists(path))
+        MD_TRY(md_dir_list(path, &names, &n));
+    md_status status = MD_OK;
+    for (size_t i = 0; i < n && status == MD_OK; i++)
+        status = remove_file(path, names[i]);
+    free(names);
+    MD_TRY(status);
     if (rmdir(path) != 0 && errno != ENOENT)
         MD_FAIL(MD_IO, "%s: cannot be removed: %s", path, strerror(errno));
     return MD_OK;
