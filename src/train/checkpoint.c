@@ -144,13 +144,16 @@ static md_status remove_step(const char *dir, int64_t step)
 
 enum { MAX_LISTED = 64 };
 
-static md_status remove_all_but(const char *dir, int keep)
+/* Keeps so many up to step `newest`. Those behind it are damaged ones that a resume went back
+   from. */
+static md_status remove_all_but(const char *dir, int keep, int64_t newest)
 {
     int64_t steps[MAX_LISTED];
     int n;
     MD_TRY(list_steps(dir, steps, MAX_LISTED, &n));
-    for (int i = keep; i < n; i++)
-        MD_TRY(remove_step(dir, steps[i]));
+    for (int i = 0; i < n; i++)
+        if (steps[i] > newest || keep-- <= 0)
+            MD_TRY(remove_step(dir, steps[i]));
     return MD_OK;
 }
 
@@ -170,7 +173,7 @@ md_status train_checkpoint_save(train *t, const char *dir, config *cfg)
     MD_TRY(md_str_printf(done, sizeof done, "step %lld crc32c %08x\n", step, (unsigned)crc));
     MD_TRY(md_str_printf(path, sizeof path, "%s/step-%lld/DONE", dir, step));
     MD_TRY(md_file_write_atomic(path, done, strlen(done)));
-    return remove_all_but(dir, 2);
+    return remove_all_but(dir, 2, step);
 }
 
 /* MD_BAD_INPUT when the folder is not a whole checkpoint. */
@@ -271,5 +274,5 @@ md_status train_checkpoint_load(train *t, const char *dir, const config *cfg, co
 
 md_status train_checkpoint_clear(const char *dir)
 {
-    return remove_all_but(dir, 0);
+    return remove_all_but(dir, 0, 0);
 }

@@ -1,0 +1,255 @@
+/* Checkpoints: resuming changes nothing, damage is named and the one before is used, a changed key
+   is refused. */
+#include "base/file.h"
+#include "base/log.h"
+#include "rig.h"
+#include "support/tmp_dir.h"
+#include <unistd.h>
+
+#define SECTIONS ". finetune loss"
+
+typedef struct place {
+    char dir[256];
+    config *cfg;
+} place;
+
+static void open_place(place *p)
+{
+    assert_non_null(tmp_dir_make(p->dir));
+    OK(config_load(NULL, NULL, 0, &p->cfg));
+}
+
+static void close_place(place *p)
+{
+    config_free(p->cfg);
+    tmp_dir_remove(p->dir);
+}
+
+static void steps(rig *r, int n)
+{
+    train_stats s;
+    for (int i = 0; i < n; i++) {
+        OK(train_step(r->t, false, &s));
+        assert_false(s.skipped);
+    }
+}
+
+static void path_of(const place *p, char out[512], int step, const char *file)
+{
+    (void)snprintf(out, 512, "%s/step-%d%s%s", p->dir, step, *file ? "/" : "", file);
+}
+
+static bool exists(const place *p, int step, const char *file)
+{
+    char path[512];
+    path_of(p, path, step, file);
+    return md_file_exists(path);
+}
+
+static void test_resume_is_exact(void **state)
+{
+    (void)state;
+    for (int ref = 0; ref < 2; ref++)
+        for (int ema = 0; ema < 2; ema++) {
+            place p;
+            rig r;
+            int64_t n, m;
+            bool found = true;
+            open_place(&p);
+            rig_open(&r, ref);
+            r.o.lr_rule = TRAIN_LR_COSINE;
+            r.o.ema = ema ? 0.9 : 0;
+            rig_start(&r);
+            OK(train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+            assert_false(found);
+            steps(&r, 3);
+            OK(train_checkpoint_save(r.t, p.dir, p.cfg));
+            steps(&r, 4);
+            float *whole = rig_all(&r, &n);
+            rig_stop(&r);
+
+            rig_start(&r);
+            OK(train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+            assert_true(found);
+            assert_int_equal(train_next_step(r.t), 3);
+            steps(&r, 4);
+            float *resumed = rig_all(&r, &m);
+            assert_int_equal(n, m);
+            if (ref) /* a file holds f32 of ref's doubles */
+                assert_true(rig_distance(resumed, whole, n) < 1e-5);
+            else
+                assert_memory_equal(resumed, whole, (size_t)n * sizeof *whole);
+            free(whole);
+            free(resumed);
+            rig_close(&r);
+            close_place(&p);
+        }
+}
+
+/* Three checkpoints, of which the last two are kept. */
+static void save_three(rig *r, place *p)
+{
+    for (int i = 0; i < 3; i++) {
+        steps(r, 1);
+        OK(train_checkpoint_save(r->t, p->dir, p->cfg));
+    }
+    assert_false(exists(p, 1, ""));
+    assert_true(exists(p, 2, "DONE") && exists(p, 3, "DONE"));
+}
+
+static void flip(const char *path, long from_end)
+{
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, -from_end, SEEK_END), 0);
+    int c = fgetc(f);
+    assert_int_equal(fseek(f, -from_end, SEEK_END), 0);
+    assert_true(fputc(c ^ 4, f) != EOF);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void damage(const place *p, int step, int how)
+{
+    char state[512], done[512];
+    path_of(p, state, step, "state.safetensors");
+    path_of(p, done, step, "DONE");
+    switch (how) {
+    case 0: /* a power cut before the marker */
+        assert_int_equal(unlink(done), 0);
+        break;
+    case 1:
+        assert_int_equal(truncate(state, 5000), 0);
+        break;
+    case 2:
+        assert_int_equal(truncate(state, 0), 0);
+        break;
+    case 3:
+        flip(state, 100);
+        break;
+    case 4:
+        assert_int_equal(unlink(state), 0);
+        break;
+    case 5:
+        flip(done, 3);
+        break;
+    default:
+        assert_int_equal(truncate(done, 4), 0);
+    }
+}
+
+/* What the log says while `load` runs. */
+static void load_logged(rig *r, const place *p, bool *found, char *log, size_t size)
+{
+    char path[512];
+    path_of(p, path, 0, "");
+    (void)snprintf(path, sizeof path, "%s/log", p->dir);
+    OK(md_log_open(0, 1, path));
+    OK(train_checkpoint_load(r->t, p->dir, p->cfg, SECTIONS, found));
+    md_log_close();
+    void *text;
+    size_t n;
+    OK(md_file_read(path, 1 << 20, &text, &n));
+    (void)snprintf(log, size, "%.*s", (int)n, (const char *)text);
+    free(text);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void test_damage(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 7; how++) {
+        place p;
+        rig r;
+        bool found;
+        char log[4096];
+        open_place(&p);
+        rig_open(&r, false);
+        rig_start(&r);
+        save_three(&r, &p);
+        int64_t n, m;
+        rig_stop(&r);
+        rig_start(&r);
+        steps(&r, 2);
+        float *second = rig_all(&r, &n);
+        rig_stop(&r);
+
+        damage(&p, 3, how);
+        rig_start(&r);
+        load_logged(&r, &p, &found, log, sizeof log);
+        assert_true(found);
+        assert_int_equal(train_next_step(r.t), 2);
+        if (!strstr(log, "step-3"))
+            fail_msg("damage %d: step-3 is not named in: %s", how, log);
+        float *got = rig_all(&r, &m);
+        assert_memory_equal(got, second, (size_t)n * sizeof *got);
+        free(got);
+        free(second);
+        damage(&p, 2, how);
+        load_logged(&r, &p, &found, log, sizeof log);
+        assert_false(found);
+        assert_non_null(strstr(log, "step-2"));
+        /* and the next one is whole again */
+        OK(train_checkpoint_save(r.t, p.dir, p.cfg));
+        assert_true(exists(&p, 2, "DONE"));
+        assert_false(exists(&p, 3, "")); /* went with it */
+        OK(train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+        assert_true(found);
+        OK(train_checkpoint_clear(p.dir));
+        assert_false(exists(&p, 2, "") || exists(&p, 3, ""));
+        rig_close(&r);
+        close_place(&p);
+    }
+}
+
+static void test_changed_key(void **state)
+{
+    (void)state;
+    place p;
+    rig r;
+    bool found;
+    open_place(&p);
+    rig_open(&r, false);
+    rig_start(&r);
+    steps(&r, 1);
+    OK(train_checkpoint_save(r.t, p.dir, p.cfg));
+    OK(config_set(p.cfg, "threads=3", "test"));        /* shapes nothing */
+    OK(config_set(p.cfg, "generate.steps=7", "test")); /* not of these sections */
+    OK(train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+    assert_true(found);
+    OK(config_set(p.cfg, "finetune.lr=1e-05", "test"));
+    FAILS(MD_USAGE, "finetune.lr", train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+    rig_close(&r);
+    close_place(&p);
+}
+
+/* A checkpoint of another model does not fit and says which tensor. */
+static void test_other_model(void **state)
+{
+    (void)state;
+    place p;
+    rig r;
+    bool found;
+    open_place(&p);
+    rig_open(&r, false);
+    r.o.ema = 0;
+    rig_start(&r);
+    steps(&r, 1);
+    OK(train_checkpoint_save(r.t, p.dir, p.cfg));
+    rig_stop(&r);
+    r.o.ema = 0.9;
+    rig_start(&r);
+    FAILS(MD_BAD_INPUT, "unet.ema", train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+    rig_close(&r);
+    close_place(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_resume_is_exact),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_changed_key),
+        cmocka_unit_test(test_other_model),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
