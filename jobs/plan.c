@@ -12,7 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { MEASURE_EDGE = 32, MEASURE_CHANNELS = 256 };
+enum { MEASURE_EDGE = 32, MEASURE_LEAST = 32, MEASURE_MOST = 256 }; /* pixels; channels */
 static const double MEASURE_SECONDS = 0.5;
 
 static double mib(size_t bytes)
@@ -47,11 +47,11 @@ static md_status time_sample(md_plan *plan, double *rate)
 static md_status measure(md_backend *be, const unet_config *u, md_dtype dtype, double *rate)
 {
     int64_t c = u->block_out_channels[1 % u->n_blocks];
+    c = c < MEASURE_LEAST ? MEASURE_LEAST : c > MEASURE_MOST ? MEASURE_MOST : c;
     md_graph *g = NULL;
     md_plan *plan = NULL;
     MD_TRY(md_graph_new(&g));
-    md_status status = build_sample(g, be, dtype, c < MEASURE_CHANNELS ? c : MEASURE_CHANNELS,
-                                    MEASURE_EDGE, &plan);
+    md_status status = build_sample(g, be, dtype, c, MEASURE_EDGE, &plan);
     if (status == MD_OK)
         status = time_sample(plan, rate);
     md_plan_free(plan);
@@ -138,10 +138,10 @@ static md_status plan_encoding(plan_job *p, size_t *most)
     return MD_OK;
 }
 
-static void print_training(plan_job *p, train *t, const char *name)
+static void print_training(plan_job *p, train *t)
 {
     train_bytes b = train_memory(t);
-    row r = {.name = name,
+    row r = {.name = "finetune step",
              .weights = p->weights,
              .gradients = b.gradients,
              .optimizer = b.optimizer,
@@ -165,11 +165,11 @@ static md_status plan_finetune(plan_job *p)
     MD_TRY(session_training_budget(p->cfg, p->f, p->be, 1, &budget));
     train_options o = finetune_options(p->cfg, budget);
     MD_TRY(train_new(p->be, stores, finetune_stores(p->cfg, p->f, stores), &task, &o, &t));
-    char name[32];
-    (void)snprintf(name, sizeof name, "finetune (%d)", train_recomputed(t));
-    print_training(p, t, name);
+    print_training(p, t);
     size_t training = train_memory(t).total + p->budget - budget;
     print_stage(p, "finetune", training > most ? training : most);
+    (void)printf("%d of %d blocks are recomputed in the backward pass\n\n", train_recomputed(t),
+                 train_blocks(t));
     train_free(t);
     return MD_OK;
 }

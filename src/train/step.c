@@ -371,6 +371,11 @@ train_bytes train_memory(const train *t)
     return b;
 }
 
+int train_blocks(const train *t)
+{
+    return md_graph_n_blocks(t->loss_graph);
+}
+
 int train_recomputed(const train *t)
 {
     return t->recomputed;

@@ -1,0 +1,75 @@
+#!/bin/bash
+# meddiff plan: bytes and work of SD 1.5 at 512 x 512 as published, in the memory of a small process; refusals
+# that say what would help.
+set -uo pipefail
+meddiff=$(realpath "$1")
+golden=$PWD/tests/golden
+tokenizer=$PWD/tests/format/tokenizer
+[ -e "$golden/published/sd15-unet.json" ] || { echo "no published configurations"; exit 77; }
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+bad=0
+
+fail() {
+    echo "FAILED: $1"
+    sed 's/^/    /' out err
+    bad=1
+}
+
+# plan CODE arguments...
+plan() {
+    local want=$1 rc
+    shift
+    # less than the UNet's weights alone
+    (ulimit -v 3200000; OMP_NUM_THREADS=2 "$meddiff" plan "$@") >out 2>err
+    rc=$?
+    [ $rc = "$want" ] || fail "plan $*: exit code $rc, wanted $want"
+}
+
+said() { grep -qE -- "$1" out || fail "no \"$1\""; }
+complained() { grep -qF -- "$1" err || fail "no \"$1\""; }
+
+for part in unet vae text_encoder; do
+    mkdir -p "sd15/$part"
+    cp "$golden/published/sd15-$part.json" "sd15/$part/config.json"
+done
+cp -r "$golden/sd/scheduler" "$tokenizer" sd15
+cat >sd15.cfg <<END
+model = { foundation = "sd15"; };
+memory = { budget = 60000; };
+END
+
+plan 0 sd15.cfg
+said '^unet: 859\.52 M parameters'
+said '^vae: 83\.65 M parameters'
+said '^text_encoder: 123\.06 M parameters'
+said '^UNet: 803\.[0-9] GFLOP for one picture and prompt of 512 pixels'
+# weights 4 x 1066 M, gradients and moments of the UNet: 4 and 8 bytes each
+said '^finetune step +4067\.[0-9] +3278\.[0-9] +6557\.[0-9] '
+said '^0 of 38 blocks are recomputed'
+said '^generate: at most [0-9.]+ MiB of 60000\.0, about [0-9]+ h [0-9]+ min on one worker'
+[ -e runs ] && fail 'a run directory was made'
+
+# guidance doubles the UNet's work, and only that
+plan 0 sd15.cfg --set generate.guidance=1 --set generate.batch=1
+said '^generate step .* 803\.[0-9]+ +75000 '
+said '^UNet: 803\.[0-9] GFLOP'
+
+# less memory: recomputed blocks, more work
+plan 0 sd15.cfg --set memory.budget=15200
+said '^[1-9][0-9]* of 38 blocks are recomputed'
+plan 1 sd15.cfg --set memory.budget=9000
+complained 'with all blocks recomputed'
+complained 'raise memory.budget or finetune.accumulate'
+plan 1 sd15.cfg --set memory.budget=700
+complained 'not trained take'
+plan 1 sd15.cfg --set memory.budget=20000 --set generate.batch=100
+complained 'lower generate.batch'
+
+# bad input
+plan 2 sd15.cfg --set model.foundation=nowhere
+complained 'nowhere'
+plan 2 sd15.cfg --set data.size=100
+complained 'data.size'
+exit $bad
