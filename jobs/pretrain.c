@@ -11,6 +11,7 @@
 #include "train/autoencode.h"
 #include "train/denoise.h"
 #include "train/loop.h"
+#include "train/vae_start.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -138,6 +139,8 @@ static md_status learn_vae(session *p)
                     .kl = config_float(cfg, KEY_pretrain_vae_kl)};
     train_task task = autoencode_task(&a);
     MD_TRY(randomize(p, MODEL_VAE));
+    md_status status = session_works() ? train_vae_start(a.params, p->be, a.config) : MD_OK;
+    MD_TRY(comm_agree(comm_world(), status));
     return learn(p, "vae", vae, 1, &task,
                  (train_options){.steps = config_int(cfg, KEY_pretrain_vae_steps),
                                  .batch = a.batch,
