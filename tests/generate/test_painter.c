@@ -1,0 +1,174 @@
+/* Painting takes the bytes that the plan promised, and a picture depends on nothing but its slot.
+ */
+#include "backend/cpu/cpu.h"
+#include "generate/painter.h"
+#include "support/peak.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        if ((call) != MD_OK)                                                                       \
+            fail_msg("%s", md_status_text());                                                      \
+    } while (0)
+
+enum { SIZE = 32, PIXELS = SIZE * SIZE, N = 3 };
+
+static struct {
+    md_backend *be;
+    foundation *f;
+    image guide[N];
+    uint8_t background[N][3 * PIXELS];
+} world;
+
+static int open_world(void **state)
+{
+    (void)state;
+    if (cpu_backend_open(&world.be, 2) != MD_OK ||
+        foundation_open("tests/golden/sd", &world.f) != MD_OK)
+        return 1;
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        if (foundation_load(world.f, (model_part)i, world.be) != MD_OK)
+            return 1;
+    for (int i = 0; i < N; i++) {
+        if (image_new(&world.guide[i], SIZE, SIZE, 1) != MD_OK)
+            return 1;
+        for (int k = 0; k < PIXELS; k++) {
+            int x = k % SIZE, y = k / SIZE;
+            world.guide[i].px[k] = x > 6 + i && x < 20 && y > 8 && y < 22 - i;
+            for (int c = 0; c < 3; c++)
+                world.background[i][3 * k + c] = (uint8_t)(40 * i + 3 * x + 2 * y + 20 * c);
+        }
+    }
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N; i++)
+        image_free(&world.guide[i]);
+    foundation_free(world.f, world.be);
+    bool all = world.be->allocated_bytes == 0;
+    world.be->ops->close(world.be);
+    return !all;
+}
+
+static painter_options options(int batch, const char *sampler, const char *blend)
+{
+    return (painter_options){.size = SIZE,
+                             .batch = batch,
+                             .prompt = "an image of hta",
+                             .guidance = 7.5,
+                             .sampler = sampler_find(sampler),
+                             .steps = 4,
+                             .eta = 0.5,
+                             .blend = blend_find(blend),
+                             .grow = 1,
+                             .seed = 5,
+                             .dtype = MD_F32};
+}
+
+static painter *open_painter(const painter_options *o)
+{
+    painter *p;
+    OK(painter_new(world.f, world.be, o, &p));
+    OK(painter_load(p));
+    return p;
+}
+
+/* Slot 10 + i is picture i; latents as painter_encode made them. */
+static void paint(painter *p, const int *which, int n, float *clean, uint8_t *rgb)
+{
+    painter_item items[N];
+    bool finite[N];
+    for (int i = 0; i < n; i++) {
+        int w = which[i];
+        float *z = clean + i * painter_latent(p);
+        OK(painter_encode(p, world.background[w], z));
+        items[i] = (painter_item){10 + w, 2, &world.guide[w], world.background[w], z};
+    }
+    OK(painter_paint(p, items, n, NULL, NULL, rgb, finite));
+    for (int i = 0; i < n; i++)
+        assert_true(finite[i]);
+}
+
+/* The same bytes alone, in company, in another place, and a second time. */
+static void test_any_company(void **state)
+{
+    (void)state;
+    static const char *const ways[][2] = {{"ddim", "paper"}, {"ddpm", "x0"}, {"ddim", "renoise"}};
+    for (size_t way = 0; way < 3; way++) {
+        static uint8_t whole[N * 3 * PIXELS], turned[N * 3 * PIXELS], single[3 * PIXELS];
+        painter_options three = options(N, ways[way][0], ways[way][1]), one = three;
+        one.batch = 1;
+        painter *p = open_painter(&three), *q = open_painter(&one);
+        float *clean = malloc((size_t)(N * painter_latent(p)) * sizeof *clean);
+        assert_non_null(clean);
+        paint(p, (int[]){0, 1, 2}, 3, clean, whole);
+        paint(p, (int[]){2, 0}, 2, clean, turned); /* and a padded place */
+        assert_memory_equal(turned, whole + 2 * 3 * PIXELS, 3 * PIXELS);
+        assert_memory_equal(turned + 3 * PIXELS, whole, 3 * PIXELS);
+        for (int i = 0; i < N; i++) {
+            paint(q, &i, 1, clean, single);
+            assert_memory_equal(single, whole + i * 3 * PIXELS, 3 * PIXELS);
+        }
+        assert_true(memcmp(whole, whole + 3 * PIXELS, 3 * PIXELS) != 0);
+        free(clean);
+        painter_free(p);
+        painter_free(q);
+    }
+}
+
+static void test_memory(void **state)
+{
+    (void)state;
+    size_t weights = world.be->allocated_bytes;
+    painter_options o = options(2, "ddim", "paper");
+    painter *p;
+    uint8_t rgb[2 * 3 * PIXELS];
+    peak_watch(world.be);
+    OK(painter_new(world.f, world.be, &o, &p));
+    assert_int_equal(peak_bytes, weights);
+    OK(painter_load(p));
+    assert_int_equal(world.be->allocated_bytes, painter_bytes(p));
+    float *clean = malloc((size_t)(2 * painter_latent(p)) * sizeof *clean);
+    assert_non_null(clean);
+    paint(p, (int[]){0, 1}, 2, clean, rgb);
+    assert_int_equal(peak_bytes, painter_bytes(p));
+    OK(painter_fits(p, 0));
+    OK(painter_fits(p, peak_bytes));
+    assert_int_equal(painter_fits(p, peak_bytes - 1), MD_NOMEM);
+    assert_non_null(strstr(md_status_text(), "generate.batch"));
+    free(clean);
+    painter_free(p);
+    assert_int_equal(world.be->allocated_bytes, weights);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    painter *p;
+    painter_options o = options(1, "ddim", "none");
+    assert_int_equal(painter_new(world.f, world.be, &o, &p), MD_USAGE);
+    assert_non_null(strstr(md_status_text(), "inpainting UNet"));
+    o = options(1, "ddim", "paper");
+    o.size = 36; /* latents of 9 */
+    assert_int_equal(painter_new(world.f, world.be, &o, &p), MD_USAGE);
+    o.size = 30;
+    assert_int_equal(painter_new(world.f, world.be, &o, &p), MD_USAGE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_company),
+                                       cmocka_unit_test(test_memory),
+                                       cmocka_unit_test(test_refusals)};
+    return cmocka_run_group_tests(tests, open_world, close_world);
+}

@@ -1,0 +1,93 @@
+/* A fine-tune as its configuration describes it takes the bytes that the plan promised. */
+#include "model/foundation.h"
+#include "rig.h"
+#include "support/peak.h"
+#include "train/finetune.h"
+
+enum { SIZE = 64 };
+
+/* Bytes promised for this configuration before anything is taken, then what a training takes. */
+static void check(const char *const *sets, size_t n_sets)
+{
+    foundation *f;
+    md_backend *be;
+    config *cfg;
+    static double alphas[1000];
+    OK(config_load(NULL, sets, n_sets, &cfg));
+    OK(foundation_open("tests/golden/sd", &f));
+    OK(cpu_backend_open(&be, 1));
+    peak_watch(be);
+
+    nn_params *stores[MODEL_N_PARTS];
+    train_options o = finetune_options(cfg, 0);
+    int n = finetune_stores(cfg, f, stores);
+    denoise_source s = finetune_source_shape(f, SIZE);
+    denoise d = finetune_task(cfg, f, &s, alphas);
+    train_task task = denoise_task(&d);
+    train *t;
+    OK(train_new(be, stores, n, &task, &o, &t));
+    assert_int_equal(peak_bytes, 0);
+    train_bytes promised = train_memory(t);
+    train_free(t);
+
+    size_t others = 0; /* parts that are loaded, but not trained */
+    for (int i = 0; i < MODEL_N_PARTS; i++) {
+        OK(foundation_load(f, (model_part)i, be));
+        others += (size_t)nn_params_buffer(f->params[i])->numel * sizeof(float);
+    }
+    others -= promised.weights;
+    size_t px = (size_t)(s.edge * s.edge), latent = px * (size_t)s.channels;
+    float *moments = calloc((size_t)s.variants * 2 * latent, sizeof *moments);
+    float *mask = malloc((size_t)s.variants * px * sizeof *mask);
+    float *context = calloc((size_t)(s.tokens * s.width), sizeof *context);
+    int32_t *ids = calloc((size_t)s.tokens, sizeof *ids);
+    assert_true(moments && mask && context && ids);
+    for (size_t i = 0; i < (size_t)s.variants * px; i++)
+        mask[i] = i % 3 ? 1 : 0;
+    s.moments = moments;
+    s.mask = mask;
+    s.context = context;
+    s.ids = s.empty_ids = ids;
+    diffusion_schedule noise = f->schedule;
+    OK(schedule_alphas_cumprod(&noise, alphas));
+    OK(train_new(be, stores, n, &task, &o, &t));
+    OK(train_load(t));
+    assert_int_equal(be->allocated_bytes, promised.total + others);
+    for (int i = 0; i < 3; i++) {
+        train_stats stats;
+        OK(train_step(t, false, &stats));
+        assert_false(stats.skipped);
+    }
+    OK(train_swap_ema(t));
+    assert_int_equal(peak_bytes, promised.total + others);
+    train_free(t);
+    free(moments);
+    free(mask);
+    free(context);
+    free(ids);
+    foundation_free(f, be);
+    assert_int_equal(be->allocated_bytes, 0);
+    be->ops->close(be);
+    config_free(cfg);
+}
+
+static void test_plain(void **state)
+{
+    (void)state;
+    check(NULL, 0);
+}
+
+static void test_all_on(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"finetune.text_encoder=true", "finetune.ema=0.99",
+                                       "finetune.accumulate=2", "finetune.batch=5",
+                                       "model.dtype=bf16"};
+    check(sets, sizeof sets / sizeof *sets);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plain), cmocka_unit_test(test_all_on)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
