@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct {
     bool started, ours, threads;
@@ -10,6 +11,7 @@ static struct {
     comm *world, *workers;
     int node_index, node_workers;
     char host[MPI_MAX_PROCESSOR_NAME];
+    char session[64]; /* folder made for a lone process; "" if none */
 } state;
 
 md_status comm__mpi_fail(int error, const char *call, const char *file, int line)
@@ -71,7 +73,9 @@ static void unwrap(comm *c)
 }
 
 /* Without a launcher Open MPI 4 forks a daemon for a lone process and needs an ssh in PATH for it;
-   this variable prevents both. Launchers set at least one of these names. */
+   the first variable prevents both. Its lone processes of one user all share one session folder,
+   which the first to end removes under the others (MPI_Init and MPI_File_open fail then): each gets
+   its own. Launchers set at least one of these names. */
 static void prepare_alone(void)
 {
     const char *launcher[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMIX_NAMESPACE"};
@@ -79,6 +83,11 @@ static void prepare_alone(void)
         if (getenv(launcher[i]))
             return;
     (void)setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    char path[sizeof state.session] = "/tmp/meddiff-XXXXXX"; /* short: it holds sockets */
+    if (getenv("OMPI_MCA_orte_tmpdir_base") || !mkdtemp(path))
+        return;
+    memcpy(state.session, path, sizeof path);
+    (void)setenv("OMPI_MCA_orte_tmpdir_base", path, 0);
 }
 
 /* Which worker of its node this one is. */
@@ -143,6 +152,8 @@ md_status comm_finalize(void)
     state.started = false;
     if (state.ours)
         MPI_TRY(MPI_Finalize());
+    if (state.session[0])
+        (void)rmdir(state.session);
     return flushed;
 }
 
