@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* of the configuration that shape the result */
+static const char sections[] = ". data model finetune loss";
+
 static const char *region_name(const config *cfg)
 {
     return config_choice(cfg, KEY_finetune_region) == LESIONS_OUTSIDE ? "background" : "lesion";
@@ -90,6 +93,8 @@ static md_status work(session *s, const train_loop *l, const char *data, const c
     lesions_free(&in);
     if (status == MD_OK && session_first_worker())
         status = save(s, folder);
+    if (status == MD_OK && session_first_worker())
+        status = train_checkpoint_clear(l->checkpoints);
     return status;
 }
 
@@ -108,7 +113,7 @@ static md_status run(session *s)
                     .checkpoints = checkpoints,
                     .metrics = metrics,
                     .cfg = s->j->cfg,
-                    .sections = ". data model finetune loss",
+                    .sections = sections,
                     .steps = config_int(s->j->cfg, KEY_finetune_steps),
                     .checkpoint_minutes = config_float(s->j->cfg, KEY_checkpoint_minutes),
                     .stop = session_wants_stop};
@@ -120,10 +125,33 @@ static md_status run(session *s)
     return status;
 }
 
+static md_status is_complete(const session *s, bool *complete)
+{
+    enum { MOST = 1 << 20 };
+    char done[SESSION_PATH];
+    void *text = NULL;
+    size_t n = 0;
+    MD_TRY(session_path(s, done, "models/%s/DONE", region_name(s->j->cfg)));
+    *complete = md_file_exists(done);
+    if (!*complete)
+        return MD_OK;
+    MD_TRY(md_file_read(done, MOST, &text, &n));
+    md_status status = session_made_under(s, text, done, sections);
+    free(text);
+    return status;
+}
+
 /* Collective(world). */
 md_status job_finetune(job *j)
 {
-    session s;
+    session s = {.j = j};
+    bool complete = false;
+    MD_TRY(comm_agree(comm_world(), is_complete(&s, &complete)));
+    if (complete) {
+        md_info("finetune", "models/%s is complete already; remove it to train again",
+                region_name(j->cfg));
+        return MD_OK;
+    }
     md_status status = session_open(&s, j, false);
     if (status == MD_OK)
         status = comm_agree(comm_world(), run(&s));

@@ -6,18 +6,6 @@
 #include "store/data.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-/* The configuration that a stage's result was made under, in `text`, must agree with ours. */
-static md_status check_made_under(const config *cfg, const char *text, const char *name,
-                                  const char *sections)
-{
-    config *old = NULL;
-    MD_TRY(config_parse(text, strlen(text), name, &old));
-    md_status status = config_same(cfg, old, sections);
-    config_free(old);
-    return status;
-}
 
 static md_status import_is_complete(const session *s, bool *complete)
 {
@@ -32,43 +20,20 @@ static md_status import_is_complete(const session *s, bool *complete)
     MD_TRY(data_open(data, DATA_IMAGES, &d));
     md_status status = data_text(d, "config", &text);
     if (status == MD_OK)
-        status = check_made_under(s->j->cfg, text, data, ". data");
+        status = session_made_under(s, text, data, ". data");
     free(text);
     data_close(d);
     return status;
 }
 
-static md_status finetune_is_complete(const session *s, bool *complete)
-{
-    enum { MOST = 1 << 20 };
-    char done[SESSION_PATH];
-    void *text = NULL;
-    size_t n = 0;
-    MD_TRY(session_path(s, done, "models/lesion/DONE"));
-    *complete = md_file_exists(done);
-    if (!*complete)
-        return MD_OK;
-    MD_TRY(md_file_read(done, MOST, &text, &n));
-    md_status status = check_made_under(s->j->cfg, text, done, ". data model finetune loss");
-    free(text);
-    return status;
-}
-
-static md_status generate_is_complete(const session *s, bool *complete)
-{
-    (void)s;
-    *complete = false; /* it resumes by itself, slot by slot */
-    return MD_OK;
-}
-
 static const struct {
     const char *name;
-    md_status (*is_complete)(const session *s, bool *complete);
+    md_status (*is_complete)(const session *s, bool *complete); /* NULL: the job sees to it */
     md_status (*run)(job *j);
 } stages[] = {
     {"import", import_is_complete, job_import},
-    {"finetune", finetune_is_complete, job_finetune},
-    {"generate", generate_is_complete, job_generate},
+    {"finetune", NULL, job_finetune},
+    {"generate", NULL, job_generate},
 };
 
 /* Collective(world). */
@@ -78,7 +43,8 @@ md_status job_pipeline(job *j)
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         bool complete = false;
         /* every rank looks at the same files, between two agreements */
-        MD_TRY(comm_agree(comm_world(), stages[i].is_complete(&s, &complete)));
+        if (stages[i].is_complete)
+            MD_TRY(comm_agree(comm_world(), stages[i].is_complete(&s, &complete)));
         if (complete) {
             md_info("pipeline", "%s: complete already", stages[i].name);
             continue;

@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 bool session_works(void)
@@ -86,6 +87,16 @@ md_status session_training_budget(const config *cfg, const foundation *f, const 
                 others >> 20, all >> 20);
     *bytes = all - others;
     return MD_OK;
+}
+
+md_status session_made_under(const session *s, const char *text, const char *name,
+                             const char *sections)
+{
+    config *old = NULL;
+    MD_TRY(config_parse(text, strlen(text), name, &old));
+    md_status status = config_same(s->j->cfg, old, sections);
+    config_free(old);
+    return status;
 }
 
 md_status session_path(const session *s, char out[SESSION_PATH], const char *fmt, ...)

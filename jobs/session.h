@@ -30,6 +30,10 @@ MD_MUST md_status session_budget(const config *cfg, int sharing, size_t *bytes);
 /* What of it is left for a fine-tune beside the parts that are not trained. */
 MD_MUST md_status session_training_budget(const config *cfg, const foundation *f,
                                           const md_backend *be, int sharing, size_t *bytes);
+/* `text` is the configuration that the result `name` was made under: MD_USAGE, naming the key, when
+   ours differs in what shapes it. */
+MD_MUST md_status session_made_under(const session *s, const char *text, const char *name,
+                                     const char *sections);
 bool session_works(void);        /* this rank is a worker */
 bool session_first_worker(void); /* the one that writes files for all */
 bool session_wants_stop(void);   /* a signal asked for an end */

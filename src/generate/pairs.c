@@ -222,8 +222,10 @@ static md_status generate(const pairs_job *j, sides *s)
 {
     desk *d = s->desk;
     bool leads = comm_rank(comm_world()) == 0;
-    MD_TRY(comm_agree(comm_world(), leads ? open_desk(d) : MD_OK));
     md_status status = j->be ? pairs_worker_open(j, &s->worker) : MD_OK;
+    MD_TRY(comm_agree(comm_world(), status));
+    MD_TRY(comm_agree(comm_world(), leads ? open_desk(d) : MD_OK));
+    status = j->be ? pairs_worker_start(s->worker) : MD_OK;
     MD_TRY(comm_agree(comm_world(), status));
     if (leads)
         d->bar = md_progress_begin("generate", "pairs", d->done_before, d->rows);

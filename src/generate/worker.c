@@ -55,18 +55,15 @@ static md_status open_inputs(pairs_worker *w)
     MD_TRY(guide_bank_open(w->j->data, &w->guides));
     MD_TRY(data_open(w->j->backgrounds, DATA_BACKGROUNDS, &w->backgrounds));
     MD_TRY(data_select(w->backgrounds, -1, DATA_TRAIN, false, &w->rows, &w->n_scenes));
-    MD_TRY(pairs_open_writer(w->j->store, &w->store));
     w->size = data_size(w->backgrounds);
     if (w->n_scenes == 0)
         MD_FAIL(MD_BAD_INPUT, "%s: no background in the train split", w->j->backgrounds);
-    if (w->size != w->guides.size || w->size != pairs_height(w->store))
-        MD_FAIL(MD_BAD_INPUT, "%s has pictures of %lld pixels, %s of %lld, %s of %lld",
-                w->j->backgrounds, (long long)w->size, w->j->data, (long long)w->guides.size,
-                w->j->store, (long long)pairs_height(w->store));
+    if (w->size != w->guides.size)
+        MD_FAIL(MD_BAD_INPUT, "%s has pictures of %lld pixels, %s of %lld", w->j->backgrounds,
+                (long long)w->size, w->j->data, (long long)w->guides.size);
     MD_TRY(pairs_painter_options(w->j->cfg, w->size, &o));
     MD_TRY(painter_new(w->j->f, w->j->be, &o, &w->painter));
-    MD_TRY(painter_fits(w->painter, w->j->budget));
-    return painter_load(w->painter);
+    return painter_fits(w->painter, w->j->budget);
 }
 
 static md_status setup(pairs_worker *w)
@@ -99,6 +96,15 @@ md_status pairs_worker_open(const pairs_job *j, pairs_worker **out)
     }
     *out = w;
     return MD_OK;
+}
+
+md_status pairs_worker_start(pairs_worker *w)
+{
+    MD_TRY(pairs_open_writer(w->j->store, &w->store));
+    if (w->size != pairs_height(w->store))
+        MD_FAIL(MD_BAD_INPUT, "%s has pictures of %lld pixels, %s of %lld", w->j->backgrounds,
+                (long long)w->size, w->j->store, (long long)pairs_height(w->store));
+    return painter_load(w->painter);
 }
 
 void pairs_worker_close(pairs_worker *w)

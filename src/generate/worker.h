@@ -14,7 +14,10 @@ typedef struct pairs_report {
 
 typedef struct pairs_worker pairs_worker;
 
+/* Opens the inputs and plans, so that what cannot work is known before there is a store. */
 MD_MUST md_status pairs_worker_open(const pairs_job *j, pairs_worker **out);
+/* Opens the store, which exists by now, and takes all memory. */
+MD_MUST md_status pairs_worker_start(pairs_worker *w);
 void pairs_worker_close(pairs_worker *w);
 /* cluster_work's on_lease; user: pairs_worker. */
 MD_MUST md_status pairs_worker_lease(void *user, cluster_batch *b);

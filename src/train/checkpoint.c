@@ -274,5 +274,7 @@ md_status train_checkpoint_load(train *t, const char *dir, const config *cfg, co
 
 md_status train_checkpoint_clear(const char *dir)
 {
-    return remove_all_but(dir, 0, 0);
+    MD_TRY(remove_all_but(dir, 0, 0));
+    (void)rmdir(dir); /* what is not ours stays */
+    return MD_OK;
 }
