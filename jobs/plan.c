@@ -12,8 +12,8 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { MEASURE_EDGE = 32, MEASURE_LEAST = 32, MEASURE_MOST = 256 }; /* pixels; channels */
-static const double MEASURE_SECONDS = 0.5;
+enum { EDGE = 32, LEAST = 32, MOST = 256 }; /* of the convolution timed: pixels; channels */
+static const double MEASURE_SECONDS = 0.25;
 
 static double mib(size_t bytes)
 {
@@ -21,39 +21,46 @@ static double mib(size_t bytes)
 }
 
 /* A convolution and a linear layer of the size that the UNet's larger ones have. */
-static md_status build_sample(md_graph *g, md_backend *be, md_dtype dtype, int64_t c, int64_t edge,
-                              md_plan **plan)
+static md_tensor *products(md_graph *g, md_dtype dtype, int64_t c)
 {
-    md_tensor *x = md_input(g, "x", dtype, 4, MD_DIMS(1, edge, edge, c));
+    md_tensor *x = md_input(g, "x", dtype, 4, MD_DIMS(1, EDGE, EDGE, c));
     md_tensor *w = md_input(g, "w", dtype, 4, MD_DIMS(c, 3, 3, c));
     md_tensor *v = md_input(g, "v", dtype, 2, MD_DIMS(4 * c, c));
-    md_tensor *y = md_linear(md_conv2d(x, w, NULL, 1, 1, 1, 1, 1), v, NULL);
-    return md_plan_build(g, be, &y, 1, plan);
+    return md_linear(md_conv2d(x, w, NULL, 1, 1, 1, 1, 1), v, NULL);
 }
 
-static md_status time_sample(md_plan *plan, double *rate)
+/* What stands between them, on more than a cache holds. */
+static md_tensor *sums(md_graph *g, md_dtype dtype)
+{
+    md_tensor *x = md_input(g, "x", dtype, 1, MD_DIMS(1 << 22));
+    return md_silu(md_add(x, x));
+}
+
+/* Runs of the plan per second; the first one warms up. */
+static md_status time_plan(md_plan *plan, double *rate)
 {
     MD_TRY(md_plan_load(plan));
-    MD_TRY(md_plan_run(plan)); /* the first run warms up */
+    MD_TRY(md_plan_run(plan));
     double begin = md_now(), seconds = 0;
     int runs = 0;
     for (; seconds < MEASURE_SECONDS; runs++, seconds = md_now() - begin)
         MD_TRY(md_plan_run(plan));
-    *rate = (double)md_plan_flops(plan) * runs / seconds;
+    *rate = runs / seconds;
     return MD_OK;
 }
 
-/* FLOP per second of this machine. */
-static md_status measure(md_backend *be, const unet_config *u, md_dtype dtype, double *rate)
+/* FLOP per second of products (channels > 0), or bytes per second of everything else. */
+static md_status measure(md_backend *be, md_dtype dtype, int64_t channels, double *rate)
 {
-    int64_t c = u->block_out_channels[1 % u->n_blocks];
-    c = c < MEASURE_LEAST ? MEASURE_LEAST : c > MEASURE_MOST ? MEASURE_MOST : c;
     md_graph *g = NULL;
     md_plan *plan = NULL;
     MD_TRY(md_graph_new(&g));
-    md_status status = build_sample(g, be, dtype, c, MEASURE_EDGE, &plan);
+    md_tensor *y = channels ? products(g, dtype, channels) : sums(g, dtype);
+    md_status status = md_plan_build(g, be, &y, 1, &plan);
     if (status == MD_OK)
-        status = time_sample(plan, rate);
+        status = time_plan(plan, rate);
+    if (status == MD_OK)
+        *rate *= (double)(channels ? md_plan_flops(plan) : md_plan_traffic(plan));
     md_plan_free(plan);
     md_graph_free(g);
     return status;
@@ -63,7 +70,7 @@ static md_status measure(md_backend *be, const unet_config *u, md_dtype dtype, d
 typedef struct row {
     const char *name;
     size_t weights, gradients, optimizer, activations, workspace;
-    int64_t flops; /* of one run */
+    int64_t flops, traffic; /* of one run; see md_plan_traffic */
     double runs;
 } row;
 
@@ -74,7 +81,7 @@ typedef struct plan_job {
     md_dtype dtype;
     int64_t size;
     size_t weights, budget; /* of all parts; what may be taken */
-    double rate;            /* FLOP/s */
+    double rate, bandwidth; /* FLOP/s, bytes/s */
     double seconds;         /* of the stage so far */
 } plan_job;
 
@@ -92,7 +99,7 @@ static void duration(char out[32], double s)
 static void print_row(plan_job *p, const row *r)
 {
     char text[32];
-    double seconds = r->runs * (double)r->flops / p->rate;
+    double seconds = r->runs * ((double)r->flops / p->rate + (double)r->traffic / p->bandwidth);
     p->seconds += seconds;
     duration(text, seconds);
     size_t total = r->weights + r->gradients + r->optimizer + r->activations + r->workspace;
@@ -109,6 +116,7 @@ static void print_plan(plan_job *p, const char *name, const md_plan *plan, doubl
              .activations = b.total - b.workspace,
              .workspace = b.workspace,
              .flops = md_plan_flops(plan),
+             .traffic = md_plan_traffic(plan),
              .runs = runs};
     print_row(p, &r);
 }
@@ -148,6 +156,7 @@ static void print_training(plan_job *p, train *t)
              .activations = b.activations,
              .workspace = b.workspace,
              .flops = md_plan_flops(train_plan(t)),
+             .traffic = md_plan_traffic(train_plan(t)),
              .runs = (double)config_int(p->cfg, KEY_finetune_steps) *
                      (double)config_int(p->cfg, KEY_finetune_accumulate)};
     print_row(p, &r);
@@ -199,15 +208,17 @@ static md_status plan_generate(plan_job *p)
 static md_status plan_all(plan_job *p)
 {
     MD_TRY(session_budget(p->cfg, 1, &p->budget));
-    MD_TRY(measure(p->be, p->f->unet, p->dtype, &p->rate));
+    int64_t c = p->f->unet->block_out_channels[1 % p->f->unet->n_blocks];
+    MD_TRY(measure(p->be, p->dtype, c < LEAST ? LEAST : c > MOST ? MOST : c, &p->rate));
+    MD_TRY(measure(p->be, p->dtype, 0, &p->bandwidth));
     for (int i = 0; i < MODEL_N_PARTS; i++) {
         nn_params *params = p->f->params[i];
         p->weights += session_part_bytes(p->be, params);
         (void)printf("%s: %.2f M parameters\n", nn_params_model(params),
                      (double)nn_params_numel(params) / 1e6);
     }
-    (void)printf("this machine: %.1f GFLOP/s in %s on %d threads, measured\n\n", p->rate / 1e9,
-                 md_dtype_name(p->dtype), p->be->threads);
+    (void)printf("this machine: %.1f GFLOP/s and %.1f GB/s in %s on %d threads, measured\n\n",
+                 p->rate / 1e9, p->bandwidth / 1e9, md_dtype_name(p->dtype), p->be->threads);
     (void)printf("%-16s %9s %9s %9s %11s %9s %9s %11s %8s  %s\n", "MiB", "weights", "gradients",
                  "optimizer", "activations", "workspace", "total", "GFLOP a run", "runs", "time");
     MD_TRY(plan_finetune(p));

@@ -32,7 +32,7 @@ struct md_plan {
     step *steps;
     int n_steps;
     md_plan_bytes bytes;
-    int64_t flops;
+    int64_t flops, traffic;
     char *arena;
     bool profile;
     double seconds[MD_OP_COUNT];
@@ -225,6 +225,16 @@ static md_status assign_addresses(md_plan *p)
     return MD_OK;
 }
 
+static int64_t bytes_touched(const md_plan *p, const md_node *node)
+{
+    size_t bytes = 0;
+    for (int k = 0; k < node->n_in; k++)
+        bytes += node->in[k] ? tensor_bytes(p, node->in[k]) : 0;
+    for (int k = 0; k < node->n_out; k++)
+        bytes += tensor_bytes(p, node->out[k]);
+    return (int64_t)bytes;
+}
+
 static md_status prepare_kernels(md_plan *p)
 {
     int n = 0;
@@ -246,6 +256,7 @@ static md_status prepare_kernels(md_plan *p)
                               md_op_name(node->op), p->be->ops->name);
         p->n_steps++;
         p->flops += node->flops;
+        p->traffic += node->flops ? 0 : bytes_touched(p, node);
         if (s->kernel.scratch_bytes > p->bytes.workspace)
             p->bytes.workspace = s->kernel.scratch_bytes;
     }
@@ -438,6 +449,11 @@ md_plan_bytes md_plan_memory(const md_plan *p)
 int64_t md_plan_flops(const md_plan *p)
 {
     return p->flops;
+}
+
+int64_t md_plan_traffic(const md_plan *p)
+{
+    return p->traffic;
 }
 
 int md_plan_n_nodes(const md_plan *p)

@@ -38,6 +38,8 @@ MD_MUST md_status md_plan_read(md_plan *p, const md_tensor *output, void *host, 
 
 md_plan_bytes md_plan_memory(const md_plan *p);
 int64_t md_plan_flops(const md_plan *p);
+/* Bytes read and written by the nodes without FLOP: what bounds their time. */
+int64_t md_plan_traffic(const md_plan *p);
 int md_plan_n_nodes(const md_plan *p);
 
 /* Per-op seconds since profiling was switched on (it adds a fence after each kernel). */
