@@ -126,8 +126,9 @@ static md_status encode_data(const foundation *f, md_backend *be, const lesions_
     md_status status;
     MD_TRY(data_open(o->data, DATA_IMAGES, &r.d));
     r.size = data_size(r.d);
-    MD_TRY_GOTO(codec_new(be, f->vae, f->params[MODEL_VAE], o->dtype, (int)r.size, VARIANTS, 0, &r.k),
-                done);
+    MD_TRY_GOTO(
+        codec_new(be, f->vae, f->params[MODEL_VAE], o->dtype, (int)r.size, VARIANTS, 0, &r.k),
+        done);
     MD_TRY_GOTO(codec_load(r.k), done);
     r.edge = codec_edge(r.k);
     r.latent = r.edge * r.edge * 2 * f->vae->latent_channels;
