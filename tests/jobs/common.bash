@@ -1,0 +1,63 @@
+# Sourced by the scripts here, called with MEDDIFF PROGRAM_DIR from the root of the tree: a scratch folder
+# to work in with phantoms, a foundation of random weights and small.cfg; run, fail, finish.
+# shellcheck shell=bash disable=SC2034
+set -uo pipefail
+meddiff=$(realpath "$1")
+programs=$(realpath "$2")
+tree=$PWD
+# shellcheck source=jobs/setup.sh
+source jobs/setup.sh
+mpi_environment
+command -v mpirun >/dev/null || { echo 'skipped: no mpirun here'; exit 77; }
+dir=$(mktemp -d)
+mkdir "$dir/tmp"
+export TMPDIR=$dir/tmp # MPI's session folders: a killed run leaves them, and others must not meet them
+trap 'cd /; umount "$dir/disk" 2>/dev/null; rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+bad=0
+
+fail() {
+    echo "FAILED: $1"
+    [ ! -e out ] || tail -n "${lines:-12}" out | sed 's/^/    /'
+    bad=1
+}
+
+finish() {
+    [ $bad = 0 ] && echo "$1: all well"
+    exit $bad
+}
+
+# run CODE NP JOB ARGUMENTS...: output to out.
+run() {
+    local want=$1 np=$2 rc
+    shift 2
+    timeout -k 5 120 mpirun -n "$np" "$meddiff" "$@" >out 2>&1
+    rc=$?
+    [ $rc = "$want" ] || fail "-n $np $*: exit code $rc, wanted $want"
+}
+
+check_pairs() { "$programs/check_pairs" "$@" >out 2>&1 || fail "check_pairs $*"; }
+
+# same A B: equal, but for what holds times.
+same() {
+    diff -rq -x log.txt -x RESULT -x metrics.csv -x config.cfg "$1" "$2" >out 2>&1 || fail "$1 and $2 differ"
+}
+
+# inputs_of FROM TO: a new run directory with everything that generate needs.
+inputs_of() {
+    rm -rf "$2"
+    mkdir "$2" && cp -r "$1"/{data.h5,backgrounds.h5,models} "$2"
+}
+
+"$programs/make_foundation" small >out 2>&1 || fail make_foundation
+"$meddiff" phantom phantoms --set phantom.size=64 --set phantom.count=14 --set phantom.normal=5 \
+    --set phantom.test=2 >out 2>&1 || fail phantom
+cat >small.cfg <<END
+run = "run";
+seed = 7;
+threads = 1;
+data = { format = "folder"; root = "phantoms"; size = 64; pairs = 12; };
+model = { foundation = "small"; };
+finetune = { steps = 20; batch = 4; lr = 1e-3; };
+generate = { pairs = 14; steps = 4; batch = 2; guidance = 2.0; };
+END

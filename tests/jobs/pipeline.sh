@@ -1,0 +1,54 @@
+#!/bin/bash
+# The whole chain on a foundation of random weights with 1, 2, 3 and 5 processes: what it leaves, what
+# status says, and that a further start changes nothing. A copied background must fail check_pairs.
+# shellcheck source=tests/jobs/common.bash
+source tests/jobs/common.bash
+
+for np in 1 2 3 5; do
+    run 0 $np pipeline small.cfg --set "run=np$np"
+    [ "$(cat np$np/RESULT)" = ok ] || fail 'RESULT is not ok'
+    for file in config.cfg log.txt metrics.csv import.png data.h5 backgrounds.h5 pairs.h5 preview.png \
+        models/lesion/DONE models/lesion/unet/config.json \
+        models/lesion/unet/diffusion_pytorch_model.safetensors; do
+        [ -s "np$np/$file" ] || fail "no $file with $np processes"
+    done
+    [ "$(grep -c '^lesion,' np$np/metrics.csv)" = 20 ] || fail 'metrics.csv has not 20 steps'
+    [ -z "$(ls np$np/checkpoints)" ] || fail 'checkpoints are left'
+    check_pairs np$np
+done
+
+"$meddiff" status np3 >out 2>&1 || fail status
+for line in '14 train, 0 val, 2 test' 'models/lesion' '14 of 14 slots finished' '14 accepted' 'ok'; do
+    grep -q "$line" out || fail "status without \"$line\""
+done
+"$meddiff" status phantoms >out 2>&1
+[ $? = 2 ] || fail 'status of what is no run: exit code'
+
+cp -r np2 before
+run 0 3 pipeline small.cfg --set run=np2
+grep -q 'import: complete already' out || fail 'import is not skipped'
+grep -q 'models/lesion is complete already' out || fail 'finetune is not skipped'
+same np2 before
+[ "$(grep -c '^lesion,' np2/metrics.csv)" = 20 ] || fail 'a second start trained again'
+
+# What shapes a result may not change under it.
+for change in data.fit=crop finetune.lr=1e-4 generate.steps=5 seed=8; do
+    run 2 2 pipeline small.cfg --set run=np2 --set $change
+    grep -q "${change%=*} is " out || fail "the refusal does not name ${change%=*}"
+done
+same np2 before
+
+# More pairs: the finished ones stay; fewer are refused.
+run 0 3 generate small.cfg --set run=np1 --set generate.pairs=21
+grep -q '14 of 21 slots are done' out || fail 'the finished slots are not kept'
+inputs_of np1 whole
+run 0 1 generate small.cfg --set run=whole --set generate.pairs=21
+check_pairs np1 whole/pairs.h5
+run 2 1 generate small.cfg --set run=np1 --set generate.pairs=20
+grep -q 'generate.pairs' out || fail 'the refusal does not name generate.pairs'
+
+# check_pairs finds what is no result: a store that holds other pixels than its backgrounds say.
+inputs_of np1 other
+run 0 1 generate small.cfg --set run=other --set guide.paste=false
+"$programs/check_pairs" other >out 2>&1 && fail 'check_pairs passes pixels that are not pasted back'
+finish pipeline
