@@ -1,4 +1,4 @@
-/* make_foundation DIR [nan]: a small foundation of random weights, in which every part does
+/* make_foundation DIR: a small foundation of random weights, in which every part does
    something (nothing starts at zero): 64 x 64 pixels, a VAE that shrinks by 4, a UNet of 16 and 32
    channels. It paints noise, in a second; tests of everything but the pictures' looks use it. nan:
    one weight of the UNet is not a number. */
@@ -8,10 +8,8 @@
 #include "image/procedural.h"
 #include "model/foundation.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { WIDTH = 32, TOKENS = 77, SEED = 11 };
 
@@ -82,7 +80,24 @@ static md_status draw(foundation *f, model_part part, md_backend *be)
     return MD_OK;
 }
 
-static md_status make(const char *dir, bool with_nan)
+static md_status set_last_layer(foundation *f, md_backend *be, float value)
+{
+    nn_params *p = f->params[MODEL_UNET];
+    int i = nn_params_find(p, "conv_out.weight");
+    if (i < 0)
+        MD_FAIL(MD_INTERNAL, "no conv_out.weight");
+    int64_t n = nn_params_info(p, i)->numel;
+    float *w = malloc((size_t)n * sizeof *w);
+    if (!w)
+        MD_FAIL(MD_NOMEM, "out of memory");
+    for (int64_t k = 0; k < n; k++)
+        w[k] = value;
+    md_status status = nn_params_write(p, be, i, w);
+    free(w);
+    return status;
+}
+
+static md_status make(const char *dir, const char *value)
 {
     char tokenizer[1024];
     format_tokenizer *t = NULL;
@@ -99,9 +114,8 @@ static md_status make(const char *dir, bool with_nan)
     MD_TRY(foundation_new(&text, &vae, &unet_small, &noise, tokenizer, &f));
     for (int part = 0; part < MODEL_N_PARTS; part++)
         MD_TRY(draw(f, (model_part)part, be));
-    float nan = NAN;
-    if (with_nan)
-        MD_TRY(md_buffer_write(be, nn_params_buffer(f->params[MODEL_UNET]), 0, &nan, MD_F32, 1));
+    if (value)
+        MD_TRY(set_last_layer(f, be, strtof(value, NULL)));
     MD_TRY(foundation_save(f, dir, be, false));
     foundation_free(f, be);
     be->ops->close(be);
@@ -111,10 +125,10 @@ static md_status make(const char *dir, bool with_nan)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        (void)fprintf(stderr, "make_foundation DIR [nan]\n");
+        (void)fprintf(stderr, "make_foundation DIR [VALUE]\n");
         return 2;
     }
-    if (make(argv[1], argc > 2 && !strcmp(argv[2], "nan")) != MD_OK) {
+    if (make(argv[1], argc > 2 ? argv[2] : NULL) != MD_OK) {
         (void)fprintf(stderr, "make_foundation: %s\n", md_status_text());
         return 1;
     }

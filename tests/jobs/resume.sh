@@ -24,8 +24,16 @@ ranks_of() {
 }
 
 # trained N, painted N: has $run come to N steps on disk, to N slots?
-trained() { [ "$(ls "$run/checkpoints/lesion" 2>/dev/null | sed 's/step-//' | sort -n | tail -n 1)" -ge "$1" ] 2>/dev/null; }
-painted() { [ "$("$meddiff" status "$run" 2>/dev/null | sed -nE 's/^generated +([0-9]+) of.*/\1/p')" -ge "$1" ] 2>/dev/null; }
+trained() {
+    local newest
+    newest=$(find "$run/checkpoints/lesion" -name 'step-*' 2>/dev/null | sed 's/.*-//' | sort -n | tail -n 1)
+    [ "${newest:-0}" -ge "$1" ]
+}
+painted() {
+    local slots
+    slots=$("$meddiff" status "$run" 2>/dev/null | sed -nE 's/^generated +([0-9]+) of.*/\1/p')
+    [ "${slots:--1}" -ge "$1" ]
+}
 
 # wait_until COMMAND...: or the launcher has ended.
 wait_until() {
@@ -59,7 +67,7 @@ for signal in KILL USR1 TERM; do
     run=train-$signal
     mkdir "$run" && cp whole/{data.h5,backgrounds.h5} "$run"
     code='*'
-    [ $signal != USR1 ] || code=0
+    [ "$signal" != USR1 ] || code=0
     for step in 4 30; do
         start 3 finetune "$run"
         wait_until trained $step
@@ -78,7 +86,7 @@ for round in KILL:3 KILL:1 KILL:5 USR1:3 TERM:3; do
     run=generate-$signal-$np
     inputs_of whole "$run"
     code='*'
-    [ $signal != USR1 ] || code=0
+    [ "$signal" != USR1 ] || code=0
     start "$np" generate "$run"
     wait_until painted $((RANDOM % 50))
     stop "$signal" "$code"
