@@ -8,29 +8,29 @@ packages=(gcc libc6-dev cmake make pkg-config openmpi-bin libopenmpi-dev libhdf5
 
 # Installs what is missing, with apt-get, as root or through sudo.
 install_packages() {
-    local missing=() p
+    local absent=() p
     for p in "${packages[@]}"; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || absent+=("$p")
     done
-    [ ${#missing[@]} -gt 0 ] || return 0
+    [ ${#absent[@]} -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
-        echo "no apt-get here; install what corresponds to: ${missing[*]}" >&2
+        echo "no apt-get here; install what corresponds to: ${absent[*]}" >&2
         return 1
     fi
-    local root=()
+    local as_root=()
     if [ "$(id -u)" != 0 ]; then
         if ! command -v sudo >/dev/null; then
-            echo "not root and no sudo; ask for: apt-get install ${missing[*]}" >&2
+            echo "not root and no sudo; ask for: apt-get install ${absent[*]}" >&2
             return 1
         fi
-        root=(sudo)
+        as_root=(sudo)
     fi
-    echo "installing ${missing[*]}"
+    echo "installing ${absent[*]}"
     local log
     log=$(mktemp)
-    if ! { "${root[@]}" apt-get -q update &&
-        "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
-            -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    if ! { "${as_root[@]}" apt-get -q update &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+            -o Dpkg::Use-Pty=0 install --no-install-recommends "${absent[@]}"; } >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         rm -f "$log"
         return 1
