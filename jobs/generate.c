@@ -22,18 +22,9 @@ static md_status use_lesion_model(session *s)
     return md_file_exists(text) ? foundation_replace(s->f, MODEL_TEXT_ENCODER, folder) : MD_OK;
 }
 
-static md_status need(const char *path)
+static md_status load(session *s)
 {
-    if (!md_file_exists(path))
-        MD_FAIL(MD_BAD_INPUT,
-                "%s does not exist: run \"meddiff import\" with this configuration first", path);
-    return MD_OK;
-}
-
-static md_status load(session *s, const char *data, const char *backgrounds)
-{
-    MD_TRY(need(data));
-    MD_TRY(need(backgrounds));
+    MD_TRY(session_need_imported(s));
     MD_TRY(use_lesion_model(s));
     for (int part = 0; session_works() && part < MODEL_N_PARTS; part++)
         MD_TRY(foundation_load(s->f, (model_part)part, s->be));
@@ -47,7 +38,7 @@ static md_status run(session *s)
     MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
     MD_TRY(session_path(s, store, "pairs.h5"));
     MD_TRY(session_path(s, preview, "preview.png"));
-    MD_TRY(comm_agree(comm_world(), load(s, data, backgrounds)));
+    MD_TRY(comm_agree(comm_world(), load(s)));
     size_t budget;
     MD_TRY(session_budget(s->j->cfg, comm_node_workers(), &budget));
     pairs_job p = {.cfg = s->j->cfg,

@@ -51,6 +51,9 @@ md_status job_pipeline(job *j)
         }
         md_info("pipeline", "%s", stages[i].name);
         MD_TRY(stages[i].run(j));
+        /* known now, rather than after the fine-tune */
+        if (stages[i].run == job_import)
+            MD_TRY(comm_agree(comm_world(), session_need_imported(&s)));
     }
     return MD_OK;
 }

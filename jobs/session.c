@@ -1,5 +1,6 @@
 #include "session.h"
 #include "backend/open.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "cluster/signals.h"
 #include "train/finetune.h"
@@ -97,6 +98,22 @@ md_status session_made_under(const session *s, const char *text, const char *nam
     md_status status = config_same(s->j->cfg, old, sections);
     config_free(old);
     return status;
+}
+
+md_status session_need_imported(const session *s)
+{
+    char data[SESSION_PATH], backgrounds[SESSION_PATH];
+    MD_TRY(session_path(s, data, "data.h5"));
+    MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
+    if (!md_file_exists(data))
+        MD_FAIL(MD_BAD_INPUT,
+                "%s does not exist: run \"meddiff import\" with this configuration first", data);
+    if (!md_file_exists(backgrounds))
+        MD_FAIL(MD_BAD_INPUT,
+                "%s does not exist: the import found no lesion-free image, and in the others no "
+                "free square of data.size pixels (data.crops), so there is nothing to paint into",
+                backgrounds);
+    return MD_OK;
 }
 
 md_status session_path(const session *s, char out[SESSION_PATH], const char *fmt, ...)
