@@ -137,5 +137,8 @@ md_tensor *vae_kl(md_tensor *moments)
     md_tensor *mean = vae_mean(moments), *logvar = vae_logvar(moments);
     md_tensor *var = md_activation(logvar, MD_ACT_EXP);
     md_tensor *sum = md_sub(md_add(md_mul(mean, mean), var), logvar);
-    return md_affine(md_mean(sum), 0.5, -0.5); /* (mean^2 + var - logvar - 1) / 2 */
+    int64_t n = moments->dim[0];
+    sum = md_sum_to(sum, 4, MD_DIMS(n, 1, 1, 1));
+    /* (mean^2 + var - logvar - 1) / 2 */
+    return md_affine(sum, (double)n / (double)md_numel(mean) / 2, -0.5);
 }

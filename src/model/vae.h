@@ -39,7 +39,7 @@ md_tensor *vae_mean(md_tensor *moments);   /* [N,h,w,latent_channels] */
 md_tensor *vae_logvar(md_tensor *moments); /* [N,h,w,latent_channels] */
 /* mean + exp(logvar / 2) noise; noise [N,h,w,latent_channels] standard normal */
 md_tensor *vae_sample(md_tensor *moments, md_tensor *noise);
-/* KL(q || N(0,1)) in nats, averaged over all elements of the latent: [1] */
+/* KL(q || N(0,1)) in nats, the mean over the elements of each latent: [N,1,1,1] */
 md_tensor *vae_kl(md_tensor *moments);
 
 #ifdef __cplusplus

@@ -27,9 +27,8 @@ static md_tensor *build(void *user, md_graph *g, int64_t n)
     md_tensor *per_sample = md_sum_to(md_mul(d, d), 4, MD_DIMS(n, 1, 1, 1));
     per_sample = md_scale(per_sample, 1.0 / (double)(s * s * c->out_channels)); /* [n,1,1,1] */
     per_sample = md_activation(md_affine(per_sample, 1, 1e-5), MD_ACT_LOG);
-    md_tensor *loss = md_sum(md_mul(per_sample, a->weight));
-    /* The KL term is a mean over the micro-batch; padded samples are as good as others for it. */
-    return md_add(loss, md_mul(md_scale(vae_kl(moments), a->kl), md_sum(a->weight)));
+    per_sample = md_add(per_sample, md_scale(vae_kl(moments), a->kl));
+    return md_sum(md_mul(per_sample, a->weight));
 }
 
 /* One picture's square as [-1,1] floats. */
