@@ -45,7 +45,7 @@ static md_status read_vocab(format_tokenizer *t, const char *name, json_t *vocab
                     (long long)id, t->tokens[id], token);
         if (n > TOKEN_BYTES_MAX)
             MD_FAIL(MD_BAD_INPUT, "%s: a token of %zu bytes", name, n);
-        int32_t s;
+        int32_t s = 0;
         MD_TRY(symbol_of(t, token, n, &s));
         t->symbol_id[s] = (int32_t)id;
         t->tokens[id] = md_arena_strdup(t->arena, token);

@@ -124,7 +124,7 @@ static md_status read_schedule(const format_json *doc, diffusion_schedule *s)
     static const char *const off[] = {"rescale_betas_zero_snr", "thresholding", NULL};
     const char *class_name;
     int64_t n, offset;
-    int betas, prediction, spacing;
+    int betas = 0, prediction = 0, spacing = 0;
     bool clip;
     double range;
     MD_TRY(format_json_string_or(doc, "_class_name", "", &class_name));

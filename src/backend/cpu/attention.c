@@ -131,7 +131,7 @@ static md_status attention_run(const md_kernel *k, void *const *in, void *const 
 md_status cpu_attention(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
-    attn_state *s;
+    attn_state *s = NULL;
     MD_TRY(attn_geometry(node, node->in[0], node->in[1], k, &s));
     s->thread_bytes = cpu__floats((2 * s->d + s->s) * Q);
     k->scratch_bytes = s->thread_bytes * (size_t)cpu__threads(k);
@@ -260,7 +260,7 @@ static md_status attention_grad_run(const md_kernel *k, void *const *in, void *c
 md_status cpu_attention_grad(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
-    attn_state *s;
+    attn_state *s = NULL;
     MD_TRY(attn_geometry(node, node->in[1], node->in[2], k, &s));
     /* As many panels as leave p and ds in the second-level cache; fixed by the shapes. */
     int64_t panels = cpu__max(1, cpu__min(4, 32768 / (Q * s->s)));
