@@ -1,7 +1,8 @@
-/* make_foundation DIR: a small foundation of random weights, in which every part does
-   something (nothing starts at zero): 64 x 64 pixels, a VAE that shrinks by 4, a UNet of 16 and 32
-   channels. It paints noise, in a second; tests of everything but the pictures' looks use it. nan:
-   one weight of the UNet is not a number. */
+/* make_foundation DIR [inpainting|VALUE]: a small foundation of random weights, in which every part
+   does something (nothing starts at zero): 64 x 64 pixels, a VAE that shrinks by 4, a UNet of 16
+   and 32 channels. It paints noise, in a second; tests of everything but the pictures' looks use
+   it. inpainting: the UNet has 9 input channels. VALUE: all weights of its last layer (nan, 3e38).
+ */
 #include "backend/open.h"
 #include "base/file.h"
 #include "base/rng.h"
@@ -10,6 +11,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WIDTH = 32, TOKENS = 77, SEED = 11 };
 
@@ -97,13 +99,17 @@ static md_status set_last_layer(foundation *f, md_backend *be, float value)
     return status;
 }
 
-static md_status make(const char *dir, const char *value)
+static md_status make(const char *dir, const char *option)
 {
     char tokenizer[1024];
     format_tokenizer *t = NULL;
     md_backend *be = NULL;
     foundation *f = NULL;
     diffusion_schedule noise = schedule_stable_diffusion();
+    bool inpainting = option && !strcmp(option, "inpainting");
+    unet_config unet_here = unet_small;
+    if (inpainting)
+        unet_here.in_channels = 9;
     MD_TRY(md_path_join(tokenizer, sizeof tokenizer, dir, "tokenizer"));
     MD_TRY(md_dir_make(tokenizer));
     MD_TRY(procedural_write_tokenizer(tokenizer));
@@ -111,11 +117,11 @@ static md_status make(const char *dir, const char *value)
     clip_text_config text = text_of(format_tokenizer_vocab_size(t));
     format_tokenizer_free(t);
     MD_TRY(backend_open("cpu", 1, 1, &be));
-    MD_TRY(foundation_new(&text, &vae, &unet_small, &noise, tokenizer, &f));
+    MD_TRY(foundation_new(&text, &vae, &unet_here, &noise, tokenizer, &f));
     for (int part = 0; part < MODEL_N_PARTS; part++)
         MD_TRY(draw(f, (model_part)part, be));
-    if (value)
-        MD_TRY(set_last_layer(f, be, strtof(value, NULL)));
+    if (option && !inpainting)
+        MD_TRY(set_last_layer(f, be, strtof(option, NULL)));
     MD_TRY(foundation_save(f, dir, be, false));
     foundation_free(f, be);
     be->ops->close(be);
@@ -125,7 +131,7 @@ static md_status make(const char *dir, const char *value)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        (void)fprintf(stderr, "make_foundation DIR [VALUE]\n");
+        (void)fprintf(stderr, "make_foundation DIR [inpainting|VALUE]\n");
         return 2;
     }
     if (make(argv[1], argc > 2 ? argv[2] : NULL) != MD_OK) {

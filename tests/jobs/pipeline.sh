@@ -47,6 +47,19 @@ check_pairs np1 whole/pairs.h5
 run 2 1 generate small.cfg --set run=np1 --set generate.pairs=20
 grep -q 'generate.pairs' out || fail 'the refusal does not name generate.pairs'
 
+# An inpainting foundation of 9 channels, blended and as the released code samples it; one of 4 cannot
+# do the latter, and says so before it makes a store.
+"$programs/make_foundation" nine inpainting >out 2>&1 || fail 'make_foundation inpainting'
+run 0 3 pipeline small.cfg --set run=nine-run --set model.foundation=nine --set guide.blend=none
+check_pairs nine-run
+inputs_of nine-run nine-paper
+run 0 2 generate small.cfg --set run=nine-paper --set model.foundation=nine
+check_pairs nine-paper
+inputs_of np1 four
+run 2 3 generate small.cfg --set run=four --set guide.blend=none
+grep -q 'needs an inpainting UNet of 9 channels' out || fail 'the refusal does not say why'
+[ ! -e four/pairs.h5 ] || fail 'a store was made for what cannot work'
+
 # check_pairs finds what is no result: a store that holds other pixels than its backgrounds say.
 inputs_of np1 other
 run 0 1 generate small.cfg --set run=other --set guide.paste=false
