@@ -106,9 +106,7 @@ static md_status run(session *s)
     MD_TRY(session_path(s, folder, "models/%s", region));
     MD_TRY(session_path(s, checkpoints, "checkpoints/%s", region));
     MD_TRY(session_path(s, metrics, "metrics.csv"));
-    if (!md_file_exists(data))
-        MD_FAIL(MD_BAD_INPUT,
-                "%s does not exist: run \"meddiff import\" with this configuration first", data);
+    MD_TRY(comm_agree(comm_world(), session_need_data(s)));
     train_loop l = {.what = region,
                     .checkpoints = checkpoints,
                     .metrics = metrics,

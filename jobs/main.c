@@ -1,20 +1,24 @@
 /* meddiff: finds the job, reads its configuration, starts and ends MPI, turns the job's status into
    the exit code and prints the failure once. Nothing else in the program ends a process. */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "cluster/signals.h"
 #include "comm/comm.h"
 #include "job.h"
+#include "store/table.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_SETS = 256, RUN_BYTES = 1024 };
 static const double END_TIMEOUT_S = 60; /* for the other ranks to reach the end too */
+static const double LOCK_WAIT_S = 3;    /* for rank 0 of a killed run to be gone */
 
 typedef enum argument { CONFIG, RUN, DIR } argument;
 typedef enum ranks { LOCAL, MPI } ranks;
@@ -182,6 +186,20 @@ static md_status remove_outcome(const char *run)
     return MD_OK;
 }
 
+/* The run directory is this process's until it ends, however it ends. Local. */
+static md_status lock_run(const char *run)
+{
+    int fd; /* never closed */
+    const struct timespec pause = {.tv_nsec = 100000000};
+    double deadline = md_now() + LOCK_WAIT_S;
+    md_status status = store_lock_directory(run, &fd);
+    while (status == MD_USAGE && md_now() < deadline) {
+        (void)nanosleep(&pause, NULL);
+        status = store_lock_directory(run, &fd);
+    }
+    return status;
+}
+
 /* Rank 0: command line, configuration, run directory. Local. */
 static md_status prepare(const job_row *r, int argc, char **argv, command *c, config **cfg)
 {
@@ -190,6 +208,7 @@ static md_status prepare(const job_row *r, int argc, char **argv, command *c, co
     char path[RUN_BYTES];
     const char *run = config_string(*cfg, KEY_run);
     MD_TRY(md_dir_make(run));
+    MD_TRY(lock_run(run));
     MD_TRY(remove_outcome(run));
     MD_TRY(md_path_join(path, sizeof path, run, "config.cfg"));
     return config_save(*cfg, path);
@@ -266,6 +285,13 @@ out:
     return status;
 }
 
+/* Ending MPI may wait for ever: for a lost rank, or, after SIGTERM, for one that a signal ended. */
+static bool finalizing_may_hang(void)
+{
+    return comm_lost_peer() ||
+           (comm_size(comm_world()) > 1 && cluster_stop_requested() == CLUSTER_STOP_NOW);
+}
+
 /* Starts MPI, runs, and ends it so that no rank is left behind. Does not return after a failure
    that keeps MPI from ending. */
 static int main_shared(const job_row *r, int argc, char **argv)
@@ -279,8 +305,8 @@ static int main_shared(const job_row *r, int argc, char **argv)
     int code = status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
     md_log_close();
     (void)fflush(NULL);
-    if (comm_lost_peer())
-        _exit(code); /* finalizing may wait for the lost rank for ever */
+    if (finalizing_may_hang())
+        _exit(code);
     if (comm_finalize() != MD_OK && code == 0)
         code = 1;
     return code;

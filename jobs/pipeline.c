@@ -3,26 +3,22 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "session.h"
-#include "store/data.h"
-
-#include <stdlib.h>
 
 static md_status import_is_complete(const session *s, bool *complete)
 {
     char data[SESSION_PATH], backgrounds[SESSION_PATH];
-    data_store *d = NULL;
-    char *text = NULL;
     MD_TRY(session_path(s, data, "data.h5"));
     MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
     *complete = md_file_exists(data) && md_file_exists(backgrounds);
-    if (!*complete)
-        return MD_OK;
-    MD_TRY(data_open(data, DATA_IMAGES, &d));
-    md_status status = data_text(d, "config", &text);
-    if (status == MD_OK)
-        status = session_made_under(s, text, data, ". data");
-    free(text);
-    data_close(d);
+    return *complete ? session_need_imported(s) : MD_OK;
+}
+
+/* Its faults are known before any work, rather than after the import. Collective(world). */
+static md_status check_foundation(job *j)
+{
+    session s;
+    md_status status = session_open(&s, j, false);
+    session_close(&s);
     return status;
 }
 
@@ -40,6 +36,7 @@ static const struct {
 md_status job_pipeline(job *j)
 {
     session s = {.j = j};
+    MD_TRY(check_foundation(j));
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         bool complete = false;
         /* every rank looks at the same files, between two agreements */

@@ -3,10 +3,12 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "cluster/signals.h"
+#include "store/data.h"
 #include "train/finetune.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -38,8 +40,11 @@ md_status session_open(session *s, job *j, bool without)
                    .dtype = config_choice(j->cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
                    .seed = (uint64_t)config_int(j->cfg, KEY_seed)};
     md_status status = MD_OK;
-    if (!without)
+    if (!without) {
         status = foundation_open(config_string(j->cfg, KEY_model_foundation), &s->f);
+        if (status != MD_OK)
+            (void)md_context(status, "model.foundation");
+    }
     if (status == MD_OK && session_works())
         status = open_backend(s);
     if (status == MD_OK && session_works() && comm_size(comm_workers()) > 1)
@@ -75,7 +80,7 @@ md_status session_training_budget(const config *cfg, const foundation *f, const 
                                   int sharing, size_t *bytes)
 {
     nn_params *trained[MODEL_N_PARTS];
-    size_t all, others = 0;
+    size_t all = 0, others = 0;
     MD_TRY(session_budget(cfg, sharing, &all));
     for (int i = 0; i < MODEL_N_PARTS; i++)
         others += session_part_bytes(be, f->params[i]);
@@ -100,14 +105,28 @@ md_status session_made_under(const session *s, const char *text, const char *nam
     return status;
 }
 
+md_status session_need_data(const session *s)
+{
+    char path[SESSION_PATH], *text = NULL;
+    data_store *d = NULL;
+    MD_TRY(session_path(s, path, "data.h5"));
+    if (!md_file_exists(path))
+        MD_FAIL(MD_BAD_INPUT,
+                "%s does not exist: run \"meddiff import\" with this configuration first", path);
+    MD_TRY(data_open(path, DATA_IMAGES, &d));
+    md_status status = data_text(d, "config", &text);
+    if (status == MD_OK)
+        status = session_made_under(s, text, path, ". data");
+    free(text);
+    data_close(d);
+    return status;
+}
+
 md_status session_need_imported(const session *s)
 {
-    char data[SESSION_PATH], backgrounds[SESSION_PATH];
-    MD_TRY(session_path(s, data, "data.h5"));
+    char backgrounds[SESSION_PATH];
+    MD_TRY(session_need_data(s));
     MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
-    if (!md_file_exists(data))
-        MD_FAIL(MD_BAD_INPUT,
-                "%s does not exist: run \"meddiff import\" with this configuration first", data);
     if (!md_file_exists(backgrounds))
         MD_FAIL(MD_BAD_INPUT,
                 "%s does not exist: the import found no lesion-free image, and in the others no "

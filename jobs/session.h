@@ -34,7 +34,9 @@ MD_MUST md_status session_training_budget(const config *cfg, const foundation *f
    ours differs in what shapes it. */
 MD_MUST md_status session_made_under(const session *s, const char *text, const char *name,
                                      const char *sections);
-/* data.h5 and backgrounds.h5 are there; else what to do about it. */
+/* data.h5 is there and was imported under this configuration; else what to do about it. */
+MD_MUST md_status session_need_data(const session *s);
+/* And backgrounds.h5 beside it. */
 MD_MUST md_status session_need_imported(const session *s);
 bool session_works(void);        /* this rank is a worker */
 bool session_first_worker(void); /* the one that writes files for all */

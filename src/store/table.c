@@ -353,7 +353,10 @@ md_status store_lock_directory(const char *dir, int *fd)
         MD_FAIL(MD_IO, "%s: %s", dir, strerror(errno));
     if (flock(d, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         (void)close(d);
-        MD_FAIL(MD_USAGE, "%s: another meddiff works in this run directory", dir);
+        MD_FAIL(MD_USAGE,
+                "%s: another meddiff works in this run directory; wait for its end, or set run to "
+                "another directory",
+                dir);
     }
     /* A file system without locks cannot tell; going on is right there. */
     *fd = d;

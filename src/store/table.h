@@ -89,8 +89,8 @@ MD_MUST md_status store_attr_u64(store_table *t, const char *name, int n, uint64
 MD_MUST md_status store_attr_f64(store_table *t, const char *name, int n, double *out);
 
 /* Keeps a second coordinator out of a run directory: an advisory lock on the directory itself, so
-   that readers of the stores in it are not disturbed. *fd is closed by store_unlock. IO when it is
-   taken. */
+   that readers of the stores in it are not disturbed. *fd is closed by store_unlock_directory.
+   MD_USAGE when it is taken. */
 MD_MUST md_status store_lock_directory(const char *dir, int *fd);
 void store_unlock_directory(int fd);
 
