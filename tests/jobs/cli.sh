@@ -93,6 +93,19 @@ expect 2 unet/config.json finetune good.cfg --set model.foundation=model --set d
 expect 2 data.h5 finetune good.cfg --set model.foundation=whole --set data.size=64 --set run=runs/z
 expect 2 data.h5 generate good.cfg --set model.foundation=whole --set data.size=64 --set run=runs/z
 
+# ---- what was imported under another configuration, a run directory in use
+expect 2 'data.size is 128 in good.cfg but 64 in runs/good/data.h5' finetune good.cfg \
+    --set model.foundation=whole --set data.size=128
+spoil && rm model/tokenizer/vocab.json
+expect 2 model/tokenizer/vocab.json pipeline good.cfg --set model.foundation=model --set run=runs/p
+[ ! -e runs/p/data.h5 ] || fail 'the import ran before the foundation was checked'
+before=$(<runs/good/RESULT)
+exec 9<runs/good
+flock 9
+expect 2 'another meddiff works in this run directory' import good.cfg
+exec 9<&-
+[ "$(<runs/good/RESULT)" = "$before" ] || fail 'the refused start touched RESULT'
+
 # ---- several ranks say it once
 if command -v mpirun >/dev/null; then
     mpirun -n 3 "$meddiff" import key.cfg >out 2>err
