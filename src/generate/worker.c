@@ -8,6 +8,7 @@ typedef struct scene {
     uint8_t *rgb; /* [S,S,3]; NULL until used */
     float *clean; /* its latent */
     int32_t valid[4];
+    bool gray; /* three equal channels: what is painted must have them too */
 } scene;
 
 struct pairs_worker {
@@ -126,6 +127,20 @@ void pairs_worker_close(pairs_worker *w)
     free(w);
 }
 
+static bool is_gray(const uint8_t *rgb, int64_t pixels)
+{
+    bool gray = true;
+    for (int64_t i = 0; i < 3 * pixels && gray; i += 3)
+        gray = rgb[i] == rgb[i + 1] && rgb[i] == rgb[i + 2];
+    return gray;
+}
+
+static void make_gray(uint8_t *rgb, int64_t pixels)
+{
+    for (int64_t i = 0; i < 3 * pixels; i += 3)
+        memset(rgb + i, (rgb[i] + rgb[i + 1] + rgb[i + 2] + 1) / 3, 3);
+}
+
 static md_status read_scene(pairs_worker *w, int64_t i)
 {
     scene *s = &w->scenes[i];
@@ -148,6 +163,7 @@ static md_status read_scene(pairs_worker *w, int64_t i)
         return md_context(status, "background %lld", (long long)w->rows[i]);
     }
     memcpy(s->valid, row.valid, sizeof s->valid);
+    s->gray = is_gray(rgb, w->size * w->size);
     s->rgb = rgb;
     return MD_OK;
 }
@@ -173,6 +189,8 @@ static md_status finish(pairs_worker *w, cluster_item it, const recipe *r, uint8
                         pairs_report *report)
 {
     image mask = {0};
+    if (w->scenes[r->scene].gray)
+        make_gray(rgb, w->size * w->size);
     if (w->paste)
         MD_TRY(guide_paste(&r->guide, w->feather_px, w->scenes[r->scene].rgb, rgb));
     MD_TRY(guide_corrode(&r->guide, w->corrode_px, &mask));
