@@ -31,7 +31,7 @@ finish() {
 run() {
     local want=$1 np=$2 rc
     shift 2
-    timeout -k 5 120 mpirun -n "$np" "$meddiff" "$@" >out 2>&1
+    timeout -k 5 240 mpirun -n "$np" "$meddiff" "$@" >out 2>&1
     rc=$?
     [ $rc = "$want" ] || fail "-n $np $*: exit code $rc, wanted $want"
 }

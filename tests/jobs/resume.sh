@@ -5,7 +5,7 @@
 source tests/jobs/common.bash
 
 weights=models/lesion/unet/diffusion_pytorch_model.safetensors
-more=(--set finetune.steps=100 --set generate.pairs=120 --set generate.steps=8 --set checkpoint.minutes=0)
+more=(--set finetune.steps=48 --set generate.pairs=80 --set generate.steps=8 --set checkpoint.minutes=0)
 run 0 3 pipeline small.cfg --set run=whole "${more[@]}"
 
 # start NP JOB RUN: in the background; its launcher is $launcher.
@@ -68,7 +68,7 @@ for signal in KILL USR1 TERM; do
     mkdir "$run" && cp whole/{data.h5,backgrounds.h5} "$run"
     code='*'
     [ "$signal" != USR1 ] || code=0
-    for step in 4 30; do
+    for step in 3 12; do
         start 3 finetune "$run"
         wait_until trained $step
         stop $signal "$code"
@@ -88,7 +88,7 @@ for round in KILL:3 KILL:1 KILL:5 USR1:3 TERM:3; do
     code='*'
     [ "$signal" != USR1 ] || code=0
     start "$np" generate "$run"
-    wait_until painted $((RANDOM % 50))
+    wait_until painted $((RANDOM % 30))
     stop "$signal" "$code"
     "$meddiff" status "$run" >out 2>&1 || fail "status of what SIG$signal left"
     grep -E 'slots finished' out
