@@ -53,8 +53,3 @@ void cluster_stop_request(cluster_stop how)
     if ((int)how > requested)
         requested = (int)how;
 }
-
-void cluster_stop_reset(void)
-{
-    requested = CLUSTER_GO;
-}

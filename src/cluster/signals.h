@@ -22,8 +22,6 @@ MD_MUST md_status cluster_signals_install(void);
 cluster_stop cluster_stop_requested(void);
 /* Asks as a signal would: for a stop that another rank was asked for. Local. */
 void cluster_stop_request(cluster_stop how);
-/* Forgets it; for tests. Local. */
-void cluster_stop_reset(void);
 
 #ifdef __cplusplus
 }

@@ -31,7 +31,6 @@ MD_MUST md_status comm_init(int *argc, char ***argv);
 MD_MUST md_status comm_finalize(void);
 /* Ends every rank at once with this code. Only jobs/main calls it. Local. */
 void comm_abort(int code);
-bool comm_threads(void); /* MPI_THREAD_MULTIPLE was granted */
 
 comm *comm_world(void);
 /* All ranks but 0; with one process alone, rank 0 itself. NULL on rank 0 otherwise. */

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 static struct {
-    bool started, ours, threads;
+    bool started, ours;
     bool lost_here, lost_elsewhere, broken; /* together: comm_lost_peer */
     comm *world, *workers;
     int node_index, node_workers;
@@ -127,7 +127,6 @@ md_status comm_init(int *argc, char ***argv)
     if (provided < MPI_THREAD_FUNNELED)
         MD_FAIL(MD_COMM, "the MPI library gives thread level %d, FUNNELED (%d) is needed", provided,
                 MPI_THREAD_FUNNELED);
-    state.threads = provided >= MPI_THREAD_MULTIPLE;
     MPI_TRY(MPI_Get_processor_name(state.host, &length));
 
     MPI_TRY(MPI_Comm_dup(MPI_COMM_WORLD, &mpi));
@@ -163,11 +162,6 @@ void comm_abort(int code)
     if (MPI_Initialized(&initialized) == MPI_SUCCESS && initialized &&
         MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized)
         (void)MPI_Abort(MPI_COMM_WORLD, code);
-}
-
-bool comm_threads(void)
-{
-    return state.threads;
 }
 
 comm *comm_world(void)

@@ -62,7 +62,6 @@ MD_MUST md_status config_same(const config *a, const config *b, const char *sect
 
 const char *config_path(config_key key); /* "finetune.lr" */
 const char *config_meaning(config_key key);
-bool config_shapes(config_key key);
 /* The key of a path, or KEY_N. */
 config_key config_find(const char *path);
 /* The path nearest to a misspelt one, or NULL. */

@@ -81,11 +81,6 @@ const char *config_meaning(config_key key)
     return config__rows[key].meaning;
 }
 
-bool config_shapes(config_key key)
-{
-    return config__rows[key].shapes;
-}
-
 config_key config_find(const char *path)
 {
     for (int k = 0; k < KEY_N; k++)

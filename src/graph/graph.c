@@ -44,11 +44,6 @@ const char *md_dtype_name(md_dtype d)
     return (unsigned)d < 4 ? names[d] : "?";
 }
 
-size_t md_dtype_bytes(md_dtype d)
-{
-    return d == MD_BF16 ? 2 : d == MD_F64 ? 8 : 4;
-}
-
 md_status md_graph_new(md_graph **out)
 {
     md_graph *g = calloc(1, sizeof *g);
@@ -105,11 +100,6 @@ const char *md_graph_set_path(md_graph *g, const char *path)
     const char *old = g->path;
     g->path = path;
     return old;
-}
-
-const char *md_graph_path(const md_graph *g)
-{
-    return g->path;
 }
 
 char *md_graph_printf(md_graph *g, const char *fmt, ...)

@@ -136,7 +136,6 @@ md_tensor *md_graph_poison(md_graph *g, md_status code, const char *fmt, ...)
 /* The path given to nodes and errors from now on; returns the previous one. `path` must live as
    long as the graph (md_graph_strdup). */
 const char *md_graph_set_path(md_graph *g, const char *path);
-const char *md_graph_path(const md_graph *g);
 char *md_graph_printf(md_graph *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Marks the nodes built between begin and end as one block that may be recomputed in the backward
@@ -171,8 +170,6 @@ const char *md_op_name(md_op op);
 const char *md_dtype_name(md_dtype d);
 /* "[2,32,32,4] f32" in a static per-thread ring of buffers; for messages. */
 const char *md_shape_text(const md_tensor *t);
-/* Size in bytes of one element as a file or the host holds it. */
-size_t md_dtype_bytes(md_dtype d);
 
 #define MD_DIMS(...) ((const int64_t[]){__VA_ARGS__})
 

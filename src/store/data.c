@@ -325,12 +325,6 @@ done:
     return status;
 }
 
-const char *data_kind_name(data_kind k)
-{
-    static const char *const names[] = {"lesion", "healthy", "crop", "repaired"};
-    return (unsigned)k < 4 ? names[k] : "?";
-}
-
 const char *data_split_name(data_split s)
 {
     static const char *const names[] = {"train", "val", "test"};

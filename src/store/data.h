@@ -80,7 +80,6 @@ MD_MUST md_status data_text(data_store *d, const char *attribute, char **out); /
 MD_MUST md_status data_select(data_store *d, int kind, data_split split, bool used_only,
                               int64_t **ids, int64_t *n);
 
-const char *data_kind_name(data_kind k);
 const char *data_split_name(data_split s);
 
 #ifdef __cplusplus

@@ -281,11 +281,6 @@ int64_t store_dim(const store_table *t, int c, int d)
     return t->column[c].dim[d];
 }
 
-size_t store_value_bytes(const store_table *t, int c)
-{
-    return store__value_bytes(&t->column[c]);
-}
-
 /* ---- rows ---- */
 
 static md_status transfer(store_table *t, int c, int64_t first, int64_t count, void *in,

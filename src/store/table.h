@@ -70,11 +70,11 @@ void store_close(store_table *t); /* NULL is fine */
 
 int64_t store_rows(const store_table *t);
 const char *store_path(const store_table *t);
-/* Dimension d of column c, and the bytes of one value of it. */
+/* Dimension d of column c. */
 int64_t store_dim(const store_table *t, int c, int d);
-size_t store_value_bytes(const store_table *t, int c);
 
-/* `count` values of column c from row `first`; buf holds count * store_value_bytes. Each write is
+/* `count` values of column c from row `first`; buf holds count values of the
+   column's type and dimensions. Each write is
    one pwrite at a fixed offset, at once and in program order. */
 MD_MUST md_status store_write(store_table *t, int c, int64_t first, int64_t count, const void *buf);
 MD_MUST md_status store_read(store_table *t, int c, int64_t first, int64_t count, void *buf);
