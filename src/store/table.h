@@ -73,9 +73,8 @@ const char *store_path(const store_table *t);
 /* Dimension d of column c. */
 int64_t store_dim(const store_table *t, int c, int d);
 
-/* `count` values of column c from row `first`; buf holds count values of the
-   column's type and dimensions. Each write is
-   one pwrite at a fixed offset, at once and in program order. */
+/* `count` values of column c from row `first`; buf holds them in the column's type and dimensions.
+   Each write is one pwrite at a fixed offset, at once and in program order. */
 MD_MUST md_status store_write(store_table *t, int c, int64_t first, int64_t count, const void *buf);
 MD_MUST md_status store_read(store_table *t, int c, int64_t first, int64_t count, void *buf);
 /* fdatasync on a descriptor of the table's own; STORE_WRITE only. Local. */
