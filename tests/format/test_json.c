@@ -1,5 +1,5 @@
 /* JSON: values by path, wrong types, bad documents. */
-#include "expect.h"
+#include "support/expect.h"
 
 #include "format/json.h"
 

@@ -1,5 +1,5 @@
 /* safetensors: every dtype as the original writes it, shards, round trips, every kind of lie. */
-#include "expect.h"
+#include "support/expect.h"
 
 #include "base/file.h"
 #include "format/json.h"

@@ -1,5 +1,5 @@
 /* The tokenizer against transformers' ids (tokenizer/golden.tsv), settings, bad files. */
-#include "expect.h"
+#include "support/expect.h"
 
 #include "base/file.h"
 #include "format/tokenizer.h"

@@ -1,5 +1,5 @@
 /* BMP files built here: depths, row order, padding, palettes, bit fields, lies. */
-#include "expect.h"
+#include "support/expect.h"
 
 #include "image/image.h"
 

@@ -1,5 +1,5 @@
 /* Morphology against brute force, components, holes, measures, warps, sheets. */
-#include "expect.h"
+#include "support/expect.h"
 
 #include "image/mask.h"
 #include "image/sheet.h"

@@ -1,6 +1,6 @@
 /* Reading PNG and JPEG of every kind (data/, made by make_fixtures.py), orientation, masks,
    refusals, every truncation; writing PNG. */
-#include "expect.h"
+#include "support/expect.h"
 
 #include "base/file.h"
 #include "image/image.h"

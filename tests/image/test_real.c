@@ -1,6 +1,6 @@
 /* The real samples in ../shared/data/real, when they are there: every picture reads, masks are what
    the README beside them says, sizes agree, a resize of each is sane. */
-#include "expect.h"
+#include "support/expect.h"
 
 #include "base/file.h"
 #include "base/str.h"

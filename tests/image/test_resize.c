@@ -1,6 +1,6 @@
 /* Resizing against PIL (data/resize_*.png), area and max pooling of planes, fitting and its
  * inverse. */
-#include "expect.h"
+#include "support/expect.h"
 
 #include "image/fit.h"
 #include "image/resize.h"

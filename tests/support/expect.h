@@ -1,6 +1,6 @@
 /* What the tests of this folder share: a call must succeed, or fail with a code and a text. */
-#ifndef TESTS_IMAGE_EXPECT_H
-#define TESTS_IMAGE_EXPECT_H
+#ifndef TESTS_SUPPORT_EXPECT_H
+#define TESTS_SUPPORT_EXPECT_H
 
 #include "base/status.h"
 
