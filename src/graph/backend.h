@@ -28,6 +28,23 @@ struct md_kernel {
    fail for lack of support fails here. */
 typedef md_status (*md_prepare_fn)(md_backend *be, const md_node *node, md_kernel *k);
 
+/* What a device has whose launches return before they ran. Then writes are ordered with launches
+   and may return before they happened (the host array may be reused at once); read and sync are
+   the fences, and say what went wrong in a launch before them. */
+typedef struct md_backend_queues {
+    /* Launches and writes between begin and end are recorded, not run; one at a time. */
+    md_status (*record_begin)(md_backend *be);
+    md_status (*record_end)(md_backend *be, void **recording); /* NULL to drop what was recorded */
+    md_status (*replay)(md_backend *be, void *recording);
+    void (*forget)(md_backend *be, void *recording);
+    /* The side queue runs beside the launches, for communication. fork: what comes on the side
+       waits for the launches so far; join: the next launches wait for what is on the side. */
+    void *(*side)(md_backend *be); /* the native handle */
+    md_status (*fork)(md_backend *be);
+    md_status (*join)(md_backend *be);
+    md_status (*memory)(md_backend *be, size_t *free_bytes, size_t *total_bytes);
+} md_backend_queues;
+
 typedef struct md_backend_ops {
     const char *name;                 /* "ref", "cpu", "cuda" */
     const md_prepare_fn *prepare;     /* [MD_OP_COUNT] */
@@ -43,6 +60,7 @@ typedef struct md_backend_ops {
     md_status (*sync)(md_backend *be);
     void (*close)(md_backend *be);
     bool host_visible;                /* pointers from alloc can be used on the host, f32 as f32 */
+    const md_backend_queues *queues;  /* NULL: launches run at once, there is nothing to overlap */
 } md_backend_ops;
 
 struct md_backend {

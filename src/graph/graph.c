@@ -40,8 +40,8 @@ const char *md_op_name(md_op op)
 
 const char *md_dtype_name(md_dtype d)
 {
-    static const char *const names[] = {"f32", "bf16", "i32", "f64"};
-    return (unsigned)d < 4 ? names[d] : "?";
+    static const char *const names[] = {"f32", "bf16", "i32", "f64", "u8"};
+    return (unsigned)d < 5 ? names[d] : "?";
 }
 
 md_status md_graph_new(md_graph **out)

@@ -13,11 +13,12 @@ extern "C" {
 #endif
 
 #define MD_MAX_DIMS 4
-#define MD_MAX_IN   8
+#define MD_MAX_IN   9
 #define MD_MAX_OUT  4
 
-/* F64 is for host arrays only; `ref` stores every float type as double. */
-typedef enum md_dtype { MD_F32, MD_BF16, MD_I32, MD_F64 } md_dtype;
+/* F64 is for host arrays only; `ref` stores every float type as double. U8 holds the codes of 8-bit
+   optimizer states and is copied to and from the host as it is. */
+typedef enum md_dtype { MD_F32, MD_BF16, MD_I32, MD_F64, MD_U8 } md_dtype;
 
 typedef enum md_op {
 #define MD_OP(name, n_out, vjp) MD_OP_##name,

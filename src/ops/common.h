@@ -34,6 +34,14 @@ static inline bool ops__is_float(const md_tensor *t)
     return t->dtype == MD_F32 || t->dtype == MD_BF16;
 }
 
+static inline bool ops__has_shape(const md_tensor *t, md_dtype dtype, int ndim, const int64_t *dim)
+{
+    bool same = t->dtype == dtype && t->ndim == ndim;
+    for (int i = 0; same && i < ndim; i++)
+        same = t->dim[i] == dim[i];
+    return same;
+}
+
 /* Rows of a tensor seen as [rows, last]. */
 static inline int64_t ops__rows(const md_tensor *t)
 {

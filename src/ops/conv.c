@@ -8,13 +8,15 @@ static int64_t extent(int64_t in, int64_t kernel, int stride, int before, int af
     return stride < 1 || before < 0 || after < 0 || span < 0 ? 0 : span / stride + 1;
 }
 
-md_tensor *md_conv2d(md_tensor *x, md_tensor *w, md_tensor *b, int stride, int pad_t, int pad_l,
-                     int pad_b, int pad_r)
+md_tensor *md_conv2d_residual(md_tensor *x, md_tensor *w, md_tensor *b, md_tensor *r, int stride,
+                              int pad_t, int pad_l, int pad_b, int pad_r)
 {
     PASS_POISON(x);
     PASS_POISON(w);
     if (b)
         PASS_POISON(b);
+    if (r)
+        PASS_POISON(r);
     if (!ops__is_float(x) || x->dtype != w->dtype || x->ndim != 4 || w->ndim != 4 ||
         w->dim[3] != x->dim[3])
         return ops__mismatch(MD_OP_conv2d, x, w, "want x [N,H,W,I] and w [O,kh,kw,I]");
@@ -24,10 +26,19 @@ md_tensor *md_conv2d(md_tensor *x, md_tensor *w, md_tensor *b, int stride, int p
     int64_t v = extent(x->dim[2], w->dim[2], stride, pad_l, pad_r);
     if (h < 1 || v < 1)
         return ops__mismatch(MD_OP_conv2d, x, w, "the kernel does not fit the padded image");
+    const int64_t dim[] = {x->dim[0], h, v, w->dim[0]};
+    if (r && !ops__has_shape(r, x->dtype, 4, dim))
+        return ops__mismatch(MD_OP_conv2d, w, r, "the residual must be like the result");
     md_attr attr = {.conv = {stride, pad_t, pad_l, pad_b, pad_r}};
-    md_node *n = md_node_new(x->g, MD_OP_conv2d, 3, (md_tensor *[]){x, w, b}, &attr);
+    md_node *n = md_node_new(x->g, MD_OP_conv2d, 4, (md_tensor *[]){x, w, b, r}, &attr);
     n->flops = 2 * x->dim[0] * h * v * md_numel(w);
-    return md_node_output(n, x->dtype, 4, MD_DIMS(x->dim[0], h, v, w->dim[0]));
+    return md_node_output(n, x->dtype, 4, dim);
+}
+
+md_tensor *md_conv2d(md_tensor *x, md_tensor *w, md_tensor *b, int stride, int pad_t, int pad_l,
+                     int pad_b, int pad_r)
+{
+    return md_conv2d_residual(x, w, b, NULL, stride, pad_t, pad_l, pad_b, pad_r);
 }
 
 /* True when dy is what a convolution of x with w gives under these attributes. */
@@ -69,4 +80,6 @@ VJP(conv2d)
         gx[1] = md_conv2d_dw(gy[0], x, w->dim, n->attr);
     if (n->in[2] && want[2])
         gx[2] = md_sum_to(gy[0], 1, MD_DIMS(w->dim[0]));
+    if (n->in[3] && want[3])
+        gx[3] = gy[0];
 }

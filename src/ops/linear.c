@@ -1,12 +1,14 @@
 /* linear and matmul. */
 #include "ops/common.h"
 
-md_tensor *md_linear(md_tensor *x, md_tensor *w, md_tensor *b)
+md_tensor *md_linear_residual(md_tensor *x, md_tensor *w, md_tensor *b, md_tensor *r)
 {
     PASS_POISON(x);
     PASS_POISON(w);
     if (b)
         PASS_POISON(b);
+    if (r)
+        PASS_POISON(r);
     if (!ops__is_float(x) || x->dtype != w->dtype || w->ndim != 2 ||
         w->dim[1] != x->dim[x->ndim - 1])
         return ops__mismatch(MD_OP_linear, x, w, "w must be [O,K] with x's last dim K");
@@ -16,9 +18,16 @@ md_tensor *md_linear(md_tensor *x, md_tensor *w, md_tensor *b)
     for (int i = 0; i < x->ndim; i++)
         dim[i] = x->dim[i];
     dim[x->ndim - 1] = w->dim[0];
-    md_node *n = md_node_new(x->g, MD_OP_linear, 3, (md_tensor *[]){x, w, b}, NULL);
+    if (r && !ops__has_shape(r, x->dtype, x->ndim, dim))
+        return ops__mismatch(MD_OP_linear, w, r, "the residual must be like the result");
+    md_node *n = md_node_new(x->g, MD_OP_linear, 4, (md_tensor *[]){x, w, b, r}, NULL);
     n->flops = 2 * md_numel(x) * w->dim[0];
     return md_node_output(n, x->dtype, x->ndim, dim);
+}
+
+md_tensor *md_linear(md_tensor *x, md_tensor *w, md_tensor *b)
+{
+    return md_linear_residual(x, w, b, NULL);
 }
 
 VJP(linear)
@@ -30,6 +39,8 @@ VJP(linear)
         gx[1] = md_matmul(gy[0], x, true, false);
     if (n->in[2] && want[2])
         gx[2] = md_sum_to(gy[0], 1, MD_DIMS(w->dim[0]));
+    if (n->in[3] && want[3])
+        gx[3] = gy[0];
 }
 
 md_tensor *md_matmul(md_tensor *a, md_tensor *b, bool ta, bool tb)

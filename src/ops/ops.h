@@ -45,16 +45,21 @@ md_tensor *md_sum(md_tensor *x);   /* [1] */
 md_tensor *md_mean(md_tensor *x);  /* [1] */
 md_tensor *md_sumsq(md_tensor *x); /* [1] f32, any float x */
 
-/* ---- linear. in {x[...,K], w[O,K], b[O] or NULL} -> x w^T + b, [...,O] */
+/* ---- linear. in {x[...,K], w[O,K], b[O] or NULL, r[...,O] or NULL} -> x w^T + b + r, [...,O].
+   Models add a residual with md_add; the plan makes it an input where a backend can fuse it. */
 md_tensor *md_linear(md_tensor *x, md_tensor *w, md_tensor *b);
+md_tensor *md_linear_residual(md_tensor *x, md_tensor *w, md_tensor *b, md_tensor *r);
 /* matmul: in {a, b}: 2-D after folding all leading dims into one: a is [M,K] ([K,M] if ta), b is
    [K,N] ([N,K] if tb) -> [M,N]. attr.matmul. A leading-dims result is restored with md_reshape. */
 md_tensor *md_matmul(md_tensor *a, md_tensor *b, bool ta, bool tb);
 
 /* ---- conv. Weights O,kh,kw,I. Cross-correlation as in PyTorch, zero padding, no dilation.
-   in {x[N,H,W,I], w[O,kh,kw,I], b[O] or NULL} -> [N,(H+pt+pb-kh)/s+1,(W+pl+pr-kw)/s+1,O] */
+   in {x[N,H,W,I], w[O,kh,kw,I], b[O] or NULL, r or NULL} -> y [N,(H+pt+pb-kh)/s+1,
+   (W+pl+pr-kw)/s+1,O] + r; r has y's shape, as in linear */
 md_tensor *md_conv2d(md_tensor *x, md_tensor *w, md_tensor *b, int stride, int pad_t, int pad_l,
                      int pad_b, int pad_r);
+md_tensor *md_conv2d_residual(md_tensor *x, md_tensor *w, md_tensor *b, md_tensor *r, int stride,
+                              int pad_t, int pad_l, int pad_b, int pad_r);
 /* conv2d_dx: in {dy, w} -> dx (shape of x).  conv2d_dw: in {dy, x} -> dw (shape of w). */
 
 /* ---- norm. x [N,...,C]; statistics per sample and group over all spatial dims, biased variance.
@@ -99,15 +104,33 @@ md_tensor *md_write(md_tensor *dst, md_tensor *src);      /* dst = src; in {dst,
 md_tensor *md_accumulate(md_tensor *dst, md_tensor *src); /* dst += src */
 
 /* AdamW with decoupled decay (Loshchilov & Hutter 2019; torch.optim.AdamW) after clipping by the
-   global norm (torch.nn.utils.clip_grad_norm_):
+   global norm (torch.nn.utils.clip_grad_norm_), in one pass over the state:
      s = hyper[SCALE] min(1, hyper[CLIP] / (hyper[SCALE] sqrt(gnorm2) + 1e-6)), no clip if CLIP is 0
      g' = s g; m = b1 m + (1-b1) g'; v = b2 v + (1-b2) g'^2
-     p -= lr wd p;  p -= lr (m BC1) / (sqrt(v BC2) + eps)
-   A gnorm2 that is not finite leaves everything unchanged. All f32.
-   in {p[P], g[P], m[P], v[P], gnorm2[1], hyper[5]} -> p; m and v change too. */
-enum { MD_HYPER_LR, MD_HYPER_BC1, MD_HYPER_BC2, MD_HYPER_CLIP, MD_HYPER_SCALE, MD_HYPER_COUNT };
-md_tensor *md_adamw(md_tensor *p, md_tensor *g, md_tensor *m, md_tensor *v, md_tensor *gnorm2,
-                    md_tensor *hyper, double beta1, double beta2, double eps, double weight_decay);
+     p -= lr wd p;  p -= lr (m BC1) / (sqrt(v BC2) + eps);  shadow = p rounded to nearest
+   A gnorm2 that is not finite leaves everything unchanged. p, gnorm2, hyper are f32, g is f32 or
+   bf16. m and v have one of three forms; the update uses their values before they are rounded:
+     f32;  bf16, rounded stochastically with the bits of ops/state.h;
+     u8 in blocks of MD_STATE_BLOCK with one f32 scale each, ops/state.h.
+   in {p[P], g[P], m[P], v[P], gnorm2[1], hyper[6], shadow[P] bf16 or NULL, m_scale[ceil(P/block)],
+   v_scale or NULL} -> p; m, v, shadow and scales change too; all but g, gnorm2 and hyper are
+   persistent. */
+enum {
+    MD_HYPER_LR,
+    MD_HYPER_BC1,
+    MD_HYPER_BC2,
+    MD_HYPER_CLIP,
+    MD_HYPER_SCALE,
+    MD_HYPER_STEP, /* whole, below 2^24: the seed of stochastic rounding */
+    MD_HYPER_COUNT
+};
+typedef struct md_adamw_tensors {
+    md_tensor *p, *g, *m, *v;
+    md_tensor *shadow;            /* NULL: none */
+    md_tensor *m_scale, *v_scale; /* given exactly when m and v are u8 */
+} md_adamw_tensors;
+md_tensor *md_adamw(const md_adamw_tensors *t, md_tensor *gnorm2, md_tensor *hyper, double beta1,
+                    double beta2, double eps, double weight_decay);
 /* e = d e + (1-d) p, decay[1] = d; a d that is not finite leaves e unchanged.  in {e, p, decay} ->
    e */
 md_tensor *md_ema(md_tensor *e, md_tensor *p, md_tensor *decay);

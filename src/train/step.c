@@ -145,8 +145,8 @@ static md_status build_update(train *t)
         md_tensor *p = md_extern(g, nn_params_buffer(st->params), 0, 1, MD_DIMS(st->n));
         md_tensor *m = md_extern(g, &st->m, 0, 1, MD_DIMS(st->n));
         md_tensor *v = md_extern(g, &st->v, 0, 1, MD_DIMS(st->n));
-        p = md_adamw(p, grad[s], m, v, t->gnorm2, t->hyper, t->o.beta1, t->o.beta2, t->o.eps,
-                     t->o.weight_decay);
+        p = md_adamw(&(md_adamw_tensors){.p = p, .g = grad[s], .m = m, .v = v}, t->gnorm2, t->hyper,
+                     t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay);
         out[n_out++] = p;
         if (t->o.ema > 0)
             out[n_out++] = md_ema(md_extern(g, &st->ema, 0, 1, MD_DIMS(st->n)), p, decay);

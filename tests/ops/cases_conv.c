@@ -27,6 +27,8 @@ static const op_case rows[] = {
      .flags = FULL}, /* columns that no output sees */
     {OP(conv2d), IN(1, 8, 8, 3), IN(6, 4, 4, 3), .attr.conv = {4, 0, 0, 0, 0}, .flags = FULL,
      .golden = "patches"},
+    {OP(conv2d), IN(2, 5, 6, 3), IN(4, 3, 3, 3), IN(4), IN(2, 5, 6, 4), S1P1, .flags = FULL},
+    {OP(conv2d), IN(2, 6, 6, 3), IN(2, 3, 3, 3), .d = IN(2, 3, 3, 2), S2P1, .flags = FULL},
     {OP(conv2d), IN(1, 33, 31, 3), IN(32, 3, 3, 3), IN(32), S1P1, .flags = FULL | BIG},
     {OP(conv2d), IN(1, 33, 31, 32), IN(3, 3, 3, 32), IN(3), S1P1, .flags = FULL | BIG},
     {OP(conv2d), IN(2, 32, 32, 4), IN(48, 3, 3, 4), IN(48), S1P1, .flags = FULL | BIG},
@@ -48,8 +50,8 @@ static const op_case rows[] = {
 
 static md_tensor *build(const op_case *c, md_tensor *const *in)
 {
-    return md_conv2d(in[0], in[1], in[2], c->attr.conv.stride, c->attr.conv.pad_t,
-                     c->attr.conv.pad_l, c->attr.conv.pad_b, c->attr.conv.pad_r);
+    return md_conv2d_residual(in[0], in[1], in[2], in[3], c->attr.conv.stride, c->attr.conv.pad_t,
+                              c->attr.conv.pad_l, c->attr.conv.pad_b, c->attr.conv.pad_r);
 }
 
 OPS_FAMILY(conv);

@@ -11,6 +11,9 @@ static const op_case rows[] = {
     {OP(linear), IN(3, 17), IN(1, 17), IN(1), .flags = FULL},
     {OP(linear), IN(7), IN(5, 7), IN(5), .flags = FULL},
     {OP(linear), IN(1, 3, 3, 9), IN(4, 9), IN(4), .flags = FULL},
+    {OP(linear), IN(2, 5, 7), IN(11, 7), IN(11), IN(2, 5, 11), .flags = FULL},
+    {OP(linear), IN(2, 5, 7), IN(11, 7), .d = IN(2, 5, 11), .flags = FULL},
+    {OP(linear), IN(2, 256, 160), IN(160, 160), IN(160), IN(2, 256, 160), .flags = FULL | BIG},
     {OP(linear), IN(4, 19), IN(8, 19), IN(8), .flags = FULL | BIG},
     {OP(linear), IN(5, 70), IN(13, 70), IN(13), .flags = FULL | BIG},
     {OP(linear), IN(6, 1), IN(16, 1), IN(16), .flags = FULL | BIG},
@@ -39,7 +42,7 @@ static const op_case rows[] = {
 
 static md_tensor *build(const op_case *c, md_tensor *const *in)
 {
-    return c->op == MD_OP_linear ? md_linear(in[0], in[1], in[2])
+    return c->op == MD_OP_linear ? md_linear_residual(in[0], in[1], in[2], in[3])
                                  : md_matmul(in[0], in[1], c->attr.matmul.ta, c->attr.matmul.tb);
 }
 

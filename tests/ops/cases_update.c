@@ -113,8 +113,9 @@ static md_tensor *build(const op_case *c, md_tensor *const *in)
     case MD_OP_accumulate:
         return md_accumulate(in[0], in[1]);
     case MD_OP_adamw:
-        return md_adamw(in[0], in[1], in[2], in[3], in[4], in[5], c->attr.adamw.beta1,
-                        c->attr.adamw.beta2, c->attr.adamw.eps, c->attr.adamw.weight_decay);
+        return md_adamw(&(md_adamw_tensors){.p = in[0], .g = in[1], .m = in[2], .v = in[3]}, in[4],
+                        in[5], c->attr.adamw.beta1, c->attr.adamw.beta2, c->attr.adamw.eps,
+                        c->attr.adamw.weight_decay);
     default:
         return md_ema(in[0], in[1], in[2]);
     }

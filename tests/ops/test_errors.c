@@ -27,9 +27,11 @@ static md_tensor *i32(int ndim, const int64_t *dim)
 #define I(...) i32((int)(sizeof(MD_DIMS(__VA_ARGS__)) / sizeof(int64_t)), MD_DIMS(__VA_ARGS__))
 
 static md_buffer buffer = {.name = "persistent", .dtype = MD_F32, .numel = 6};
-#define E6                                md_extern(g, &buffer, 0, 1, MD_DIMS(6))
-#define ADAMW(p, grad, m, v, norm, hyper) md_adamw(p, grad, m, v, norm, hyper, 0.9, 0.999, 1e-8, 0)
-#define CONV(x, w, b)                     md_conv2d(x, w, b, 1, 1, 1, 1, 1)
+#define E6 md_extern(g, &buffer, 0, 1, MD_DIMS(6))
+#define ADAMW(a, b, c, d, norm, hyper)                                                             \
+    md_adamw(&(md_adamw_tensors){.p = (a), .g = (b), .m = (c), .v = (d)}, norm, hyper, 0.9, 0.999, \
+             1e-8, 0)
+#define CONV(x, w, b) md_conv2d(x, w, b, 1, 1, 1, 1, 1)
 
 static const md_attr s1p1 = {.conv = {1, 1, 1, 1, 1}};
 
@@ -115,11 +117,11 @@ static const md_attr s1p1 = {.conv = {1, 1, 1, 1, 1}};
     X(write_type, md_write(E6, H(6)), "write", "[6] f32", "[6] bf16")                              \
     X(accumulate_temp, md_accumulate(F(6), F(6)), "accumulate", "[6]", "persistent")               \
     X(accumulate_size, md_accumulate(E6, F(7)), "accumulate", "[6]", "[7]")                        \
-    X(adamw_size, ADAMW(E6, F(5), E6, E6, F(1), F(5)), "adamw", "[6]", "[5]")                      \
-    X(adamw_hyper, ADAMW(E6, F(6), E6, E6, F(1), F(4)), "adamw", "[1]", "[4]")                     \
-    X(adamw_norm, ADAMW(E6, F(6), E6, E6, F(2), F(5)), "adamw", "[2]", "[5]")                      \
-    X(adamw_temp, ADAMW(E6, F(6), F(6), E6, F(1), F(5)), "adamw", "[6]", "persistent")             \
-    X(adamw_type, ADAMW(E6, H(6), E6, E6, F(1), F(5)), "adamw", "[6] f32", "[6] bf16")             \
+    X(adamw_size, ADAMW(E6, F(5), E6, E6, F(1), F(6)), "adamw", "[6]", "[5]")                      \
+    X(adamw_hyper, ADAMW(E6, F(6), E6, E6, F(1), F(5)), "adamw", "[1]", "[5]")                     \
+    X(adamw_norm, ADAMW(E6, F(6), E6, E6, F(2), F(6)), "adamw", "[2]", "[6]")                      \
+    X(adamw_temp, ADAMW(E6, F(6), F(6), E6, F(1), F(6)), "adamw", "[6]", "persistent")             \
+    X(adamw_type, ADAMW(E6, I(6), E6, E6, F(1), F(6)), "adamw", "[6] f32", "[6] i32")              \
     X(ema_size, md_ema(E6, F(5), F(1)), "ema", "[6]", "[5]")                                       \
     X(ema_temp, md_ema(F(6), F(6), F(1)), "ema", "[6]", "persistent")                              \
     X(view_range, md_view(F(2, 3), 4, 1, MD_DIMS(3)), "view", "[3]", "[2,3]")                      \

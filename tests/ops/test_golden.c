@@ -176,7 +176,8 @@ static md_status trainer_build(trainer *t, md_backend *be)
     for (int i = 0; i < N_PARAMS; i++) {
         md_tensor **s = t->tensor[i];
         outputs[2 * i] =
-            md_adamw(s[0], t->grad[i], s[1], s[2], gnorm2, t->hyper, 0.9, 0.999, 1e-8, 0.01);
+            md_adamw(&(md_adamw_tensors){.p = s[0], .g = t->grad[i], .m = s[1], .v = s[2]}, gnorm2,
+                     t->hyper, 0.9, 0.999, 1e-8, 0.01);
         outputs[2 * i + 1] = md_ema(s[3], outputs[2 * i], t->decay);
     }
     MD_TRY(md_plan_build(t->g, be, outputs, 2 * N_PARAMS, &t->plan));

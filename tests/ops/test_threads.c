@@ -53,7 +53,7 @@ static void reverse(float *x, const md_tensor *t)
 /* Inputs of more than one dim whose first is the batch: images and tokens, but no weights. */
 static bool has_batch(const op_case *c, const op_graph *o, int i)
 {
-    bool weight = i > 0 && (c->op == MD_OP_conv2d || c->op == MD_OP_linear);
+    bool weight = (i == 1 || i == 2) && (c->op == MD_OP_conv2d || c->op == MD_OP_linear);
     return o->in[i]->ndim > 1 && o->in[i]->dim[0] == o->y->dim[0] && !weight;
 }
 

@@ -28,10 +28,16 @@ static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
     return bf16 ? cpu__prepare_bf16(be, node, k) : cpu__prepare_f32(be, node, k);
 }
 
+static bool has_residual(const md_node *node)
+{
+    return (node->op == MD_OP_conv2d || node->op == MD_OP_linear) && node->n_in > 3 && node->in[3];
+}
+
 static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
 {
     *k = (md_kernel){.node = node, .backend = be};
-    md_status status = prepare_any(be, node, k);
+    md_status status =
+        has_residual(node) ? cpu__prepare_residual(be, node, prepare, k) : prepare_any(be, node, k);
     if (status != MD_OK && k->release)
         k->release(k);
     return status;
@@ -60,7 +66,7 @@ md_status cpu__state(md_kernel *k, size_t bytes, void **out)
 
 static size_t elem_bytes(md_dtype d)
 {
-    return d == MD_F64 ? 8 : d == MD_BF16 ? 2 : 4;
+    return d == MD_F64 ? 8 : d == MD_BF16 ? 2 : d == MD_U8 ? 1 : 4;
 }
 
 /* A cache line in front of each block remembers its size, for the count of held bytes. */
@@ -166,10 +172,17 @@ static void convert(void *dst, md_dtype to, const void *src, md_dtype from, int6
     }
 }
 
+/* Float types into each other; I32 and U8 only as they are. */
+static bool convertible(md_dtype a, md_dtype b)
+{
+    bool whole = a == MD_I32 || a == MD_U8 || b == MD_I32 || b == MD_U8;
+    return !whole || a == b;
+}
+
 static md_status be_write(md_backend *be, void *dst, md_dtype dtype, const void *host,
                           md_dtype host_dtype, int64_t n)
 {
-    if ((dtype == MD_I32) != (host_dtype == MD_I32))
+    if (!convertible(dtype, host_dtype))
         MD_FAIL(MD_SHAPE, "cpu: cannot copy %s from the host into %s", md_dtype_name(host_dtype),
                 md_dtype_name(dtype));
     convert(dst, dtype, host, host_dtype, n, be->threads);
@@ -179,7 +192,7 @@ static md_status be_write(md_backend *be, void *dst, md_dtype dtype, const void 
 static md_status be_read(md_backend *be, const void *src, md_dtype dtype, void *host,
                          md_dtype host_dtype, int64_t n)
 {
-    if ((dtype == MD_I32) != (host_dtype == MD_I32))
+    if (!convertible(dtype, host_dtype))
         MD_FAIL(MD_SHAPE, "cpu: cannot copy %s to the host as %s", md_dtype_name(dtype),
                 md_dtype_name(host_dtype));
     convert(host, host_dtype, src, dtype, n, be->threads);
@@ -208,7 +221,7 @@ md_status cpu_backend_open(md_backend **out, int threads)
 {
     static const md_backend_ops ops = {"cpu",      prepare_table, elem_bytes, be_alloc,
                                        be_release, be_write,      be_read,    be_zero,
-                                       be_sync,    be_close,      true};
+                                       be_sync,    be_close,      true,       NULL};
     *out = NULL;
     if (threads < 0)
         MD_FAIL(MD_USAGE, "cpu: %d threads asked for, need 0 (all) or more", threads);

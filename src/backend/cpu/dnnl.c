@@ -15,6 +15,7 @@ typedef const dnnl_memory_desc_t *desc_ref;
 #endif
 
 enum { SRC, WEIGHTS, BIAS, DST, N_ARGS }; /* as oneDNN names them, whatever is computed */
+enum { RESULT = MD_MAX_IN };              /* a position behind all inputs: the node's output */
 
 typedef struct job {
     dnnl_primitive_t primitive, reorder;
@@ -23,7 +24,7 @@ typedef struct job {
     int arg_id[N_ARGS], n_args;
     bool weights_out;          /* reorder after the primitive, not before */
     size_t weights_at, pad_at; /* scratch offsets */
-    int position[N_ARGS]; /* which of the node's tensors: input i, or n_in + output i; -1 none */
+    int position[N_ARGS];      /* which of the node's tensors: input i, RESULT, or -1: none */
 } job;
 
 static cpu_dnnl_policy policy = CPU_DNNL_AUTO;
@@ -182,9 +183,9 @@ static void job_release(md_kernel *k)
     k->state = NULL;
 }
 
-static void *tensor_at(const md_kernel *k, int position, void *const *in, void *const *out)
+static void *tensor_at(int position, void *const *in, void *const *out)
 {
-    return position < k->node->n_in ? in[position] : out[position - k->node->n_in];
+    return position == RESULT ? out[0] : in[position];
 }
 
 static md_status job_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
@@ -198,7 +199,7 @@ static md_status job_run(const md_kernel *k, void *const *in, void *const *out, 
         if (!j->arg[i])
             continue;
         bool moved = i == WEIGHTS && j->reorder;
-        void *p = moved ? cpu__at(scratch, j->weights_at) : tensor_at(k, j->position[i], in, out);
+        void *p = moved ? cpu__at(scratch, j->weights_at) : tensor_at(j->position[i], in, out);
         MD_TRY(check(dnnl_memory_set_data_handle(j->arg[i], p), k->node, "setting an address"));
         args[n++] = (dnnl_exec_arg_t){j->arg_id[i], j->arg[i]};
     }
@@ -206,7 +207,7 @@ static md_status job_run(const md_kernel *k, void *const *in, void *const *out, 
                  "setting an address"));
     args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, j->scratchpad};
     if (j->reorder) {
-        void *p = tensor_at(k, j->position[WEIGHTS], in, out);
+        void *p = tensor_at(j->position[WEIGHTS], in, out);
         MD_TRY(check(dnnl_memory_set_data_handle(j->plain, p), k->node, "setting an address"));
         move[0] = (dnnl_exec_arg_t){DNNL_ARG_FROM, j->weights_out ? j->arg[WEIGHTS] : j->plain};
         move[1] = (dnnl_exec_arg_t){DNNL_ARG_TO, j->weights_out ? j->plain : j->arg[WEIGHTS]};
@@ -271,7 +272,8 @@ static dnnl_status_t make_conv(const md_node *node, job *j, desc *d, desc *plain
         {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST},
         {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, 0, DNNL_ARG_DIFF_DST},
         {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, 0, DNNL_ARG_DIFF_DST}};
-    static const int positions[3][N_ARGS] = {{0, 1, 2, 3}, {2, 1, -1, 0}, {1, 2, -1, 0}};
+    static const int positions[3][N_ARGS] = {
+        {0, 1, 2, RESULT}, {RESULT, 1, -1, 0}, {1, RESULT, -1, 0}};
     memcpy(j->arg_id, ids[fwd ? 0 : dx ? 1 : 2], sizeof j->arg_id);
     memcpy(j->position, positions[fwd ? 0 : dx ? 1 : 2], sizeof j->position);
     if (!bias)
@@ -305,7 +307,7 @@ static dnnl_status_t make_matmul(const md_node *node, job *j, desc *d, desc *pla
     j->arg_id[SRC] = DNNL_ARG_SRC, j->arg_id[WEIGHTS] = DNNL_ARG_WEIGHTS;
     j->arg_id[BIAS] = DNNL_ARG_BIAS, j->arg_id[DST] = DNNL_ARG_DST;
     j->position[SRC] = 0, j->position[WEIGHTS] = 1, j->position[BIAS] = bias ? 2 : -1;
-    j->position[DST] = node->n_in;
+    j->position[DST] = RESULT;
     query[WEIGHTS] = dnnl_query_weights_md;
     dnnl_status_t st = desc_tag(&d[SRC], 2, ad, type, ta ? dnnl_ba : dnnl_ab);
     st = st ? st : desc_tag(&d[WEIGHTS], 2, bd, type, dnnl_format_tag_any);

@@ -18,6 +18,11 @@ md_status cpu__prepare_f32(md_backend *be, const md_node *node, md_kernel *k);
 /* Converts bf16 inputs to f32 scratch, runs the f32 kernel, rounds bf16 outputs once. */
 md_status cpu__prepare_bf16(md_backend *be, const md_node *node, md_kernel *k);
 
+/* A node with a residual (in[3]): the node without it, then an addition in place. `inner` prepares
+   the first. */
+md_status cpu__prepare_residual(md_backend *be, const md_node *node, md_prepare_fn inner,
+                                md_kernel *k);
+
 void cpu__f32_from_bf16(float *dst, const uint16_t *src, int64_t n, int threads);
 void cpu__bf16_from_f32(uint16_t *dst, const float *src, int64_t n, int threads);
 

@@ -52,11 +52,11 @@ REF_RUN(conv2d)
 {
     (void)scratch;
     const md_node *n = k->node;
-    const double *b = in[2];
+    const double *b = in[2], *r = in[3];
     double *y = out[0];
     int64_t O = n->in[1]->dim[0];
     for (int64_t i = 0; i < md_numel(n->out[0]); i++)
-        y[i] = b ? b[i % O] : 0;
+        y[i] = (b ? b[i % O] : 0) + (r ? r[i] : 0);
     walk(n->in[0], n->in[1], n->out[0], &n->attr, visit_y, y, in[0], in[1]);
     return MD_OK;
 }

@@ -1,17 +1,17 @@
 /* linear matmul. */
 #include "backend/ref/ref_impl.h"
 
-/* x[M,K] w[O,K] b[O] -> y[M,O] */
+/* x[M,K] w[O,K] b[O] r[M,O] -> y[M,O] */
 REF_RUN(linear)
 {
     (void)scratch;
-    const double *x = in[0], *w = in[1], *b = in[2];
+    const double *x = in[0], *w = in[1], *b = in[2], *r = in[3];
     double *y = out[0];
     int64_t O = k->node->in[1]->dim[0], K = k->node->in[1]->dim[1];
     int64_t M = md_numel(k->node->in[0]) / K;
     for (int64_t m = 0; m < M; m++)
         for (int64_t o = 0; o < O; o++) {
-            double sum = b ? b[o] : 0;
+            double sum = (b ? b[o] : 0) + (r ? r[m * O + o] : 0);
             for (int64_t i = 0; i < K; i++)
                 sum += x[m * K + i] * w[o * K + i];
             y[m * O + o] = sum;

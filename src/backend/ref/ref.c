@@ -12,7 +12,7 @@ static const md_prepare_fn prepare[MD_OP_COUNT] = {
 
 static size_t elem_bytes(md_dtype d)
 {
-    return d == MD_I32 ? sizeof(int32_t) : sizeof(double);
+    return d == MD_U8 ? 1 : d == MD_I32 ? sizeof(int32_t) : sizeof(double);
 }
 
 /* A 64-byte header before each block holds its size. */
@@ -58,7 +58,8 @@ static uint16_t double_to_bf16(double x)
 
 static md_status check_types(md_dtype dtype, md_dtype host_dtype)
 {
-    if ((dtype == MD_I32) != (host_dtype == MD_I32))
+    bool whole = dtype == MD_I32 || dtype == MD_U8 || host_dtype == MD_I32 || host_dtype == MD_U8;
+    if (whole && dtype != host_dtype)
         MD_FAIL(MD_INTERNAL, "ref: no copy between %s and %s", md_dtype_name(dtype),
                 md_dtype_name(host_dtype));
     return MD_OK;
@@ -80,6 +81,9 @@ static md_status host_write(md_backend *be, void *dst, md_dtype dtype, const voi
             break;
         case MD_I32:
             ((int32_t *)dst)[i] = ((const int32_t *)host)[i];
+            break;
+        case MD_U8:
+            ((uint8_t *)dst)[i] = ((const uint8_t *)host)[i];
             break;
         case MD_F64:
             d[i] = ((const double *)host)[i];
@@ -104,6 +108,9 @@ static md_status host_read(md_backend *be, const void *src, md_dtype dtype, void
             break;
         case MD_I32:
             ((int32_t *)host)[i] = ((const int32_t *)src)[i];
+            break;
+        case MD_U8:
+            ((uint8_t *)host)[i] = ((const uint8_t *)src)[i];
             break;
         case MD_F64:
             ((double *)host)[i] = s[i];

@@ -1,0 +1,254 @@
+// Runs kernels of backend/cuda on the host: the threads of a block are fibers that run one after the
+// other until they meet a barrier or a shuffle. Finds what a GPU would only sometimes show: a missing
+// barrier (threads run in ascending and, every other launch, in descending order), an uninitialised
+// shared array (poisoned when a block first meets it), a barrier that not all threads reach.
+#include "backend/cuda/gpu.cuh"
+#include <cstdio>
+#include <cstdlib>
+#include <ucontext.h>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define HAVE_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAVE_ASAN 1
+#endif
+#endif
+#ifdef HAVE_ASAN
+extern "C" void __sanitizer_start_switch_fiber(void **save, const void *bottom, size_t size);
+extern "C" void __sanitizer_finish_switch_fiber(void *save, const void **bottom, size_t *size);
+#endif
+
+gpu_index threadIdx, blockIdx, blockDim, gridDim;
+
+namespace {
+
+const size_t STACK = 128 << 10;
+enum state { READY, AT_BLOCK, AT_WARP, DONE };
+
+struct fiber {
+    ucontext_t context;
+    char *stack;
+    void *fake; // ASan's
+    unsigned thread;
+};
+
+struct scheduler {
+    ucontext_t context;
+    void *fake;
+    const void *stack_bottom;
+    size_t stack_size;
+    std::vector<fiber *> idle;
+    std::vector<fiber *> of; // [thread] the fiber that a waiting thread sleeps on
+    std::vector<state> at;
+    std::vector<float> slot; // [thread] what a shuffle passes on
+    fiber *current;
+    const std::function<void()> *body;
+    unsigned next, n; // threads of this block not yet begun: next..n-1, in order of `order`
+    bool descending;
+    std::vector<void *> poisoned; // shared arrays that this block has met
+    std::vector<fiber *> all;
+    ~scheduler()
+    {
+        for (fiber *f : all) {
+            free(f->stack);
+            delete f;
+        }
+    }
+} s;
+
+unsigned thread_at(unsigned i)
+{
+    return s.descending ? s.n - 1 - i : i;
+}
+
+void enter_fiber(fiber *f)
+{
+    s.current = f;
+    threadIdx.x = f->thread;
+#ifdef HAVE_ASAN
+    __sanitizer_start_switch_fiber(&s.fake, f->stack, STACK);
+#endif
+    swapcontext(&s.context, &f->context);
+#ifdef HAVE_ASAN
+    __sanitizer_finish_switch_fiber(s.fake, nullptr, nullptr);
+#endif
+}
+
+void leave_fiber(fiber *f)
+{
+#ifdef HAVE_ASAN
+    __sanitizer_start_switch_fiber(&f->fake, s.stack_bottom, s.stack_size);
+#endif
+    swapcontext(&f->context, &s.context);
+#ifdef HAVE_ASAN
+    __sanitizer_finish_switch_fiber(f->fake, &s.stack_bottom, &s.stack_size);
+#endif
+}
+
+// Takes one thread after the other while none waits; a fiber that waits keeps its thread.
+void fiber_main()
+{
+#ifdef HAVE_ASAN
+    __sanitizer_finish_switch_fiber(nullptr, &s.stack_bottom, &s.stack_size);
+#endif
+    for (;;) {
+        fiber *f = s.current;
+        (*s.body)();
+        s.at[f->thread] = DONE;
+        if (s.next < s.n) {
+            f->thread = threadIdx.x = thread_at(s.next++);
+            continue;
+        }
+        s.idle.push_back(f);
+        leave_fiber(f);
+    }
+}
+
+fiber *new_fiber()
+{
+    fiber *f = new fiber();
+    s.all.push_back(f);
+    f->stack = (char *)malloc(STACK);
+    getcontext(&f->context);
+    f->context.uc_stack.ss_sp = f->stack;
+    f->context.uc_stack.ss_size = STACK;
+    f->context.uc_link = nullptr;
+    makecontext(&f->context, fiber_main, 0);
+    return f;
+}
+
+fiber *take_fiber()
+{
+    if (!s.idle.empty()) {
+        fiber *idle = s.idle.back();
+        s.idle.pop_back();
+        return idle;
+    }
+    return new_fiber();
+}
+
+void wait_at(state where)
+{
+    fiber *f = s.current;
+    s.of[f->thread] = f;
+    s.at[f->thread] = where;
+    leave_fiber(f);
+    threadIdx.x = f->thread;
+}
+
+// Whether all threads lo..hi-1 that still run wait at `where`.
+bool all_wait(unsigned lo, unsigned hi, state where)
+{
+    for (unsigned t = lo; t < hi; t++)
+        if (s.at[t] != where && s.at[t] != DONE)
+            return false;
+    return true;
+}
+
+bool release(unsigned lo, unsigned hi, state where)
+{
+    if (!all_wait(lo, hi, where))
+        return false;
+    bool any = false;
+    for (unsigned t = lo; t < hi; t++)
+        if (s.at[t] == where) {
+            s.at[t] = READY;
+            any = true;
+        }
+    return any;
+}
+
+void run_block()
+{
+    s.poisoned.clear();
+    s.next = 0;
+    for (unsigned t = 0; t < s.n; t++)
+        s.at[t] = READY, s.of[t] = nullptr;
+    for (;;) {
+        bool ran = false;
+        while (s.next < s.n) { // begin the threads that have not begun
+            fiber *f = take_fiber();
+            f->thread = thread_at(s.next++);
+            enter_fiber(f);
+            ran = true;
+        }
+        for (unsigned i = 0; i < s.n; i++) { // go on with those that were released
+            unsigned t = thread_at(i);
+            if (s.at[t] == READY && s.of[t]) {
+                fiber *f = s.of[t];
+                s.of[t] = nullptr;
+                enter_fiber(f);
+                ran = true;
+            }
+        }
+        bool released = false;
+        for (unsigned w = 0; w < s.n; w += GPU_WARP)
+            released |= release(w, w + GPU_WARP < s.n ? w + GPU_WARP : s.n, AT_WARP);
+        if (!released)
+            released = release(0, s.n, AT_BLOCK);
+        if (released || ran)
+            continue;
+        for (unsigned t = 0; t < s.n; t++)
+            if (s.at[t] != DONE) {
+                fprintf(stderr, "gpu_host: thread %u of block %u waits at a %s that others do not reach\n",
+                        t, blockIdx.x, s.at[t] == AT_BLOCK ? "barrier" : "shuffle");
+                abort();
+            }
+        return;
+    }
+}
+
+float shuffle_from(float v, unsigned source)
+{
+    unsigned me = threadIdx.x;
+    s.slot[me] = v;
+    wait_at(AT_WARP);
+    float got = source < s.n ? s.slot[source] : v;
+    wait_at(AT_WARP); // nobody overwrites its slot before all have read
+    return got;
+}
+
+} // namespace
+
+extern "C" void __syncthreads(void)
+{
+    wait_at(AT_BLOCK);
+}
+
+extern "C" float gpu_shuffle_xor(float v, int lane_mask)
+{
+    return shuffle_from(v, threadIdx.x ^ (unsigned)lane_mask);
+}
+
+extern "C" float gpu_shuffle(float v, int lane)
+{
+    return shuffle_from(v, threadIdx.x / GPU_WARP * GPU_WARP + (unsigned)lane);
+}
+
+void gpu_host_shared(void *p, size_t bytes)
+{
+    for (void *q : s.poisoned)
+        if (q == p)
+            return;
+    s.poisoned.push_back(p);
+    memset(p, 0xff, bytes);
+}
+
+int gpu_host_launch(unsigned grid, unsigned block, const std::function<void()> &thread)
+{
+    if (grid < 1 || block < 1 || block > 1024)
+        return 9; // cudaErrorInvalidConfiguration
+    gridDim.x = grid;
+    blockDim.x = block;
+    s.body = &thread;
+    s.n = block;
+    s.descending = !s.descending;
+    s.of.resize(1024);
+    s.at.resize(1024);
+    s.slot.resize(1024);
+    for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++)
+        run_block();
+    return 0;
+}
