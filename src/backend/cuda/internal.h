@@ -36,6 +36,11 @@ MD_MUST md_status cuda__state(md_kernel *k, size_t bytes, void **out);
 /* MD_DEVICE... with the op's name and the runtime's text, when a launcher returned an error. */
 MD_MUST md_status cuda__launched(const md_kernel *k, int code);
 
+/* ---- flash.c: our own attention kernels, for what cuDNN does not take (prepares like cuda_<op>).
+ */
+MD_MUST md_status cuda__flash(md_backend *be, const md_node *node, md_kernel *k);
+MD_MUST md_status cuda__flash_grad(md_backend *be, const md_node *node, md_kernel *k);
+
 /* The prepare function of every op: cuda_<op>. */
 #define MD_OP(name, n_out, vjp)                                                                    \
     md_status cuda_##name(md_backend *be, const md_node *node, md_kernel *k);
