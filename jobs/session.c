@@ -72,8 +72,7 @@ md_status session_budget(const config *cfg, int sharing, size_t *bytes)
 
 size_t session_part_bytes(const md_backend *be, nn_params *p)
 {
-    const md_buffer *b = nn_params_buffer(p);
-    return (size_t)b->numel * be->ops->elem_bytes(b->dtype);
+    return nn_params_bytes(p, be);
 }
 
 md_status session_training_budget(const config *cfg, const foundation *f, const md_backend *be,

@@ -85,7 +85,8 @@ MD_MUST md_status format_tensors_read_raw(const format_tensors *f, const format_
    (temporary name, fsync, rename); free removes what is unfinished. */
 typedef struct format_writer format_writer;
 MD_MUST md_status format_writer_new(const char *path, format_writer **out);
-/* dtype F32, F16 or BF16 (rounded to nearest even) or I64 (from integral floats, for buffers). */
+/* dtype F32, F16 or BF16 (rounded to nearest even), or I64 or U8 (from integral floats, for buffers
+   and codes). */
 MD_MUST md_status format_writer_declare(format_writer *w, const char *name, format_dtype dtype,
                                         int ndim, const int64_t *dim);
 MD_MUST md_status format_writer_meta(format_writer *w, const char *key, const char *value);

@@ -84,7 +84,8 @@ md_status format_writer_declare(format_writer *w, const char *name, format_dtype
 {
     if (w->begun)
         MD_FAIL(MD_INTERNAL, "%s: tensor %s declared after the first element", w->path, name);
-    if (dtype != FORMAT_F32 && dtype != FORMAT_F16 && dtype != FORMAT_BF16 && dtype != FORMAT_I64)
+    if (dtype != FORMAT_F32 && dtype != FORMAT_F16 && dtype != FORMAT_BF16 && dtype != FORMAT_I64 &&
+        dtype != FORMAT_U8)
         MD_FAIL(MD_INTERNAL, "%s: tensor %s: %s is not written", w->path, name,
                 format_dtype_name(dtype));
     for (int64_t i = 0; i < w->n; i++)
@@ -171,6 +172,10 @@ static int encode(format_dtype dtype, float v, uint8_t *to)
 {
     if (dtype == FORMAT_F32) {
         memcpy(to, &v, 4);
+    } else if (dtype == FORMAT_U8) {
+        if (!(v >= 0 && v <= 255) || v != rintf(v))
+            return 0;
+        *to = (uint8_t)v;
     } else if (dtype == FORMAT_I64) {
         const int64_t i = (int64_t)v;
         if ((float)i != v)

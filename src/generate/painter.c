@@ -214,10 +214,10 @@ const md_plan *painter_step_plan(const painter *p)
 
 size_t painter_bytes(const painter *p)
 {
-    int64_t floats = p->x.numel;
+    size_t weights = 0;
     for (int i = 0; i < MODEL_N_PARTS; i++)
-        floats += nn_params_buffer(p->f->params[i])->numel;
-    return (size_t)floats * p->be->ops->elem_bytes(MD_F32) + md_plan_memory(p->plan).total +
+        weights += nn_params_bytes(p->f->params[i], p->be);
+    return weights + (size_t)p->x.numel * p->be->ops->elem_bytes(MD_F32) + md_plan_memory(p->plan).total +
            md_plan_memory(codec_encode_plan(p->codec)).total +
            md_plan_memory(codec_decode_plan(p->codec)).total;
 }

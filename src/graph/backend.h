@@ -59,8 +59,9 @@ typedef struct md_backend_ops {
     md_status (*zero)(md_backend *be, void *dst, size_t bytes);
     md_status (*sync)(md_backend *be);
     void (*close)(md_backend *be);
-    bool host_visible;                /* pointers from alloc can be used on the host, f32 as f32 */
-    const md_backend_queues *queues;  /* NULL: launches run at once, there is nothing to overlap */
+    bool host_visible;   /* pointers from alloc can be used on the host, f32 as f32 */
+    bool fuses_residual; /* conv2d and linear add in[3] in passing: the plan may put it there */
+    const md_backend_queues *queues; /* NULL: launches run at once, there is nothing to overlap */
 } md_backend_ops;
 
 struct md_backend {

@@ -20,10 +20,18 @@ typedef struct step {
     void *in[MD_MAX_IN], *out[MD_MAX_OUT];
 } step;
 
+/* What becomes ready when: see md_plan_on_written. */
+typedef struct watch {
+    int n, *step; /* [n] the last step that writes range i */
+    md_status (*ready)(void *user, int range);
+    void *user;
+} watch;
+
 struct md_plan {
     md_graph *g;
     md_backend *be;
     int n_tensors, n_nodes;
+    md_node *nodes;     /* copies of the graph's, which the plan may change */
     bool *used;         /* per node: runs */
     bool *kept;         /* per tensor (bases): readable after the run */
     md_tensor **placed; /* per tensor (bases): lives in this persistent tensor instead */
@@ -34,10 +42,18 @@ struct md_plan {
     md_plan_bytes bytes;
     int64_t flops, traffic;
     char *arena;
+    watch watch;
+    int runs;        /* so far, up to the first that is replayed */
+    void *recording; /* of all launches, by a backend with queues */
     bool profile;
     double seconds[MD_OP_COUNT];
     int64_t calls[MD_OP_COUNT];
 };
+
+static md_node *node_at(const md_plan *p, int i)
+{
+    return &p->nodes[i];
+}
 
 static md_tensor *base_of(md_tensor *t)
 {
@@ -59,13 +75,72 @@ static void mark_used(md_plan *p, md_tensor *const *outputs, int n, bool *wanted
         p->kept[base_of(outputs[i])->id] = true;
     }
     for (int i = p->n_nodes - 1; i >= 0; i--) {
-        md_node *node = md_graph_node(p->g, i);
+        md_node *node = node_at(p, i);
         for (int k = 0; k < node->n_out; k++)
             p->used[i] = p->used[i] || wanted[node->out[k]->id];
         for (int k = 0; p->used[i] && k < node->n_in; k++)
             if (node->in[k])
                 wanted[node->in[k]->id] = wanted[base_of(node->in[k])->id] = true;
     }
+}
+
+/* Consumers of each tensor (by its base) among the nodes that run. */
+static void count_readers(const md_plan *p, int *readers)
+{
+    for (int i = 0; i < p->n_nodes; i++) {
+        const md_node *node = node_at(p, i);
+        for (int k = 0; p->used[i] && k < node->n_in; k++)
+            if (node->in[k])
+                readers[base_of(node->in[k])->id]++;
+    }
+}
+
+/* The node whose result `t` (a linear's perhaps under another shape) nobody but one reads and which
+   can add a residual to it, or -1. What it reads must still hold at the addition's place. */
+static int fusable(const md_plan *p, const md_tensor *t, const int *readers)
+{
+    const md_tensor *base = t->storage == MD_VIEW ? t->base : t;
+    if (!base->node || base->storage != MD_TEMP || md_numel(base) != md_numel(t) ||
+        readers[base->id] != 1 || p->kept[base->id])
+        return -1;
+    const md_node *made = node_at(p, base->node->index);
+    bool takes = made->op == MD_OP_linear || (made->op == MD_OP_conv2d && md_same_shape(base, t));
+    bool holds = made->n_in > 0 && base_of(made->in[0])->storage != MD_EXTERN;
+    return takes && holds && p->used[made->index] && !made->in[3] ? made->index : -1;
+}
+
+/* add(conv or linear, r) becomes the conv or linear with residual r, in the addition's place. */
+static md_status fuse_residuals(md_plan *p)
+{
+    if (!p->be->ops->fuses_residual)
+        return MD_OK;
+    int *readers = calloc((size_t)p->n_tensors + 1, sizeof *readers);
+    if (!readers)
+        MD_FAIL(MD_NOMEM, "plan: out of memory");
+    count_readers(p, readers);
+    for (int i = 0; i < p->n_nodes; i++) {
+        md_node *add = node_at(p, i);
+        if (!p->used[i] || add->op != MD_OP_add || md_numel(add->in[0]) != md_numel(add->in[1]))
+            continue;
+        int at = fusable(p, add->in[1], readers), other = 0;
+        if (at < 0)
+            at = fusable(p, add->in[0], readers), other = 1;
+        if (at < 0)
+            continue;
+        md_node *made = node_at(p, at);
+        md_tensor *r = add->in[other], *y = add->out[0];
+        add->op = made->op;
+        add->attr = made->attr;
+        add->flops = made->flops;
+        add->path = made->path;
+        memcpy(add->in, made->in, sizeof add->in);
+        add->n_in = 4;
+        add->in[3] = r;
+        add->out[0] = y;
+        p->used[at] = false;
+    }
+    free(readers);
+    return MD_OK;
 }
 
 static void find_lifetimes(md_plan *p)
@@ -75,7 +150,7 @@ static void find_lifetimes(md_plan *p)
         p->last[i] = p->kept[i] ? p->n_nodes : -1;
     }
     for (int i = 0; i < p->n_nodes; i++) {
-        md_node *node = md_graph_node(p->g, i);
+        md_node *node = node_at(p, i);
         if (!p->used[i])
             continue;
         for (int k = 0; k < node->n_out; k++) {
@@ -117,7 +192,7 @@ static bool region_is_free(const md_plan *p, const md_tensor *dst, const md_tens
                            const md_node *except)
 {
     for (int i = p->first[base->id]; i <= p->last[base->id] && i < p->n_nodes; i++) {
-        const md_node *node = md_graph_node(p->g, i);
+        const md_node *node = node_at(p, i);
         if (!p->used[i] || node == except)
             continue;
         for (int k = 0; k < node->n_in; k++)
@@ -135,7 +210,7 @@ static bool region_is_free(const md_plan *p, const md_tensor *dst, const md_tens
 static void elide_writes(md_plan *p)
 {
     for (int i = 0; i < p->n_nodes; i++) {
-        md_node *node = md_graph_node(p->g, i);
+        md_node *node = node_at(p, i);
         if (!p->used[i] || node->op != MD_OP_write)
             continue;
         md_tensor *dst = node->in[0], *src = node->in[1], *base = base_of(src);
@@ -244,7 +319,7 @@ static md_status prepare_kernels(md_plan *p)
     if (!p->steps)
         MD_FAIL(MD_NOMEM, "plan: out of memory");
     for (int i = 0; i < p->n_nodes; i++) {
-        md_node *node = md_graph_node(p->g, i);
+        md_node *node = node_at(p, i);
         if (!p->used[i])
             continue;
         step *s = &p->steps[p->n_steps];
@@ -268,14 +343,17 @@ static md_status prepare_kernels(md_plan *p)
 static md_status plan_alloc(md_plan *p)
 {
     size_t nt = (size_t)p->n_tensors + 1, nn = (size_t)p->n_nodes + 1;
+    p->nodes = malloc(nn * sizeof *p->nodes);
     p->used = calloc(nn, sizeof *p->used);
     p->kept = calloc(nt, sizeof *p->kept);
     p->placed = calloc(nt, sizeof *p->placed);
     p->at = calloc(nt, sizeof *p->at);
     p->first = calloc(nt, sizeof *p->first);
     p->last = calloc(nt, sizeof *p->last);
-    if (!p->used || !p->kept || !p->placed || !p->at || !p->first || !p->last)
+    if (!p->nodes || !p->used || !p->kept || !p->placed || !p->at || !p->first || !p->last)
         MD_FAIL(MD_NOMEM, "plan: out of memory");
+    for (int i = 0; i < p->n_nodes; i++)
+        p->nodes[i] = *md_graph_node(p->g, i);
     return MD_OK;
 }
 
@@ -288,6 +366,7 @@ static md_status build(md_plan *p, md_tensor *const *outputs, int n)
         MD_FAIL(MD_NOMEM, "plan: out of memory");
     mark_used(p, outputs, n, wanted);
     free(wanted);
+    MD_TRY(fuse_residuals(p));
     find_lifetimes(p);
     elide_writes(p);
     MD_TRY(assign_addresses(p));
@@ -376,20 +455,88 @@ static md_status run_profiled(md_plan *p)
     return MD_OK;
 }
 
-md_status md_plan_run(md_plan *p)
+static md_status launch(md_plan *p)
 {
-    if (!p->arena)
-        MD_FAIL(MD_INTERNAL, "plan: run before load");
-    if (p->profile)
-        return run_profiled(p);
     void *scratch = p->arena + p->bytes.total - p->bytes.workspace;
     for (int i = 0; i < p->n_steps; i++) {
         step *s = &p->steps[i];
         md_status status = s->kernel.run(&s->kernel, s->in, s->out, scratch);
         if (status != MD_OK)
             return failed_in(s->kernel.node, status);
+        for (int k = 0; k < p->watch.n; k++)
+            if (p->watch.step[k] == i)
+                MD_TRY(p->watch.ready(p->watch.user, k));
     }
+    return MD_OK;
+}
+
+/* Ends the recording whatever happened while it was made. */
+static md_status record(md_plan *p)
+{
+    const md_backend_queues *q = p->be->ops->queues;
+    MD_TRY(q->record_begin(p->be));
+    md_status status = launch(p);
+    if (status != MD_OK) {
+        (void)q->record_end(p->be, NULL);
+        return status;
+    }
+    return q->record_end(p->be, &p->recording);
+}
+
+/* The first run is not recorded: libraries load and choose what they need during their first call.
+ */
+static md_status run_queued(md_plan *p)
+{
+    if (p->runs == 0)
+        MD_TRY(launch(p));
+    else if (!p->recording)
+        MD_TRY(record(p));
+    if (p->recording)
+        MD_TRY(p->be->ops->queues->replay(p->be, p->recording));
+    p->runs = 1;
+    return MD_OK;
+}
+
+md_status md_plan_run(md_plan *p)
+{
+    if (!p->arena)
+        MD_FAIL(MD_INTERNAL, "plan: run before load");
+    if (p->profile)
+        return run_profiled(p);
+    if (p->be->ops->queues)
+        return run_queued(p);
+    MD_TRY(launch(p));
     return p->be->ops->sync(p->be);
+}
+
+static bool writes(const md_plan *p, const step *s, const md_range *r)
+{
+    const md_node *node = s->kernel.node;
+    for (int k = 0; k < node->n_out; k++) {
+        const md_tensor *t = home_of(p, node->out[k]);
+        const md_tensor *base = t->storage == MD_VIEW ? t->base : t;
+        if (base->storage == MD_EXTERN && base->buffer == r->buffer && start_of(t) < r->end &&
+            r->first < start_of(t) + md_numel(t))
+            return true;
+    }
+    return false;
+}
+
+md_status md_plan_on_written(md_plan *p, const md_range *ranges, int n,
+                             md_status (*ready)(void *user, int range), void *user)
+{
+    if (!p->arena || p->runs)
+        MD_FAIL(MD_INTERNAL, "plan: watched %s", p->arena ? "after a run" : "before load");
+    int *last = calloc((size_t)n + 1, sizeof *last);
+    if (!last)
+        MD_FAIL(MD_NOMEM, "plan: out of memory");
+    for (int r = 0; r < n; r++)
+        for (int i = 0; i < p->n_steps; i++)
+            if (writes(p, &p->steps[i], &ranges[r]))
+                last[r] = i;
+    free(p->watch.step);
+    p->watch = (watch){n, last, ready, user};
+    return MD_OK;
 }
 
 void md_plan_free(md_plan *p)
@@ -399,8 +546,12 @@ void md_plan_free(md_plan *p)
     for (int i = 0; i < p->n_steps; i++)
         if (p->steps[i].kernel.release)
             p->steps[i].kernel.release(&p->steps[i].kernel);
+    if (p->recording)
+        p->be->ops->queues->forget(p->be, p->recording);
     if (p->arena)
         p->be->ops->release(p->be, p->arena);
+    free(p->watch.step);
+    free(p->nodes);
     free(p->steps);
     free(p->used);
     free(p->kept);

@@ -27,7 +27,20 @@ MD_MUST md_status md_plan_build(md_graph *g, md_backend *be, md_tensor *const *o
                                 md_plan **out);
 /* Allocates the arena. All external buffers must be allocated. */
 MD_MUST md_status md_plan_load(md_plan *p);
+/* On a device with queues this returns when everything is launched: md_plan_read is the fence. From
+   the second run on the launches are one recording (a CUDA graph). */
 MD_MUST md_status md_plan_run(md_plan *p);
+/* Elements first..end-1 of a buffer. */
+typedef struct md_range {
+    const md_buffer *buffer;
+    int64_t first, end;
+} md_range;
+/* Calls ready(user, i) once in each run, as soon as everything that writes ranges[i] is launched
+   (at once where nothing does); in one order, the same for equal plans. Set it between load and the
+   first run. With a device, ready must only put work on queues: when a run is replayed it is not
+   called, what it had launched is part of the recording. */
+MD_MUST md_status md_plan_on_written(md_plan *p, const md_range *ranges, int n,
+                                     md_status (*ready)(void *user, int range), void *user);
 void md_plan_free(md_plan *p);
 
 /* Input and output by tensor; n must be md_numel. */

@@ -360,13 +360,13 @@ md_status foundation_load(foundation *f, model_part part, md_backend *be)
     const model_row *row = model_registry(part);
     if (!*f->weights[part])
         MD_FAIL(MD_INTERNAL, "%s has no weight file to load", row->folder);
-    MD_TRY(md_buffer_alloc(be, nn_params_buffer(f->params[part])));
+    MD_TRY(nn_params_alloc(f->params[part], be));
     return nn_params_load(f->params[part], be, f->weights[part], &row->rules);
 }
 
 md_status foundation_randomize(foundation *f, model_part part, md_backend *be, uint64_t seed)
 {
-    MD_TRY(md_buffer_alloc(be, nn_params_buffer(f->params[part])));
+    MD_TRY(nn_params_alloc(f->params[part], be));
     /* a seed per part: the parts' parameter numbers overlap */
     return nn_params_randomize(f->params[part], be, seed + 0x9e3779b97f4a7c15u * (uint64_t)part);
 }

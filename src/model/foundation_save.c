@@ -107,7 +107,7 @@ md_status foundation_save_part(const foundation *f, model_part part, const char 
     MD_TRY(model__part_path(path, folder, row->folder, name));
     if (values)
         return nn_params_save_from(p, values, be, path, f16);
-    if (nn_params_buffer(p)->ptr)
+    if (nn_params_allocated(p))
         return nn_params_save(p, be, path, f16);
     if (*f->weights[part])
         return nn_params_convert(p, f->weights[part], path, &row->rules, f16);

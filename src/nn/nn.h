@@ -17,7 +17,7 @@ typedef struct nn {
     md_graph *g;
     nn_params *params;
     const char *path; /* "" at the root */
-    md_dtype dtype;   /* compute type: parameters (f32) are cast to it */
+    md_dtype dtype;   /* compute type: parameters are held in it or cast to it */
     nn_taps *taps;    /* where nn_tap notes block outputs; NULL (as nn_root leaves it): nowhere */
 } nn;
 
@@ -56,19 +56,32 @@ void nn_params_free(nn_params *p, md_backend *be);
 MD_MUST md_status nn_params_close(nn_params *p);
 int nn_params_count(const nn_params *p);
 const nn_param_info *nn_params_info(const nn_params *p, int i);
-md_buffer *nn_params_buffer(nn_params *p); /* size final after close; allocate before use */
+/* How a store is held on the device. In bf16, graphs read a bf16 copy in place of casting the f32
+   weights at every use; a training needs both (md_adamw updates both), sampling the copy alone. */
+typedef enum nn_hold { NN_HOLD_F32, NN_HOLD_BOTH, NN_HOLD_BF16 } nn_hold;
+/* Before the first graph that computes with them; NN_HOLD_F32 until then. */
+void nn_params_hold(nn_params *p, nn_hold hold);
+/* Takes the memory of what is held, zeroed; no-op when it is taken. */
+MD_MUST md_status nn_params_alloc(nn_params *p, md_backend *be);
+bool nn_params_allocated(const nn_params *p);
+size_t nn_params_bytes(const nn_params *p, const md_backend *be); /* of what is held */
+md_buffer *nn_params_buffer(nn_params *p); /* the f32 weights; size final after close */
+md_buffer *nn_params_copy(nn_params *p);   /* the bf16 copy, NULL where none is held */
+/* Rounds the f32 weights into the copy again, after the former were written through their buffer.
+ */
+MD_MUST md_status nn_params_refresh(nn_params *p, md_backend *be);
 /* Elements of all parameters, without the gaps that alignment leaves in the buffer. */
 int64_t nn_params_numel(const nn_params *p);
 const char *nn_params_model(const nn_params *p);
 /* Index of a name, -1 if there is none. */
 int nn_params_find(const nn_params *p, const char *name);
-/* Fills by each parameter's nn_init from Philox (seed, purpose, parameter index). The buffer must
+/* Fills by each parameter's nn_init from Philox (seed, purpose, parameter index). The store must
    be allocated; gaps stay zero. */
 MD_MUST md_status nn_params_randomize(nn_params *p, md_backend *be, uint64_t seed);
 /* All parameters that the graph of `m` has used, in declaration order, as the leaves to pass to
    md_grad; tensor i belongs to nn_params_info(p, i). NULL where the graph did not use it. */
 void nn_params_tensors(nn_params *p, md_graph *g, md_tensor **out);
-/* Host copies of one parameter (numel f32 in memory layout), for tests and file writers. */
+/* Host copies of one parameter (numel f32 in memory layout); writing sets all that is held. */
 MD_MUST md_status nn_params_read(const nn_params *p, md_backend *be, int i, float *host);
 MD_MUST md_status nn_params_write(nn_params *p, md_backend *be, int i, const float *host);
 
@@ -87,7 +100,7 @@ typedef struct nn_file_rules {
    or an index of several. */
 MD_MUST md_status nn_params_check_file(const nn_params *p, const char *path,
                                        const nn_file_rules *rules);
-/* Checks, then reads into the buffer, which must be allocated. Values that are not finite are
+/* Checks, then reads into the store, which must be allocated. Values that are not finite are
    refused. */
 MD_MUST md_status nn_params_load(nn_params *p, md_backend *be, const char *path,
                                  const nn_file_rules *rules);
@@ -106,7 +119,7 @@ nn nn_root(md_graph *g, nn_params *p, md_dtype dtype);
 nn nn_in(nn m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Notes x as the output of the block m.path; returns x. */
 md_tensor *nn_tap(nn m, md_tensor *x);
-/* The parameter <path>.<name>, f32, not yet cast; the same leaf each time a graph asks for it. */
+/* The parameter <path>.<name>, not yet cast; the same leaf each time a graph asks for it. */
 md_tensor *nn_param(nn m, const char *name, nn_init init, int64_t fan_in, int ndim,
                     const int64_t *dim);
 

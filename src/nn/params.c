@@ -14,7 +14,8 @@ struct nn_params {
     int n, cap;
     int expect; /* graphs ask for parameters in declaration order: looked at first */
     bool closed;
-    md_buffer buffer;
+    nn_hold hold;
+    md_buffer buffer, copy; /* f32; bf16, laid out alike */
 };
 
 md_status nn_params_new(const char *model, nn_params **out)
@@ -30,6 +31,7 @@ md_status nn_params_new(const char *model, nn_params **out)
         MD_FAIL(MD_NOMEM, "%s: out of memory", model);
     }
     md_buffer_init(&p->buffer, p->model, MD_F32, 0);
+    md_buffer_init(&p->copy, p->model, MD_BF16, 0);
     *out = p;
     return MD_OK;
 }
@@ -38,8 +40,10 @@ void nn_params_free(nn_params *p, md_backend *be)
 {
     if (!p)
         return;
-    if (be)
+    if (be) {
         md_buffer_release(be, &p->buffer);
+        md_buffer_release(be, &p->copy);
+    }
     md_arena_free(p->arena);
     free(p->info);
     free(p);
@@ -66,6 +70,55 @@ const nn_param_info *nn_params_info(const nn_params *p, int i)
 md_buffer *nn_params_buffer(nn_params *p)
 {
     return &p->buffer;
+}
+
+void nn_params_hold(nn_params *p, nn_hold hold)
+{
+    p->hold = hold;
+}
+
+md_buffer *nn_params_copy(nn_params *p)
+{
+    p->copy.numel = p->buffer.numel;
+    return p->hold == NN_HOLD_F32 ? NULL : &p->copy;
+}
+
+md_status nn_params_alloc(nn_params *p, md_backend *be)
+{
+    if (p->hold != NN_HOLD_BF16)
+        MD_TRY(md_buffer_alloc(be, &p->buffer));
+    return nn_params_copy(p) ? md_buffer_alloc(be, &p->copy) : MD_OK;
+}
+
+bool nn_params_allocated(const nn_params *p)
+{
+    return (p->hold == NN_HOLD_BF16 ? &p->copy : &p->buffer)->ptr != NULL;
+}
+
+size_t nn_params_bytes(const nn_params *p, const md_backend *be)
+{
+    size_t f32 = be->ops->elem_bytes(MD_F32), bf16 = be->ops->elem_bytes(MD_BF16);
+    return (size_t)p->buffer.numel *
+           ((p->hold != NN_HOLD_BF16 ? f32 : 0) + (p->hold != NN_HOLD_F32 ? bf16 : 0));
+}
+
+md_status nn_params_refresh(nn_params *p, md_backend *be)
+{
+    enum { CHUNK = 1 << 20 };
+    if (p->hold != NN_HOLD_BOTH)
+        return MD_OK;
+    float *host = malloc(CHUNK * sizeof *host);
+    if (!host)
+        MD_FAIL(MD_NOMEM, "%s: out of memory", p->model);
+    md_status status = MD_OK;
+    for (int64_t at = 0; at < p->buffer.numel && status == MD_OK; at += CHUNK) {
+        int64_t n = p->buffer.numel - at < CHUNK ? p->buffer.numel - at : CHUNK;
+        status = md_buffer_read(be, &p->buffer, at, host, MD_F32, n);
+        if (status == MD_OK)
+            status = md_buffer_write(be, &p->copy, at, host, MD_F32, n);
+    }
+    free(host);
+    return status;
 }
 
 int64_t nn_params_numel(const nn_params *p)
@@ -120,13 +173,21 @@ static nn_param_info *declare(nn_params *p, const char *name)
     return q;
 }
 
+/* Where graphs of this type find the weights, or NULL: not held so. */
+static md_buffer *source(nn_params *p, md_dtype dtype)
+{
+    if (dtype == MD_BF16 && nn_params_copy(p))
+        return &p->copy;
+    return p->hold == NN_HOLD_BF16 ? NULL : &p->buffer;
+}
+
 /* The leaf that graph g already has for parameter q, or NULL. A scan over the graph rather than a
    cache: graphs come and go, and a freed one's address may return. */
-static md_tensor *find_leaf(nn_params *p, md_graph *g, const nn_param_info *q)
+static md_tensor *find_leaf(const md_buffer *b, md_graph *g, const nn_param_info *q)
 {
     for (int i = md_graph_n_tensors(g) - 1; i >= 0; i--) {
         md_tensor *t = md_graph_tensor(g, i);
-        if (t->storage == MD_EXTERN && t->buffer == &p->buffer && t->offset == q->offset)
+        if (t->storage == MD_EXTERN && t->buffer == b && t->offset == q->offset)
             return t;
     }
     return NULL;
@@ -152,8 +213,11 @@ md_tensor *nn__param(nn m, const char *name, nn_init init, int64_t fan_in, int n
                                    "parameter %s of %s was declared with another shape than %s",
                                    path, p->model, md_shape_text(&want));
         }
-        md_tensor *leaf = find_leaf(p, m.g, q);
-        return leaf ? leaf : md_extern(m.g, &p->buffer, q->offset, ndim, dim);
+        md_buffer *b = source(p, m.dtype);
+        if (!b)
+            return md_graph_poison(m.g, MD_INTERNAL, "%s is held in bf16 only", p->model);
+        md_tensor *leaf = find_leaf(b, m.g, q);
+        return leaf ? leaf : md_extern(m.g, b, q->offset, ndim, dim);
     }
     if (p->closed)
         return md_graph_poison(m.g, MD_INTERNAL, "%s has no parameter %s", p->model, path);
@@ -191,7 +255,7 @@ void nn_params_tensors(nn_params *p, md_graph *g, md_tensor **out)
         out[i] = NULL;
     for (int id = 0; id < md_graph_n_tensors(g); id++) {
         md_tensor *t = md_graph_tensor(g, id);
-        if (t->storage != MD_EXTERN || t->buffer != &p->buffer)
+        if (t->storage != MD_EXTERN || (t->buffer != &p->buffer && t->buffer != &p->copy))
             continue;
         int lo = 0, hi = p->n - 1; /* offsets rise with the index */
         while (lo < hi) {
@@ -209,10 +273,15 @@ void nn_params_tensors(nn_params *p, md_graph *g, md_tensor **out)
 
 md_status nn_params_read(const nn_params *p, md_backend *be, int i, float *host)
 {
-    return md_buffer_read(be, &p->buffer, p->info[i].offset, host, MD_F32, p->info[i].numel);
+    const md_buffer *b = p->hold == NN_HOLD_BF16 ? &p->copy : &p->buffer;
+    return md_buffer_read(be, b, p->info[i].offset, host, MD_F32, p->info[i].numel);
 }
 
 md_status nn_params_write(nn_params *p, md_backend *be, int i, const float *host)
 {
-    return md_buffer_write(be, &p->buffer, p->info[i].offset, host, MD_F32, p->info[i].numel);
+    if (p->hold != NN_HOLD_BF16)
+        MD_TRY(md_buffer_write(be, &p->buffer, p->info[i].offset, host, MD_F32, p->info[i].numel));
+    return p->hold == NN_HOLD_F32
+               ? MD_OK
+               : md_buffer_write(be, &p->copy, p->info[i].offset, host, MD_F32, p->info[i].numel);
 }

@@ -236,7 +236,9 @@ done:
 
 md_status nn_params_save(const nn_params *p, md_backend *be, const char *path, bool f16)
 {
-    return nn_params_save_from(p, nn_params_buffer((nn_params *)p), be, path, f16);
+    nn_params *q = (nn_params *)p; /* nothing is changed through it */
+    bool held = nn_params_buffer(q)->ptr != NULL;
+    return nn_params_save_from(p, held ? nn_params_buffer(q) : nn_params_copy(q), be, path, f16);
 }
 
 md_status nn_params_convert(const nn_params *p, const char *from, const char *to,

@@ -29,49 +29,83 @@ static md_status file_crc(const char *path, uint32_t *out)
     return MD_OK;
 }
 
-typedef struct part {
-    const char *kind;
-    md_buffer *b;
-} part;
-
-/* The buffers of one store in file order; returns how many. */
-static int parts_of(train *t, int store, part out[4])
+/* Elements at.. of a buffer as floats, which hold every type's values exactly. */
+static md_status read_part(train *t, const md_buffer *b, int64_t at, int64_t n, float *host)
 {
-    train_buffers s = train_state(t, store);
-    out[0] = (part){"weights", s.weights};
-    out[1] = (part){"m", s.m};
-    out[2] = (part){"v", s.v};
-    out[3] = (part){"ema", s.ema};
-    return s.ema ? 4 : 3;
+    if (b->dtype != MD_U8)
+        return md_buffer_read(train_backend(t), b, at, host, MD_F32, n);
+    uint8_t *codes = (uint8_t *)host; /* widened from the end: nothing is overwritten unread */
+    MD_TRY(md_buffer_read(train_backend(t), b, at, codes, MD_U8, n));
+    for (int64_t i = n - 1; i >= 0; i--) {
+        float v = (float)codes[i];
+        memcpy(host + i, &v, sizeof v);
+    }
+    return MD_OK;
+}
+
+static md_status write_part(train *t, md_buffer *b, int64_t at, int64_t n, float *host)
+{
+    if (b->dtype != MD_U8)
+        return md_buffer_write(train_backend(t), b, at, host, MD_F32, n);
+    uint8_t *codes = (uint8_t *)host;
+    for (int64_t i = 0; i < n; i++) {
+        float v;
+        memcpy(&v, host + i, sizeof v);
+        codes[i] = (uint8_t)v;
+    }
+    return md_buffer_write(train_backend(t), b, at, codes, MD_U8, n);
+}
+
+static format_dtype file_type(md_dtype d)
+{
+    return d == MD_U8 ? FORMAT_U8 : d == MD_BF16 ? FORMAT_BF16 : FORMAT_F32;
+}
+
+/* "unet.weights" */
+static md_status part_name(const train *t, int store, const train_part *p, char *name, size_t size)
+{
+    return md_str_printf(name, size, "%s.%s", train_store_name(t, store), p->name);
+}
+
+static md_status declare_store(train *t, int store, format_writer *w)
+{
+    char name[256];
+    train_part p[TRAIN_MAX_PARTS];
+    int n = train_parts(t, store, p);
+    for (int i = 0; i < n; i++) {
+        MD_TRY(part_name(t, store, &p[i], name, sizeof name));
+        MD_TRY(
+            format_writer_declare(w, name, file_type(p[i].buffer->dtype), 1, &p[i].buffer->numel));
+    }
+    return MD_OK;
+}
+
+static md_status put_store(train *t, int store, format_writer *w, float *host)
+{
+    train_part p[TRAIN_MAX_PARTS];
+    int n = train_parts(t, store, p);
+    for (int i = 0; i < n; i++)
+        for (int64_t at = 0, k; at < p[i].buffer->numel; at += k) {
+            k = p[i].buffer->numel - at < CHUNK ? p[i].buffer->numel - at : CHUNK;
+            MD_TRY(read_part(t, p[i].buffer, at, k, host));
+            MD_TRY(format_writer_put(w, host, k));
+        }
+    return MD_OK;
 }
 
 static md_status write_state(train *t, format_writer *w, config *cfg, float *host)
 {
     md_status status = MD_OK;
-    char step[32], name[256];
+    char step[32];
     const char *text = config_text(cfg, &status);
     MD_TRY(status);
     MD_TRY(md_str_printf(step, sizeof step, "%lld", (long long)train_next_step(t)));
     MD_TRY(format_writer_meta(w, "step", step));
     MD_TRY(format_writer_meta(w, "config", text));
-    for (int pass = 0; pass < 2; pass++)
-        for (int s = 0; s < train_n_stores(t); s++) {
-            part p[4];
-            int n = parts_of(t, s, p);
-            for (int i = 0; i < n; i++) {
-                MD_TRY(
-                    md_str_printf(name, sizeof name, "%s.%s", train_state(t, s).store, p[i].kind));
-                if (pass == 0) {
-                    MD_TRY(format_writer_declare(w, name, FORMAT_F32, 1, &p[i].b->numel));
-                    continue;
-                }
-                for (int64_t at = 0; at < p[i].b->numel; at += CHUNK) {
-                    int64_t k = p[i].b->numel - at < CHUNK ? p[i].b->numel - at : CHUNK;
-                    MD_TRY(md_buffer_read(train_backend(t), p[i].b, at, host, MD_F32, k));
-                    MD_TRY(format_writer_put(w, host, k));
-                }
-            }
-        }
+    for (int s = 0; s < train_n_stores(t); s++)
+        MD_TRY(declare_store(t, s, w));
+    for (int s = 0; s < train_n_stores(t); s++)
+        MD_TRY(put_store(t, s, w, host));
     return format_writer_finish(w);
 }
 
@@ -215,20 +249,24 @@ static md_status read_state(train *t, const format_tensors *f, float *host)
 {
     char name[256];
     for (int s = 0; s < train_n_stores(t); s++) {
-        part p[4];
-        int n = parts_of(t, s, p);
+        train_part p[TRAIN_MAX_PARTS];
+        int n = train_parts(t, s, p);
         for (int i = 0; i < n; i++) {
+            md_buffer *b = p[i].buffer;
             const format_tensor *e = NULL;
-            MD_TRY(md_str_printf(name, sizeof name, "%s.%s", train_state(t, s).store, p[i].kind));
-            MD_TRY(format_tensors_get(f, name, 1, &p[i].b->numel, &e));
-            for (int64_t at = 0; at < e->numel; at += CHUNK) {
-                int64_t k = e->numel - at < CHUNK ? e->numel - at : CHUNK;
+            MD_TRY(part_name(t, s, &p[i], name, sizeof name));
+            MD_TRY(format_tensors_get(f, name, 1, &b->numel, &e));
+            if (e->dtype != file_type(b->dtype))
+                MD_FAIL(MD_BAD_INPUT, "%s: %s holds %s, this training %s", format_tensors_name(f),
+                        name, format_dtype_name(e->dtype), md_dtype_name(b->dtype));
+            for (int64_t at = 0, k; at < e->numel; at += k) {
+                k = e->numel - at < CHUNK ? e->numel - at : CHUNK;
                 MD_TRY(format_tensors_read_f32(f, e, at, k, host));
-                MD_TRY(md_buffer_write(train_backend(t), p[i].b, at, host, MD_F32, k));
+                MD_TRY(write_part(t, b, at, k, host));
             }
         }
     }
-    return MD_OK;
+    return train_restored(t);
 }
 
 static md_status load_step(train *t, const char *dir, int64_t step, const config *cfg,

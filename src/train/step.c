@@ -1,17 +1,19 @@
 #include "train/step.h"
 #include "base/log.h"
 #include "ops/grad.h"
+#include "ops/state.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Behind the gradients of the first store travel the loss, the failure flag and the wish to stop.
+/* Beside the gradients travel the loss, the failure flag and the wish to stop. A worker that failed
+   says infinity: what is added to the norm then is not a number, and nothing is updated anywhere.
  */
-enum { TAIL_LOSS, TAIL_FAILED, TAIL_STOP, TAIL_COUNT = 16 };
+enum { TAIL_LOSS, TAIL_FAILED, TAIL_STOP, TAIL_COUNT };
 
 typedef struct store {
     nn_params *params;
-    md_buffer grad, m, v, ema;
+    md_buffer grad, m, v, m_scale, v_scale, ema;
     int64_t n; /* elements of the flat weights */
 } store;
 
@@ -21,6 +23,7 @@ struct train {
     train_options o;
     store stores[TRAIN_MAX_STORES];
     int n_stores;
+    md_buffer tail;
     int64_t step, micro;
     int skips, recomputed;
     md_graph *loss_graph, *update_graph;
@@ -31,6 +34,11 @@ struct train {
 static int n_workers(const train *t)
 {
     return t->o.workers ? comm_size(t->o.workers) : 1;
+}
+
+static size_t bytes(const train *t, const md_buffer *b)
+{
+    return (size_t)b->numel * t->be->ops->elem_bytes(b->dtype);
 }
 
 static int worker(const train *t)
@@ -74,12 +82,12 @@ static md_status build_loss(train *t, int n_recompute)
         for (int i = 0; i < nn_params_count(t->stores[s].params); i++, at++) {
             const nn_param_info *info = nn_params_info(t->stores[s].params, i);
             md_tensor *d = leaf[at] ? grad[n++] : NULL;
+            md_buffer *to = &t->stores[s].grad;
             if (d)
-                out[n_out++] =
-                    into(md_extern(g, &t->stores[s].grad, info->offset, info->ndim, info->dim), d);
+                out[n_out++] = into(md_extern(g, to, info->offset, info->ndim, info->dim),
+                                    md_cast(d, to->dtype));
         }
-    md_tensor *tail = md_extern(g, &t->stores[0].grad, t->stores[0].n + TAIL_LOSS, 1, MD_DIMS(1));
-    out[n_out++] = into(tail, loss);
+    out[n_out++] = into(md_extern(g, &t->tail, TAIL_LOSS, 1, MD_DIMS(1)), loss);
     status = md_plan_build(g, t->be, out, n_out, &t->loss_plan);
 done:
     free(leaf);
@@ -123,6 +131,11 @@ static md_status fit_loss(train *t)
     return MD_OK;
 }
 
+static md_tensor *whole(md_graph *g, md_buffer *b)
+{
+    return md_extern(g, b, 0, 1, MD_DIMS(b->numel));
+}
+
 /* Global norm, clipping, AdamW and the moving average over the flat buffers. */
 static md_status build_update(train *t)
 {
@@ -133,23 +146,32 @@ static md_status build_update(train *t)
     md_tensor *out[2 * TRAIN_MAX_STORES + 1], *grad[TRAIN_MAX_STORES];
     int n_out = 0;
     for (int s = 0; s < t->n_stores; s++) {
-        grad[s] = md_extern(g, &t->stores[s].grad, 0, 1, MD_DIMS(t->stores[s].n));
+        grad[s] = whole(g, &t->stores[s].grad);
         md_tensor *sq = md_sumsq(grad[s]);
         t->gnorm2 = s ? md_add(t->gnorm2, sq) : sq;
     }
+    /* a loss that is not finite, or a worker's failure, makes the norm so: md_adamw and md_ema then
+       leave everything as it is, without the host having to look */
+    md_tensor *loss = md_extern(g, &t->tail, TAIL_LOSS, 1, MD_DIMS(1));
+    md_tensor *failed = md_extern(g, &t->tail, TAIL_FAILED, 1, MD_DIMS(1));
+    t->gnorm2 = md_add(t->gnorm2, md_scale(md_add(loss, failed), 0));
     out[n_out++] = t->gnorm2;
-    /* a norm that is not finite makes the decay so, and md_ema leaves the average as it is */
     md_tensor *decay = md_add(t->decay, md_scale(t->gnorm2, 0));
     for (int s = 0; s < t->n_stores; s++) {
         store *st = &t->stores[s];
-        md_tensor *p = md_extern(g, nn_params_buffer(st->params), 0, 1, MD_DIMS(st->n));
-        md_tensor *m = md_extern(g, &st->m, 0, 1, MD_DIMS(st->n));
-        md_tensor *v = md_extern(g, &st->v, 0, 1, MD_DIMS(st->n));
-        p = md_adamw(&(md_adamw_tensors){.p = p, .g = grad[s], .m = m, .v = v}, t->gnorm2, t->hyper,
-                     t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay);
+        md_buffer *copy = nn_params_copy(st->params);
+        md_adamw_tensors a = {.p = whole(g, nn_params_buffer(st->params)),
+                              .g = grad[s],
+                              .m = whole(g, &st->m),
+                              .v = whole(g, &st->v),
+                              .shadow = copy ? whole(g, copy) : NULL,
+                              .m_scale = st->m_scale.numel ? whole(g, &st->m_scale) : NULL,
+                              .v_scale = st->v_scale.numel ? whole(g, &st->v_scale) : NULL};
+        md_tensor *p =
+            md_adamw(&a, t->gnorm2, t->hyper, t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay);
         out[n_out++] = p;
         if (t->o.ema > 0)
-            out[n_out++] = md_ema(md_extern(g, &st->ema, 0, 1, MD_DIMS(st->n)), p, decay);
+            out[n_out++] = md_ema(whole(g, &st->ema), p, decay);
     }
     return md_plan_build(g, t->be, out, n_out, &t->update_plan);
 }
@@ -170,11 +192,13 @@ static md_status copy_weights_to_ema(train *t, store *st)
 
 static md_status alloc_state(train *t)
 {
+    MD_TRY(md_buffer_alloc(t->be, &t->tail));
     for (int s = 0; s < t->n_stores; s++) {
         store *st = &t->stores[s];
-        MD_TRY(md_buffer_alloc(t->be, &st->grad));
-        MD_TRY(md_buffer_alloc(t->be, &st->m));
-        MD_TRY(md_buffer_alloc(t->be, &st->v));
+        md_buffer *all[] = {&st->grad, &st->m, &st->v, &st->m_scale, &st->v_scale};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            if (all[i]->numel)
+                MD_TRY(md_buffer_alloc(t->be, all[i]));
         if (t->o.ema > 0) {
             MD_TRY(md_buffer_alloc(t->be, &st->ema));
             MD_TRY(copy_weights_to_ema(t, st));
@@ -183,19 +207,36 @@ static md_status alloc_state(train *t)
     return MD_OK;
 }
 
+/* bf16 where the weights' copy is: half the bytes, and nothing is added up in it here or on the
+   way. Several micro-batches, and sums over workers on the host, want f32. */
+static md_dtype gradient_type(const train *t, nn_params *params)
+{
+    bool sums = t->o.accumulate > 1 || n_workers(t) > 1;
+    return nn_params_copy(params) && !sums ? MD_BF16 : MD_F32;
+}
+
+static void init_store(train *t, store *st, nn_params *params)
+{
+    static const md_dtype types[] = {MD_F32, MD_BF16, MD_U8};
+    md_dtype states = types[t->o.states];
+    st->params = params;
+    st->n = nn_params_buffer(params)->numel;
+    int64_t blocks = states == MD_U8 ? (st->n + MD_STATE_BLOCK - 1) / MD_STATE_BLOCK : 0;
+    md_buffer_init(&st->grad, "gradients", gradient_type(t, params), st->n);
+    md_buffer_init(&st->m, "AdamW m", states, st->n);
+    md_buffer_init(&st->v, "AdamW v", states, st->n);
+    md_buffer_init(&st->m_scale, "AdamW m scales", MD_F32, blocks);
+    md_buffer_init(&st->v_scale, "AdamW v scales", MD_F32, blocks);
+    md_buffer_init(&st->ema, "averaged weights", MD_F32, st->n);
+}
+
 static md_status setup(train *t, nn_params *const *stores)
 {
     int64_t share = t->o.accumulate * n_workers(t);
     t->micro = (t->o.batch + share - 1) / share;
-    for (int s = 0; s < t->n_stores; s++) {
-        store *st = &t->stores[s];
-        st->params = stores[s];
-        st->n = nn_params_buffer(stores[s])->numel;
-        md_buffer_init(&st->grad, "gradients", MD_F32, st->n + TAIL_COUNT);
-        md_buffer_init(&st->m, "AdamW m", MD_F32, st->n);
-        md_buffer_init(&st->v, "AdamW v", MD_F32, st->n);
-        md_buffer_init(&st->ema, "averaged weights", MD_F32, st->n);
-    }
+    for (int s = 0; s < t->n_stores; s++)
+        init_store(t, &t->stores[s], stores[s]);
+    md_buffer_init(&t->tail, "loss and flags", MD_F32, TAIL_COUNT);
     MD_TRY(build_update(t));
     return fit_loss(t);
 }
@@ -240,8 +281,11 @@ void train_free(train *t)
         md_buffer_release(t->be, &t->stores[s].grad);
         md_buffer_release(t->be, &t->stores[s].m);
         md_buffer_release(t->be, &t->stores[s].v);
+        md_buffer_release(t->be, &t->stores[s].m_scale);
+        md_buffer_release(t->be, &t->stores[s].v_scale);
         md_buffer_release(t->be, &t->stores[s].ema);
     }
+    md_buffer_release(t->be, &t->tail);
     free(t);
 }
 
@@ -250,9 +294,7 @@ static md_status run_batch(train *t)
 {
     if (t->o.accumulate > 1)
         for (int s = 0; s < t->n_stores; s++)
-            MD_TRY(
-                t->be->ops->zero(t->be, t->stores[s].grad.ptr,
-                                 (size_t)t->stores[s].grad.numel * t->be->ops->elem_bytes(MD_F32)));
+            MD_TRY(t->be->ops->zero(t->be, t->stores[s].grad.ptr, bytes(t, &t->stores[s].grad)));
     for (int64_t a = 0; a < t->o.accumulate; a++) {
         int64_t first = (a * n_workers(t) + worker(t)) * t->micro;
         MD_TRY(t->task.fill(t->task.user, t->loss_plan, t->step, first, t->micro));
@@ -261,47 +303,55 @@ static md_status run_batch(train *t)
     return MD_OK;
 }
 
-/* Sums the gradients over the workers; the host path. */
-static md_status reduce(train *t)
+/* Sums a buffer of f32 over the workers, on the host. */
+static md_status reduce(train *t, md_buffer *b)
 {
-    for (int s = 0; s < t->n_stores && n_workers(t) > 1; s++) {
-        md_buffer *grad = &t->stores[s].grad;
-        if (t->be->ops->host_visible) {
-            MD_TRY(comm_allreduce_f32(t->o.reducer, grad->ptr, grad->numel, 0));
-            continue;
-        }
-        float *host = malloc((size_t)grad->numel * sizeof *host);
-        if (!host)
-            MD_FAIL(MD_NOMEM, "training: out of memory");
-        md_status status = md_buffer_read(t->be, grad, 0, host, MD_F32, grad->numel);
-        if (status == MD_OK)
-            status = comm_allreduce_f32(t->o.reducer, host, grad->numel, 0);
-        if (status == MD_OK)
-            status = md_buffer_write(t->be, grad, 0, host, MD_F32, grad->numel);
-        free(host);
-        MD_TRY(status);
-    }
-    return MD_OK;
+    if (t->be->ops->host_visible)
+        return comm_allreduce_f32(t->o.reducer, b->ptr, b->numel, 0);
+    float *host = malloc((size_t)b->numel * sizeof *host);
+    if (!host)
+        MD_FAIL(MD_NOMEM, "training: out of memory");
+    md_status status = md_buffer_read(t->be, b, 0, host, MD_F32, b->numel);
+    if (status == MD_OK)
+        status = comm_allreduce_f32(t->o.reducer, host, b->numel, 0);
+    if (status == MD_OK)
+        status = md_buffer_write(t->be, b, 0, host, MD_F32, b->numel);
+    free(host);
+    return status;
 }
 
-static md_status update(train *t, train_stats *out)
+static md_status update(train *t, double lr)
 {
     double k = (double)(t->step + 1);
     float hyper[MD_HYPER_COUNT] = {0};
-    hyper[MD_HYPER_LR] = (float)out->lr;
+    hyper[MD_HYPER_LR] = (float)lr;
     hyper[MD_HYPER_BC1] = (float)(1 / (1 - pow(t->o.beta1, k)));
     hyper[MD_HYPER_BC2] = (float)(1 / (1 - pow(t->o.beta2, k)));
     hyper[MD_HYPER_CLIP] = (float)t->o.clip;
     hyper[MD_HYPER_SCALE] = 1;
+    hyper[MD_HYPER_STEP] = (float)(t->step % (1 << 24));
     /* the average warms up as in diffusers' EMAModel: (1 + k) / (10 + k) at most */
-    float decay = (float)fmin(t->o.ema, (1 + k) / (10 + k)), gnorm2 = 0;
+    float decay = (float)fmin(t->o.ema, (1 + k) / (10 + k));
     MD_TRY(md_plan_write(t->update_plan, t->hyper, hyper, MD_F32, MD_HYPER_COUNT));
     if (t->o.ema > 0)
         MD_TRY(md_plan_write(t->update_plan, t->decay, &decay, MD_F32, 1));
-    MD_TRY(md_plan_run(t->update_plan));
+    return md_plan_run(t->update_plan);
+}
+
+/* What the step was; the only place where the host waits for a device. */
+static md_status read_stats(train *t, train_stats *out)
+{
+    float tail[TAIL_COUNT] = {0}, gnorm2 = 0;
     MD_TRY(md_plan_read(t->update_plan, t->gnorm2, &gnorm2, MD_F32, 1));
+    MD_TRY(md_buffer_read(t->be, &t->tail, 0, tail, MD_F32, TAIL_COUNT));
+    out->loss = (double)tail[TAIL_LOSS];
+    out->stop = tail[TAIL_STOP] > 0;
     out->grad_norm = sqrt((double)gnorm2);
-    out->skipped = !isfinite(gnorm2); /* md_adamw and md_ema left everything as it was */
+    out->skipped = !isfinite(gnorm2);
+    t->skips = out->skipped ? t->skips + 1 : 0;
+    if (out->skipped)
+        md_warn("train", "step %lld skipped: loss %g, gradient norm %g%s", (long long)t->step,
+                out->loss, out->grad_norm, tail[TAIL_FAILED] > 0 ? ", a worker failed" : "");
     return MD_OK;
 }
 
@@ -309,29 +359,22 @@ md_status train_step(train *t, bool want_stop, train_stats *out)
 {
     *out = (train_stats){.step = t->step};
     out->lr = train_lr_at(t->o.lr_rule, t->o.lr, t->o.lr_floor, t->o.warmup, t->o.steps, t->step);
-    md_buffer *grad = &t->stores[0].grad;
-    int64_t tail_at = t->stores[0].n;
-    float tail[TAIL_COUNT] = {0};
-
+    float flags[TAIL_COUNT] = {[TAIL_STOP] = want_stop}, failed = INFINITY;
+    MD_TRY(md_buffer_write(t->be, &t->tail, 0, flags, MD_F32, TAIL_COUNT));
     md_status local = run_batch(t);
-    float flags[2] = {local != MD_OK, want_stop}; /* TAIL_FAILED, TAIL_STOP */
-    MD_TRY(md_buffer_write(t->be, grad, tail_at + TAIL_FAILED, flags, MD_F32, 2));
     if (local != MD_OK) {
         md_error("train", "step %lld: %s", (long long)t->step, md_status_text());
         if (n_workers(t) == 1)
             return local;
+        MD_TRY(md_buffer_write(t->be, &t->tail, TAIL_FAILED, &failed, MD_F32, 1));
     }
-    MD_TRY(reduce(t));
-    MD_TRY(md_buffer_read(t->be, grad, tail_at, tail, MD_F32, TAIL_COUNT));
-    out->loss = (double)tail[TAIL_LOSS];
-    out->stop = tail[TAIL_STOP] > 0;
-    out->skipped = tail[TAIL_FAILED] > 0 || !isfinite(tail[TAIL_LOSS]);
-    if (!out->skipped)
-        MD_TRY(update(t, out));
-    t->skips = out->skipped ? t->skips + 1 : 0;
-    if (out->skipped)
-        md_warn("train", "step %lld skipped: loss %g, gradient norm %g, %g worker(s) failed",
-                (long long)t->step, out->loss, out->grad_norm, (double)tail[TAIL_FAILED]);
+    if (n_workers(t) > 1) {
+        for (int s = 0; s < t->n_stores; s++)
+            MD_TRY(reduce(t, &t->stores[s].grad));
+        MD_TRY(reduce(t, &t->tail));
+    }
+    MD_TRY(update(t, out->lr));
+    MD_TRY(read_stats(t, out));
     if (t->skips >= TRAIN_MAX_SKIPS)
         MD_FAIL(MD_NONFINITE, "%d training steps in a row were not finite, the last is %lld",
                 t->skips, (long long)t->step);
@@ -356,13 +399,13 @@ md_plan *train_plan(train *t)
 
 train_bytes train_memory(const train *t)
 {
-    size_t elem = t->be->ops->elem_bytes(MD_F32);
-    train_bytes b = {0};
+    train_bytes b = {.gradients = bytes(t, &t->tail)};
     for (int s = 0; s < t->n_stores; s++) {
         const store *st = &t->stores[s];
-        b.weights += (size_t)st->n * elem;
-        b.gradients += (size_t)st->grad.numel * elem;
-        b.optimizer += (size_t)st->n * (t->o.ema > 0 ? 3 : 2) * elem;
+        b.weights += nn_params_bytes(st->params, t->be);
+        b.gradients += bytes(t, &st->grad);
+        b.optimizer += bytes(t, &st->m) + bytes(t, &st->v) + bytes(t, &st->m_scale) +
+                       bytes(t, &st->v_scale) + (t->o.ema > 0 ? bytes(t, &st->ema) : 0);
     }
     md_plan_bytes loss = md_plan_memory(t->loss_plan), update = md_plan_memory(t->update_plan);
     b.workspace = loss.workspace + update.workspace;
@@ -386,11 +429,34 @@ int train_n_stores(const train *t)
     return t->n_stores;
 }
 
-train_buffers train_state(train *t, int s)
+const char *train_store_name(const train *t, int s)
+{
+    return nn_params_model(t->stores[s].params);
+}
+
+int train_parts(train *t, int s, train_part out[TRAIN_MAX_PARTS])
 {
     store *st = &t->stores[s];
-    return (train_buffers){nn_params_model(st->params), nn_params_buffer(st->params), &st->m,
-                           &st->v, t->o.ema > 0 ? &st->ema : NULL};
+    const train_part all[] = {
+        {"weights", nn_params_buffer(st->params)},
+        {"m", &st->m},
+        {"v", &st->v},
+        {"m_scale", &st->m_scale},
+        {"v_scale", &st->v_scale},
+        {"ema", &st->ema},
+    };
+    int n = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].buffer->numel && (all[i].buffer != &st->ema || t->o.ema > 0))
+            out[n++] = all[i];
+    return n;
+}
+
+md_status train_restored(train *t)
+{
+    for (int s = 0; s < t->n_stores; s++)
+        MD_TRY(nn_params_refresh(t->stores[s].params, t->be));
+    return MD_OK;
 }
 
 md_backend *train_backend(train *t)
@@ -418,6 +484,7 @@ md_status train_swap_ema(train *t)
         free(a);
         free(b);
         MD_TRY(status);
+        MD_TRY(nn_params_refresh(st->params, t->be));
     }
     return MD_OK;
 }

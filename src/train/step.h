@@ -24,6 +24,9 @@ typedef struct train_task {
     md_status (*fill)(void *user, md_plan *plan, int64_t step, int64_t first, int64_t n);
 } train_task;
 
+/* Moments of AdamW: in f32; in bf16 with stochastic rounding; in 8 bits (ops/state.h). */
+typedef enum train_states { TRAIN_STATES_F32, TRAIN_STATES_BF16, TRAIN_STATES_8BIT } train_states;
+
 typedef struct train_options {
     int64_t steps, batch, accumulate; /* batch: global; accumulate splits it in time */
     train_lr_rule lr_rule;
@@ -32,9 +35,10 @@ typedef struct train_options {
     double beta1, beta2, eps, weight_decay;
     double clip;         /* global gradient norm; 0: off */
     double ema;          /* decay of the averaged weights; 0: off */
+    train_states states; /* how the moments are kept */
     size_t budget_bytes; /* for train_memory's total: recompute blocks until it fits; 0: no limit */
     comm *workers;       /* NULL or size 1: alone */
-    comm_reducer *reducer; /* needed when workers has more than one rank */
+    comm_reducer *reducer; /* needed when workers has more than one rank: sums on the host */
 } train_options;
 
 typedef struct train_stats {
@@ -73,13 +77,18 @@ typedef struct train_bytes {
 } train_bytes;
 train_bytes train_memory(const train *t);
 
-/* What a checkpoint holds: for each store, weights, moments and averages as flat buffers. */
+/* What a checkpoint holds: for each store flat buffers by name ("weights", "m", "v", "m_scale",
+   "v_scale", "ema"), those that there are. */
 int train_n_stores(const train *t);
-typedef struct train_buffers {
-    const char *store;                /* model name */
-    md_buffer *weights, *m, *v, *ema; /* ema NULL when off */
-} train_buffers;
-train_buffers train_state(train *t, int store);
+const char *train_store_name(const train *t, int store); /* of its model */
+typedef struct train_part {
+    const char *name;
+    md_buffer *buffer;
+} train_part;
+enum { TRAIN_MAX_PARTS = 6 };
+int train_parts(train *t, int store, train_part out[TRAIN_MAX_PARTS]);
+/* After the parts were read from a checkpoint: whatever derives from them. */
+MD_MUST md_status train_restored(train *t);
 md_backend *train_backend(train *t);
 void train_set_next_step(train *t, int64_t step);
 /* Exchanges weights and averages in place, for sampling or saving the averages; call twice. */

@@ -96,12 +96,12 @@ void rig_close(rig *r)
 
 float *rig_state(rig *r, int which, int64_t *n)
 {
-    train_buffers b = train_state(r->t, 0);
-    const md_buffer *all[] = {b.weights, b.m, b.v, b.ema};
-    *n = all[which]->numel;
+    train_part p[TRAIN_MAX_PARTS];
+    assert_in_range(which, 0, train_parts(r->t, 0, p) - 1);
+    *n = p[which].buffer->numel;
     float *out = malloc((size_t)*n * sizeof *out);
     assert_non_null(out);
-    OK(md_buffer_read(r->be, all[which], 0, out, MD_F32, *n));
+    OK(md_buffer_read(r->be, p[which].buffer, 0, out, MD_F32, *n));
     return out;
 }
 

@@ -219,9 +219,9 @@ static void be_close(md_backend *be)
 
 md_status cpu_backend_open(md_backend **out, int threads)
 {
-    static const md_backend_ops ops = {"cpu",      prepare_table, elem_bytes, be_alloc,
-                                       be_release, be_write,      be_read,    be_zero,
-                                       be_sync,    be_close,      true,       NULL};
+    static const md_backend_ops ops = {"cpu",    prepare_table, elem_bytes, be_alloc, be_release,
+                                       be_write, be_read,       be_zero,    be_sync,  be_close,
+                                       true,     false,         NULL};
     *out = NULL;
     if (threads < 0)
         MD_FAIL(MD_USAGE, "cpu: %d threads asked for, need 0 (all) or more", threads);
