@@ -43,7 +43,7 @@ struct md_plan {
     int64_t flops, traffic;
     char *arena;
     watch watch;
-    int runs;        /* so far, up to the first that is replayed */
+    bool ran;
     void *recording; /* of all launches, by a backend with queues */
     bool profile;
     double seconds[MD_OP_COUNT];
@@ -487,13 +487,13 @@ static md_status record(md_plan *p)
  */
 static md_status run_queued(md_plan *p)
 {
-    if (p->runs == 0)
+    if (!p->ran)
         MD_TRY(launch(p));
     else if (!p->recording)
         MD_TRY(record(p));
     if (p->recording)
         MD_TRY(p->be->ops->queues->replay(p->be, p->recording));
-    p->runs = 1;
+    p->ran = true;
     return MD_OK;
 }
 
@@ -506,6 +506,7 @@ md_status md_plan_run(md_plan *p)
     if (p->be->ops->queues)
         return run_queued(p);
     MD_TRY(launch(p));
+    p->ran = true;
     return p->be->ops->sync(p->be);
 }
 
@@ -525,7 +526,7 @@ static bool writes(const md_plan *p, const step *s, const md_range *r)
 md_status md_plan_on_written(md_plan *p, const md_range *ranges, int n,
                              md_status (*ready)(void *user, int range), void *user)
 {
-    if (!p->arena || p->runs)
+    if (!p->arena || p->ran)
         MD_FAIL(MD_INTERNAL, "plan: watched %s", p->arena ? "after a run" : "before load");
     int *last = calloc((size_t)n + 1, sizeof *last);
     if (!last)
