@@ -55,6 +55,7 @@ static md_status save(session *s, const char *folder)
 
 static md_status load_foundation(session *s)
 {
+    finetune_hold(s->j->cfg, s->f);
     for (int part = 0; part < MODEL_N_PARTS; part++)
         MD_TRY(foundation_load(s->f, (model_part)part, s->be));
     return MD_OK;

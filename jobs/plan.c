@@ -131,6 +131,14 @@ static void print_stage(plan_job *p, const char *name, size_t most)
     p->seconds = 0;
 }
 
+/* Of all parts as they are held in the stage to come. */
+static void add_weights(plan_job *p)
+{
+    p->weights = 0;
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        p->weights += nn_params_bytes(p->f->params[i], p->be);
+}
+
 /* The pictures through the VAE, each and its mirror image; returns the most bytes. */
 static md_status plan_encoding(plan_job *p, size_t *most)
 {
@@ -170,6 +178,8 @@ static md_status plan_finetune(plan_job *p)
     denoise_source source = finetune_source_shape(p->f, p->size);
     denoise d = finetune_task(p->cfg, p->f, &source, NULL);
     train_task task = denoise_task(&d);
+    finetune_hold(p->cfg, p->f);
+    add_weights(p);
     MD_TRY(plan_encoding(p, &most));
     MD_TRY(session_training_budget(p->cfg, p->f, p->be, 1, &budget));
     train_options o = finetune_options(p->cfg, budget);
@@ -185,6 +195,8 @@ static md_status plan_finetune(plan_job *p)
 
 static md_status plan_generate(plan_job *p)
 {
+    foundation_hold(p->f, p->dtype, 0);
+    add_weights(p);
     painter_options o;
     painter *k = NULL;
     double pairs = (double)config_int(p->cfg, KEY_generate_pairs);
@@ -212,8 +224,7 @@ static md_status plan_all(plan_job *p)
     MD_TRY(measure(p->be, p->dtype, c < LEAST ? LEAST : c > MOST ? MOST : c, &p->rate));
     MD_TRY(measure(p->be, p->dtype, 0, &p->bandwidth));
     for (int i = 0; i < MODEL_N_PARTS; i++) {
-        nn_params *params = p->f->params[i];
-        p->weights += session_part_bytes(p->be, params);
+        const nn_params *params = p->f->params[i];
         (void)printf("%s: %.2f M parameters\n", nn_params_model(params),
                      (double)nn_params_numel(params) / 1e6);
     }

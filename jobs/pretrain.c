@@ -280,7 +280,9 @@ static md_status open_tiny(session *p, const char *tokenizer_path)
     MD_TRY(format_tokenizer_open(tokenizer_path, &t));
     clip_text_config text = tiny_text(format_tokenizer_vocab_size(t));
     format_tokenizer_free(t);
-    return foundation_new(&text, &tiny_vae, &tiny_unet, &noise, tokenizer_path, &p->f);
+    MD_TRY(foundation_new(&text, &tiny_vae, &tiny_unet, &noise, tokenizer_path, &p->f));
+    foundation_hold(p->f, p->dtype, ~0u);
+    return MD_OK;
 }
 
 static md_status run_stages(session *p)

@@ -70,11 +70,6 @@ md_status session_budget(const config *cfg, int sharing, size_t *bytes)
     return MD_OK;
 }
 
-size_t session_part_bytes(const md_backend *be, nn_params *p)
-{
-    return nn_params_bytes(p, be);
-}
-
 md_status session_training_budget(const config *cfg, const foundation *f, const md_backend *be,
                                   int sharing, size_t *bytes)
 {
@@ -82,9 +77,9 @@ md_status session_training_budget(const config *cfg, const foundation *f, const 
     size_t all = 0, others = 0;
     MD_TRY(session_budget(cfg, sharing, &all));
     for (int i = 0; i < MODEL_N_PARTS; i++)
-        others += session_part_bytes(be, f->params[i]);
+        others += nn_params_bytes(f->params[i], be);
     for (int i = finetune_stores(cfg, f, trained) - 1; i >= 0; i--)
-        others -= session_part_bytes(be, trained[i]);
+        others -= nn_params_bytes(trained[i], be);
     if (all <= others)
         MD_FAIL(MD_NOMEM,
                 "the parts that are not trained take %zu MiB of the %zu MiB there are: raise "

@@ -22,8 +22,6 @@ typedef struct session {
  */
 MD_MUST md_status session_open(session *s, job *j, bool without);
 void session_close(session *s);
-/* Of a part's parameters on the device. */
-size_t session_part_bytes(const md_backend *be, nn_params *p);
 /* What a worker may take when `sharing` of them share this machine: memory.budget, or its share of
    the machine. */
 MD_MUST md_status session_budget(const config *cfg, int sharing, size_t *bytes);

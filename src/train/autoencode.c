@@ -77,5 +77,5 @@ done:
 
 train_task autoencode_task(autoencode *a)
 {
-    return (train_task){a, build, fill};
+    return (train_task){.user = a, .build = build, .fill = fill};
 }

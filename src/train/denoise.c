@@ -107,7 +107,9 @@ double denoise_time_weight(const denoise *d, int t)
     return d->weight == DENOISE_MIN_SNR ? w / snr : w;
 }
 
-typedef struct staging {
+/* The inputs of n samples, on the host. */
+typedef struct denoise_staging {
+    int64_t step, first, n; /* what it holds; n 0: nothing yet */
     float *noisy, *t, *noise, *map, *coef, *context;
     int32_t *ids;
 } staging;
@@ -193,40 +195,68 @@ static md_status write_inputs(const denoise *d, md_plan *plan, const staging *g,
     return md_plan_write(plan, d->context, g->context, MD_F32, n * s->tokens * s->width);
 }
 
+static void release(void *user)
+{
+    denoise *d = user;
+    staging *g = d->staged;
+    d->staged = NULL;
+    if (!g)
+        return;
+    free(g->noisy);
+    free(g->t);
+    free(g->noise);
+    free(g->map);
+    free(g->coef);
+    free(g->ids);
+    free(g->context);
+    free(g);
+}
+
+/* Made for the first fill, for all that follow: they have one size. */
+static md_status make_staging(denoise *d, int64_t n)
+{
+    const denoise_source *s = d->source;
+    int64_t px = latent_pixels(s);
+    staging *g = d->staged = calloc(1, sizeof *g);
+    if (!g)
+        MD_FAIL(MD_NOMEM, "training: out of memory");
+    g->noisy = malloc((size_t)(n * px * d->unet->in_channels) * sizeof(float));
+    g->t = malloc((size_t)n * sizeof(float));
+    g->noise = malloc((size_t)(n * px * s->channels) * sizeof(float));
+    g->map = malloc((size_t)(n * px) * sizeof(float));
+    g->coef = malloc((size_t)n * sizeof(float));
+    g->ids = malloc((size_t)(n * s->tokens) * sizeof(int32_t));
+    g->context = malloc((size_t)(n * s->tokens * (d->text ? 1 : s->width)) * sizeof(float));
+    if (g->noisy && g->t && g->noise && g->map && g->coef && g->ids && g->context)
+        return MD_OK;
+    release(d);
+    MD_FAIL(MD_NOMEM, "training: out of memory");
+}
+
+static void ahead(void *user, int64_t step, int64_t first, int64_t n)
+{
+    denoise *d = user;
+    staging *g = d->staged;
+    if (!g || (g->n == n && g->step == step && g->first == first))
+        return;
+    int64_t n_valid = d->batch - (d->outside > 0 ? 0 : denoise_count_empty(d, step));
+    for (int64_t i = 0; i < n; i++)
+        stage(d, step, first + i, n_valid > 0 ? 1.0 / (double)n_valid : 0, g, i);
+    g->step = step;
+    g->first = first;
+    g->n = n;
+}
+
 static md_status fill(void *user, md_plan *plan, int64_t step, int64_t first, int64_t n)
 {
     denoise *d = user;
-    const denoise_source *s = d->source;
-    int64_t px = latent_pixels(s);
-    int64_t n_valid = d->batch - (d->outside > 0 ? 0 : denoise_count_empty(d, step));
-    staging g = {
-        .noisy = malloc((size_t)(n * px * d->unet->in_channels) * sizeof(float)),
-        .t = malloc((size_t)n * sizeof(float)),
-        .noise = malloc((size_t)(n * px * s->channels) * sizeof(float)),
-        .map = malloc((size_t)(n * px) * sizeof(float)),
-        .coef = malloc((size_t)n * sizeof(float)),
-        .ids = malloc((size_t)(n * s->tokens) * sizeof(int32_t)),
-        .context = malloc((size_t)(n * s->tokens * (d->text ? 1 : s->width)) * sizeof(float)),
-    };
-    md_status status;
-    if (!g.noisy || !g.t || !g.noise || !g.map || !g.coef || !g.ids || !g.context) {
-        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "training: out of memory");
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            stage(d, step, first + i, n_valid > 0 ? 1.0 / (double)n_valid : 0, &g, i);
-        status = write_inputs(d, plan, &g, n);
-    }
-    free(g.noisy);
-    free(g.t);
-    free(g.noise);
-    free(g.map);
-    free(g.coef);
-    free(g.ids);
-    free(g.context);
-    return status;
+    if (!d->staged)
+        MD_TRY(make_staging(d, n));
+    ahead(d, step, first, n);
+    return write_inputs(d, plan, d->staged, n);
 }
 
 train_task denoise_task(denoise *d)
 {
-    return (train_task){d, build, fill};
+    return (train_task){d, build, fill, ahead, release};
 }

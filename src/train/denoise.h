@@ -45,6 +45,7 @@ typedef struct denoise {
     double outside;  /* weight outside the mask; 0 in the paper */
 
     md_tensor *noisy, *t, *noise, *map, *coef, *ids, *context; /* inputs of the last graph built */
+    struct denoise_staging *staged; /* their values, prepared on the host; NULL at first */
 } denoise;
 
 /* What sample `position` of `step` is: a pure function of the seed. */

@@ -16,6 +16,7 @@ train_options finetune_options(const config *c, size_t budget_bytes)
         .weight_decay = config_float(c, KEY_finetune_weight_decay),
         .clip = config_float(c, KEY_finetune_clip),
         .ema = config_float(c, KEY_finetune_ema),
+        .states = (train_states)config_choice(c, KEY_finetune_states),
         .budget_bytes = budget_bytes,
     };
 }
@@ -54,6 +55,14 @@ denoise_source finetune_source_shape(const foundation *f, int64_t size)
                             .tokens = format_tokenizer_length(f->tokenizer),
                             .width = f->text->hidden_size,
                             .scaling = f->vae->scaling_factor};
+}
+
+void finetune_hold(const config *cfg, foundation *f)
+{
+    unsigned trained = 1u << MODEL_UNET;
+    if (config_bool(cfg, KEY_finetune_text_encoder))
+        trained |= 1u << MODEL_TEXT_ENCODER;
+    foundation_hold(f, config_choice(cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32, trained);
 }
 
 int finetune_stores(const config *cfg, const foundation *f, nn_params *stores[MODEL_N_PARTS])

@@ -14,6 +14,8 @@ denoise finetune_task(const config *cfg, const foundation *f, const denoise_sour
 denoise_source finetune_source_shape(const foundation *f, int64_t size);
 /* budget_bytes: for training alone; 0: no limit. workers and reducer are left out. */
 train_options finetune_options(const config *cfg, size_t budget_bytes);
+/* Holds the parts of f as a fine-tune needs them (foundation_hold). */
+void finetune_hold(const config *cfg, foundation *f);
 /* What is trained: the UNet, and with finetune.text_encoder the text encoder; returns how many. */
 int finetune_stores(const config *cfg, const foundation *f, nn_params *stores[MODEL_N_PARTS]);
 

@@ -125,9 +125,12 @@ static md_status fit_loss(train *t)
             MD_NOMEM,
             "training on %lld samples at a time needs %.1f MiB with all blocks recomputed, of "
             "which %.1f MiB grow with the samples, and there are %.1f MiB: raise memory.budget or "
-            "finetune.accumulate, or make the pictures smaller",
+            "finetune.accumulate, keep the moments (%.1f MiB) in finetune.states = \"8bit\", or "
+            "make "
+            "the pictures smaller",
             (long long)t->micro, (double)train_memory(t).total / 1048576,
-            (double)train_memory(t).activations / 1048576, (double)t->o.budget_bytes / 1048576);
+            (double)train_memory(t).activations / 1048576, (double)t->o.budget_bytes / 1048576,
+            (double)train_memory(t).optimizer / 1048576);
     return MD_OK;
 }
 
@@ -286,7 +289,23 @@ void train_free(train *t)
         md_buffer_release(t->be, &t->stores[s].ema);
     }
     md_buffer_release(t->be, &t->tail);
+    if (t->task.release)
+        t->task.release(t->task.user);
     free(t);
+}
+
+/* Position in the global batch of this worker's micro-batch `part`. */
+static int64_t first_of(const train *t, int64_t part)
+{
+    return (part * n_workers(t) + worker(t)) * t->micro;
+}
+
+/* What fill will want after micro-batch `part`, while the device is busy with it. */
+static void look_ahead(train *t, int64_t part)
+{
+    bool last = part + 1 == t->o.accumulate;
+    if (t->task.ahead && t->be->ops->queues && !(last && t->step + 1 == t->o.steps))
+        t->task.ahead(t->task.user, t->step + last, first_of(t, last ? 0 : part + 1), t->micro);
 }
 
 /* This worker's share of the global batch, one micro-batch after the other. */
@@ -295,10 +314,11 @@ static md_status run_batch(train *t)
     if (t->o.accumulate > 1)
         for (int s = 0; s < t->n_stores; s++)
             MD_TRY(t->be->ops->zero(t->be, t->stores[s].grad.ptr, bytes(t, &t->stores[s].grad)));
-    for (int64_t a = 0; a < t->o.accumulate; a++) {
-        int64_t first = (a * n_workers(t) + worker(t)) * t->micro;
-        MD_TRY(t->task.fill(t->task.user, t->loss_plan, t->step, first, t->micro));
+    for (int64_t part = 0; part < t->o.accumulate; part++) {
+        MD_TRY(t->task.fill(t->task.user, t->loss_plan, t->step, first_of(t, part), t->micro));
         MD_TRY(md_plan_run(t->loss_plan));
+        if (part + 1 < t->o.accumulate)
+            look_ahead(t, part);
     }
     return MD_OK;
 }
@@ -374,6 +394,7 @@ md_status train_step(train *t, bool want_stop, train_stats *out)
         MD_TRY(reduce(t, &t->tail));
     }
     MD_TRY(update(t, out->lr));
+    look_ahead(t, t->o.accumulate - 1);
     MD_TRY(read_stats(t, out));
     if (t->skips >= TRAIN_MAX_SKIPS)
         MD_FAIL(MD_NONFINITE, "%d training steps in a row were not finite, the last is %lld",

@@ -22,6 +22,11 @@ typedef struct train_task {
        position at or beyond the batch size gets weight 0. Must not depend on rank, time or earlier
        calls. */
     md_status (*fill)(void *user, md_plan *plan, int64_t step, int64_t first, int64_t n);
+    /* Optional. The arguments of the next fill, so that the host can prepare it while a device
+       works on this one. */
+    void (*ahead)(void *user, int64_t step, int64_t first, int64_t n);
+    /* Optional. Gives back what fill and ahead keep. */
+    void (*release)(void *user);
 } train_task;
 
 /* Moments of AdamW: in f32; in bf16 with stochastic rounding; in 8 bits (ops/state.h). */

@@ -110,7 +110,7 @@ static void fails_together(comm_reducer *reducer)
     bool here = comm_rank(comm_workers()) == last;
     rig_open(&r, false);
     faulty f = {.task = r.task, .at = 2, .here = here && last > 0};
-    r.task = (train_task){&f, build, fill};
+    r.task = (train_task){.user = &f, .build = build, .fill = fill};
     r.o.workers = comm_workers();
     r.o.reducer = reducer;
     rig_start(&r);

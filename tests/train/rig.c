@@ -89,6 +89,7 @@ void rig_stop(rig *r)
 void rig_close(rig *r)
 {
     train_free(r->t);
+    denoise_task(&r->d).release(&r->d); /* where it was filled without a training */
     nn_params_free(r->params, r->be);
     assert_int_equal(r->be->allocated_bytes, 0);
     r->be->ops->close(r->be);

@@ -92,6 +92,7 @@ static void unplan(planned *p)
 {
     md_plan_free(p->p);
     md_graph_free(p->g);
+    denoise_task(&p->d).release(&p->d);
 }
 
 /* All inputs of the samples that were filled, sample by sample. */

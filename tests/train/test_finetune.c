@@ -15,6 +15,7 @@ static void check(const char *const *sets, size_t n_sets)
     static double alphas[1000];
     OK(config_load(NULL, sets, n_sets, &cfg));
     OK(foundation_open("tests/golden/sd", &f));
+    finetune_hold(cfg, f);
     OK(cpu_backend_open(&be, 1));
     peak_watch(be);
 
@@ -33,7 +34,7 @@ static void check(const char *const *sets, size_t n_sets)
     size_t others = 0; /* parts that are loaded, but not trained */
     for (int i = 0; i < MODEL_N_PARTS; i++) {
         OK(foundation_load(f, (model_part)i, be));
-        others += (size_t)nn_params_buffer(f->params[i])->numel * sizeof(float);
+        others += nn_params_bytes(f->params[i], be);
     }
     others -= promised.weights;
     size_t px = (size_t)(s.edge * s.edge), latent = px * (size_t)s.channels;
@@ -86,8 +87,22 @@ static void test_all_on(void **state)
     check(sets, sizeof sets / sizeof *sets);
 }
 
+/* Gradients in bf16, moments in 8 bits or bf16. */
+static void test_small_states(void **state)
+{
+    (void)state;
+    static const char *const eight[] = {"finetune.states=8bit", "model.dtype=bf16"};
+    static const char *const sixteen[] = {"finetune.states=bf16", "model.dtype=bf16",
+                                          "finetune.batch=4"};
+    static const char *const alone[] = {"finetune.states=8bit", "finetune.ema=0.9"};
+    check(eight, 2);
+    check(sixteen, 3);
+    check(alone, 2);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plain), cmocka_unit_test(test_all_on)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plain), cmocka_unit_test(test_all_on),
+                                       cmocka_unit_test(test_small_states)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

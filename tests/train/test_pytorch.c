@@ -103,7 +103,7 @@ static void compare(bool ref, double loss, double grad, double weights)
     read_row(f.file, "loss", losses);
     read_row(f.file, "norm", norms);
     r.d.batch = BATCH;
-    r.task = (train_task){&f, build, fill};
+    r.task = (train_task){.user = &f, .build = build, .fill = fill};
     r.o = (train_options){.steps = STEPS,
                           .batch = BATCH,
                           .accumulate = 1,

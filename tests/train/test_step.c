@@ -36,7 +36,7 @@ static void sabotage(rig *r, saboteur *s)
 {
     s->r = r;
     s->task = r->task;
-    r->task = (train_task){s, build, fill};
+    r->task = (train_task){.user = s, .build = build, .fill = fill};
 }
 
 static void test_overfits(void **state)
