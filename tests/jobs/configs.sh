@@ -29,7 +29,7 @@ for config in "$tree"/configs/*.cfg; do
     name=$(basename "$config" .cfg)
     case $name in
     quickstart | folder-tiny) set=phantoms ;;
-    busi-tiny) set=ultrasound/train/Dataset_BUSI_with_GT ;;
+    busi-tiny | phantom-ultrasound) set=ultrasound/train/Dataset_BUSI_with_GT ;;
     isic2018-tiny) set=isic ;;
     tiny-pretrain) # jobs/pretrain runs it
         grep -q 'configs/tiny-pretrain.cfg' "$tree/tests/jobs/pretrain.sh" || fail "no test runs $name.cfg"
