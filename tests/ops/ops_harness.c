@@ -13,10 +13,23 @@ const op_family *const op_families[] = {&ops_elementwise, &ops_reduce,    &ops_l
                                         &ops_update,      &ops_compound};
 const int op_n_families = (int)(sizeof op_families / sizeof op_families[0]);
 
+static md_dtype type_of(const op_case *c, int i, md_dtype run)
+{
+    const struct {
+        unsigned mask;
+        md_dtype type;
+    } fixed[] = {{c->i32, MD_I32}, {c->f32, MD_F32}, {c->bf16, MD_BF16}, {c->u8, MD_U8}};
+    for (int k = 0; k < 4; k++)
+        if (fixed[k].mask >> i & 1)
+            return fixed[k].type;
+    return run;
+}
+
 md_status op_graph_build(const op_family *f, const op_case *c, md_dtype dtype, bool with_grad,
                          op_graph *o)
 {
-    const op_shape *shape[OPS_MAX_IN] = {&c->a, &c->b, &c->c, &c->d, &c->e, &c->f, &c->g, &c->h};
+    const op_shape *shape[OPS_MAX_IN] = {&c->a, &c->b, &c->c, &c->d, &c->e,
+                                         &c->f, &c->g, &c->h, &c->i};
     memset(o, 0, sizeof *o);
     MD_TRY(md_graph_new(&o->g));
     md_tensor *wrt[OPS_MAX_IN], *grad[OPS_MAX_IN];
@@ -24,7 +37,7 @@ md_status op_graph_build(const op_family *f, const op_case *c, md_dtype dtype, b
     for (int i = 0; i < OPS_MAX_IN; i++) {
         if (!shape[i]->ndim)
             continue;
-        md_dtype d = c->i32 >> i & 1 ? MD_I32 : c->f32 >> i & 1 ? MD_F32 : dtype;
+        md_dtype d = type_of(c, i, dtype);
         o->n_in = i + 1;
         if (c->persistent >> i & 1) {
             md_tensor size = {.ndim = shape[i]->ndim};
@@ -34,7 +47,7 @@ md_status op_graph_build(const op_family *f, const op_case *c, md_dtype dtype, b
         } else {
             o->in[i] = md_input(o->g, "in", d, shape[i]->ndim, shape[i]->dim);
         }
-        if (d != MD_I32)
+        if (d != MD_I32 && d != MD_U8)
             wrt[n_wrt++] = o->in[i];
     }
     o->y = (c->build ? c->build : f->build)(c, o->in);
@@ -108,6 +121,8 @@ void op_case_fill(const op_case *c, int i, const md_tensor *t, uint64_t seed, do
     for (int64_t k = 0; k < n; k++) {
         if (t->dtype == MD_I32)
             x[k] = (double)(splitmix64(&state) % (uint64_t)(c->len ? c->len : 100));
+        else if (t->dtype == MD_U8)
+            x[k] = (double)(splitmix64(&state) % 255);
         else
             x[k] = (i < OPS_MAX_IN ? c->offset : 0) +
                    (i < OPS_MAX_IN && c->scale != 0 ? c->scale : 1) * op_normal(&state);

@@ -9,7 +9,7 @@
 #include "ops/ops.h"
 #include <stdint.h>
 
-#define OPS_MAX_IN 8
+#define OPS_MAX_IN 9
 
 typedef struct op_shape {
     int ndim; /* 0: this input is absent */
@@ -35,13 +35,14 @@ enum {
 typedef struct op_case op_case;
 struct op_case {
     md_op op;
-    op_shape a, b, c, d, e, f, g, h; /* inputs in order */
+    op_shape a, b, c, d, e, f, g, h, i; /* inputs in order */
     md_attr attr;
     op_shape to; /* result shape, where the builder wants one */
     int64_t len; /* result length along attr.axis, width of a timestep embedding, table size */
     int flags;
-    unsigned i32, f32, persistent; /* bit i: input i is MD_I32; F32 in any run; an md_extern */
-    double scale, offset;          /* inputs are offset + scale * normal; scale 0 means 1 */
+    /* bit i: input i is MD_I32; F32, BF16, U8 in any run; an md_extern */
+    unsigned i32, f32, bf16, u8, persistent;
+    double scale, offset; /* inputs are offset + scale * normal; scale 0 means 1 */
     void (*fill)(const op_case *c, int input, double *x, int64_t n); /* NULL: as above; overrides */
     md_tensor *(*build)(const op_case *c, md_tensor *const *in);     /* NULL: the family's */
     const char *golden; /* name in tests/golden/ops/<family>.safetensors */

@@ -12,6 +12,12 @@ md_status cpu__prepare_f32(md_backend *be, const md_node *node, md_kernel *k)
     return f32_table[node->op](be, node, k);
 }
 
+/* Their kernels read every type themselves: bf16 is updated in place, or only copied. */
+static bool takes_any_type(md_op op)
+{
+    return op == MD_OP_adamw || op == MD_OP_write;
+}
+
 static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
 {
     bool bf16 = false;
@@ -25,7 +31,8 @@ static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
         if (taken)
             return MD_OK;
     }
-    return bf16 ? cpu__prepare_bf16(be, node, k) : cpu__prepare_f32(be, node, k);
+    return bf16 && !takes_any_type(node->op) ? cpu__prepare_bf16(be, node, k)
+                                             : cpu__prepare_f32(be, node, k);
 }
 
 static bool has_residual(const md_node *node)
@@ -93,24 +100,6 @@ static void be_release(md_backend *be, void *p)
     free((char *)p - 64);
 }
 
-/* bf16 to and from float, one value; rounds to nearest even, NaN stays NaN. */
-static float from_bf16(uint16_t h)
-{
-    uint32_t u = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-static uint16_t to_bf16(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    if ((u & 0x7fffffffu) > 0x7f800000u)
-        return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
-
 static double load_as_double(const void *p, md_dtype d, int64_t i)
 {
     switch (d) {
@@ -121,7 +110,7 @@ static double load_as_double(const void *p, md_dtype d, int64_t i)
     case MD_I32:
         return ((const int32_t *)p)[i];
     default:
-        return from_bf16(((const uint16_t *)p)[i]);
+        return (double)cpu__from_bf16(((const uint16_t *)p)[i]);
     }
 }
 
@@ -138,7 +127,7 @@ static uint16_t double_to_bf16(double v)
         u |= 1;
         memcpy(&f, &u, sizeof f);
     }
-    return to_bf16(f);
+    return cpu__to_bf16(f);
 }
 
 static void store_double(void *p, md_dtype d, int64_t i, double v)

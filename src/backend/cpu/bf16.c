@@ -5,27 +5,15 @@
 void cpu__f32_from_bf16(float *dst, const uint16_t *src, int64_t n, int threads)
 {
 #pragma omp parallel for simd num_threads(threads) if (n > 65536)
-    for (int64_t i = 0; i < n; i++) {
-        union {
-            uint32_t u;
-            float f;
-        } v = {.u = (uint32_t)src[i] << 16};
-        dst[i] = v.f;
-    }
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = cpu__from_bf16(src[i]);
 }
 
-/* To nearest even; a NaN stays one. */
 void cpu__bf16_from_f32(uint16_t *dst, const float *src, int64_t n, int threads)
 {
 #pragma omp parallel for simd num_threads(threads) if (n > 65536)
-    for (int64_t i = 0; i < n; i++) {
-        union {
-            float f;
-            uint32_t u;
-        } v = {.f = src[i]};
-        uint32_t rounded = (v.u + 0x7fff + (v.u >> 16 & 1)) >> 16, nan = v.u >> 16 | 0x40;
-        dst[i] = (uint16_t)((v.u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
-    }
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = cpu__to_bf16(src[i]);
 }
 
 typedef struct wrapped {
@@ -77,7 +65,7 @@ md_status cpu__prepare_bf16(md_backend *be, const md_node *node, md_kernel *k)
     wrapped *w = state;
     k->release = wrapped_release;
     w->node = *node;
-    w->in_place = node->op == MD_OP_write || node->op == MD_OP_accumulate;
+    w->in_place = node->op == MD_OP_accumulate;
     size_t at = 0;
     for (int i = 0; i < node->n_in; i++) {
         if (!node->in[i] || node->in[i]->dtype != MD_BF16)

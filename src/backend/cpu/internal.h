@@ -1,5 +1,5 @@
 /* Shared inside backend/cpu. Every cpu_<op> prepares an f32 kernel; nodes with bf16 tensors go
-   through bf16.c, which converts around the same kernels. */
+   through bf16.c, which converts around the same kernels (but adamw and write take every type). */
 #ifndef MD_BACKEND_CPU_INTERNAL_H
 #define MD_BACKEND_CPU_INTERNAL_H
 
@@ -23,6 +23,24 @@ md_status cpu__prepare_bf16(md_backend *be, const md_node *node, md_kernel *k);
 md_status cpu__prepare_residual(md_backend *be, const md_node *node, md_prepare_fn inner,
                                 md_kernel *k);
 
+/* One value; to bf16 to nearest even, a NaN stays one. */
+static inline float cpu__from_bf16(uint16_t h)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v = {.u = (uint32_t)h << 16};
+    return v.f;
+}
+static inline uint16_t cpu__to_bf16(float f)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
+    uint32_t rounded = (v.u + 0x7fff + (v.u >> 16 & 1)) >> 16, nan = v.u >> 16 | 0x40;
+    return (uint16_t)((v.u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+}
 void cpu__f32_from_bf16(float *dst, const uint16_t *src, int64_t n, int threads);
 void cpu__bf16_from_f32(uint16_t *dst, const float *src, int64_t n, int threads);
 
