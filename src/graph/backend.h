@@ -71,6 +71,12 @@ struct md_backend {
     void *impl;
 };
 
+/* For backends' write and read. Float types go into each other, I32 and U8 only as they are; double
+   to bf16 rounds once. */
+size_t md_dtype_bytes(md_dtype d); /* of one element in a host array */
+bool md_convertible(md_dtype a, md_dtype b);
+void md_convert_host(void *dst, md_dtype to, const void *src, md_dtype from, int64_t n);
+
 /* Buffers: declare with a type and size, allocate when the job is known to fit. */
 void md_buffer_init(md_buffer *b, const char *name, md_dtype dtype, int64_t numel);
 MD_MUST md_status md_buffer_alloc(md_backend *be, md_buffer *b); /* zeroed; no-op when allocated */

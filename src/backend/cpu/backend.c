@@ -71,11 +71,6 @@ md_status cpu__state(md_kernel *k, size_t bytes, void **out)
     return MD_OK;
 }
 
-static size_t elem_bytes(md_dtype d)
-{
-    return d == MD_F64 ? 8 : d == MD_BF16 ? 2 : d == MD_U8 ? 1 : 4;
-}
-
 /* A cache line in front of each block remembers its size, for the count of held bytes. */
 static md_status be_alloc(md_backend *be, size_t bytes, void **out)
 {
@@ -100,78 +95,21 @@ static void be_release(md_backend *be, void *p)
     free((char *)p - 64);
 }
 
-static double load_as_double(const void *p, md_dtype d, int64_t i)
-{
-    switch (d) {
-    case MD_F32:
-        return ((const float *)p)[i];
-    case MD_F64:
-        return ((const double *)p)[i];
-    case MD_I32:
-        return ((const int32_t *)p)[i];
-    default:
-        return (double)cpu__from_bf16(((const uint16_t *)p)[i]);
-    }
-}
-
-/* Double to bf16 rounds once: a float between would round twice. Sets the float's last bit when the
-   first rounding was not exact ("round to odd"). */
-static uint16_t double_to_bf16(double v)
-{
-    float f = (float)v;
-    if (isfinite(f) && (double)f != v) {
-        uint32_t u;
-        memcpy(&u, &f, sizeof u);
-        if (fabs((double)f) > fabs(v))
-            u--;
-        u |= 1;
-        memcpy(&f, &u, sizeof f);
-    }
-    return cpu__to_bf16(f);
-}
-
-static void store_double(void *p, md_dtype d, int64_t i, double v)
-{
-    switch (d) {
-    case MD_F32:
-        ((float *)p)[i] = (float)v;
-        break;
-    case MD_F64:
-        ((double *)p)[i] = v;
-        break;
-    case MD_I32:
-        ((int32_t *)p)[i] = (int32_t)v;
-        break;
-    default:
-        ((uint16_t *)p)[i] = double_to_bf16(v);
-    }
-}
-
+/* Large arrays of weights come as f32 or bf16: those on all threads. */
 static void convert(void *dst, md_dtype to, const void *src, md_dtype from, int64_t n, int threads)
 {
-    if (to == from) {
-        memcpy(dst, src, (size_t)n * elem_bytes(to));
-    } else if (to == MD_F32 && from == MD_BF16) {
+    if (to == MD_F32 && from == MD_BF16)
         cpu__f32_from_bf16(dst, src, n, threads);
-    } else if (to == MD_BF16 && from == MD_F32) {
+    else if (to == MD_BF16 && from == MD_F32)
         cpu__bf16_from_f32(dst, src, n, threads);
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            store_double(dst, to, i, load_as_double(src, from, i));
-    }
-}
-
-/* Float types into each other; I32 and U8 only as they are. */
-static bool convertible(md_dtype a, md_dtype b)
-{
-    bool whole = a == MD_I32 || a == MD_U8 || b == MD_I32 || b == MD_U8;
-    return !whole || a == b;
+    else
+        md_convert_host(dst, to, src, from, n);
 }
 
 static md_status be_write(md_backend *be, void *dst, md_dtype dtype, const void *host,
                           md_dtype host_dtype, int64_t n)
 {
-    if (!convertible(dtype, host_dtype))
+    if (!md_convertible(dtype, host_dtype))
         MD_FAIL(MD_SHAPE, "cpu: cannot copy %s from the host into %s", md_dtype_name(host_dtype),
                 md_dtype_name(dtype));
     convert(dst, dtype, host, host_dtype, n, be->threads);
@@ -181,7 +119,7 @@ static md_status be_write(md_backend *be, void *dst, md_dtype dtype, const void 
 static md_status be_read(md_backend *be, const void *src, md_dtype dtype, void *host,
                          md_dtype host_dtype, int64_t n)
 {
-    if (!convertible(dtype, host_dtype))
+    if (!md_convertible(dtype, host_dtype))
         MD_FAIL(MD_SHAPE, "cpu: cannot copy %s to the host as %s", md_dtype_name(dtype),
                 md_dtype_name(host_dtype));
     convert(host, host_dtype, src, dtype, n, be->threads);
@@ -208,9 +146,17 @@ static void be_close(md_backend *be)
 
 md_status cpu_backend_open(md_backend **out, int threads)
 {
-    static const md_backend_ops ops = {"cpu",    prepare_table, elem_bytes, be_alloc, be_release,
-                                       be_write, be_read,       be_zero,    be_sync,  be_close,
-                                       true,     false,         NULL};
+    static const md_backend_ops ops = {.name = "cpu",
+                                       .prepare = prepare_table,
+                                       .elem_bytes = md_dtype_bytes,
+                                       .alloc = be_alloc,
+                                       .release = be_release,
+                                       .write = be_write,
+                                       .read = be_read,
+                                       .zero = be_zero,
+                                       .sync = be_sync,
+                                       .close = be_close,
+                                       .host_visible = true};
     *out = NULL;
     if (threads < 0)
         MD_FAIL(MD_USAGE, "cpu: %d threads asked for, need 0 (all) or more", threads);

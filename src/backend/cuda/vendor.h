@@ -15,6 +15,13 @@ extern "C" {
 
 typedef struct cuda_tuning cuda_tuning; /* tune.c */
 
+/* What alloc gave and release has not taken back. */
+typedef struct cuda_block {
+    struct cuda_block *next;
+    void *p;
+    size_t bytes;
+} cuda_block;
+
 typedef struct cuda_impl {
     cuda_device device; /* first: cuda__device() looks here */
     int ordinal;        /* of cudaSetDevice */
@@ -24,9 +31,10 @@ typedef struct cuda_impl {
     cublasLtHandle_t blas;
     cuda_options options;
     cuda_tuning *tuning;
-    struct cuda_staging *staging; /* backend.c: pinned memory that writes pass through */
+    struct cuda_staging *staging; /* staging.c: pinned memory that copies pass through */
+    cuda_block *blocks;
     cudaEvent_t forked, joined;
-    bool recording;
+    bool recording, side_recorded; /* side_recorded: forked since the recording began */
 } cuda_impl;
 
 static inline cuda_impl *cuda__impl(const md_backend *be)

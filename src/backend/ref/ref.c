@@ -37,29 +37,15 @@ static void host_release(md_backend *be, void *p)
     free((char *)p - 64);
 }
 
-static double bf16_to_double(uint16_t h)
+/* What a tensor of this type is made of here. */
+static md_dtype stored_as(md_dtype d)
 {
-    uint32_t u = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return (double)f;
-}
-
-/* To nearest, ties to even. */
-static uint16_t double_to_bf16(double x)
-{
-    float f = (float)x;
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    if (f != f)
-        return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    return d == MD_I32 || d == MD_U8 ? d : MD_F64;
 }
 
 static md_status check_types(md_dtype dtype, md_dtype host_dtype)
 {
-    bool whole = dtype == MD_I32 || dtype == MD_U8 || host_dtype == MD_I32 || host_dtype == MD_U8;
-    if (whole && dtype != host_dtype)
+    if (!md_convertible(dtype, host_dtype))
         MD_FAIL(MD_INTERNAL, "ref: no copy between %s and %s", md_dtype_name(dtype),
                 md_dtype_name(host_dtype));
     return MD_OK;
@@ -70,25 +56,7 @@ static md_status host_write(md_backend *be, void *dst, md_dtype dtype, const voi
 {
     (void)be;
     MD_TRY(check_types(dtype, host_dtype));
-    double *d = dst;
-    for (int64_t i = 0; i < n; i++)
-        switch (host_dtype) {
-        case MD_F32:
-            d[i] = (double)((const float *)host)[i];
-            break;
-        case MD_BF16:
-            d[i] = bf16_to_double(((const uint16_t *)host)[i]);
-            break;
-        case MD_I32:
-            ((int32_t *)dst)[i] = ((const int32_t *)host)[i];
-            break;
-        case MD_U8:
-            ((uint8_t *)dst)[i] = ((const uint8_t *)host)[i];
-            break;
-        case MD_F64:
-            d[i] = ((const double *)host)[i];
-            break;
-        }
+    md_convert_host(dst, stored_as(dtype), host, host_dtype, n);
     return MD_OK;
 }
 
@@ -97,25 +65,7 @@ static md_status host_read(md_backend *be, const void *src, md_dtype dtype, void
 {
     (void)be;
     MD_TRY(check_types(dtype, host_dtype));
-    const double *s = src;
-    for (int64_t i = 0; i < n; i++)
-        switch (host_dtype) {
-        case MD_F32:
-            ((float *)host)[i] = (float)s[i];
-            break;
-        case MD_BF16:
-            ((uint16_t *)host)[i] = double_to_bf16(s[i]);
-            break;
-        case MD_I32:
-            ((int32_t *)host)[i] = ((const int32_t *)src)[i];
-            break;
-        case MD_U8:
-            ((uint8_t *)host)[i] = ((const uint8_t *)src)[i];
-            break;
-        case MD_F64:
-            ((double *)host)[i] = s[i];
-            break;
-        }
+    md_convert_host(host, host_dtype, src, stored_as(dtype), n);
     return MD_OK;
 }
 
