@@ -236,10 +236,21 @@ void gpu_host_shared(void *p, size_t bytes)
     memset(p, 0xff, bytes);
 }
 
-int gpu_host_launch(unsigned grid, unsigned block, const std::function<void()> &thread)
+// Set by a test with streams (fake.h): it takes the launch, runs it later, perhaps several times.
+extern "C" {
+int (*gpu_host_queue)(void *stream, const char *name, int (*run)(void *), void (*drop)(void *),
+                      void *closure);
+}
+
+namespace {
+
+struct launch {
+    unsigned grid, block;
+    std::function<void()> thread;
+};
+
+void run_blocks(unsigned grid, unsigned block, const std::function<void()> &thread)
 {
-    if (grid < 1 || block < 1 || block > 1024)
-        return 9; // cudaErrorInvalidConfiguration
     gridDim.x = grid;
     blockDim.x = block;
     s.body = &thread;
@@ -250,5 +261,30 @@ int gpu_host_launch(unsigned grid, unsigned block, const std::function<void()> &
     s.slot.resize(1024);
     for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++)
         run_block();
+}
+
+int launch_run(void *closure)
+{
+    launch *l = (launch *)closure;
+    run_blocks(l->grid, l->block, l->thread);
+    return 0;
+}
+
+void launch_drop(void *closure)
+{
+    delete (launch *)closure;
+}
+
+} // namespace
+
+int gpu_host_launch(void *stream, const char *name, unsigned grid, unsigned block,
+                    const std::function<void()> &thread)
+{
+    if (grid < 1 || block < 1 || block > 1024)
+        return 9; // cudaErrorInvalidConfiguration
+    if (gpu_host_queue)
+        return gpu_host_queue(stream, name, launch_run, launch_drop,
+                              new launch{grid, block, thread});
+    run_blocks(grid, block, thread);
     return 0;
 }

@@ -23,6 +23,7 @@ md_status cuda__fail(cudaError_t e, const char *call, const char *file, int line
 md_status cuda__cudnn_fail(cudnnStatus_t s, const char *call, const char *file, int line)
 {
     char detail[120] = "";
+    (void)cudaGetLastError();
     cudnnGetLastErrorString(detail, sizeof detail);
     bool memory = s == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
                   s == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
@@ -32,6 +33,7 @@ md_status cuda__cudnn_fail(cudnnStatus_t s, const char *call, const char *file, 
 
 md_status cuda__blas_fail(cublasStatus_t s, const char *call, const char *file, int line)
 {
+    (void)cudaGetLastError();
     return md_fail(s == CUBLAS_STATUS_ALLOC_FAILED ? MD_NOMEM : MD_DEVICE, file, line,
                    "cublasLt: %.60s: %s", call, cublasLtGetStatusString(s));
 }
@@ -309,34 +311,49 @@ md_status cuda_device_count(int *n)
     return MD_OK;
 }
 
+/* After a broken launch every one of these fails alike: the first is enough. */
+static void closed(cudaError_t *first, cudaError_t e)
+{
+    if (e != cudaSuccess)
+        (void)cudaGetLastError();
+    if (*first == cudaSuccess)
+        *first = e;
+}
+
 static void be_close(md_backend *be)
 {
     cuda_impl *d = cuda__impl(be);
+    cudaError_t e = cudaSuccess;
     if (d->recording)
         (void)record_end(be, NULL);
     if (d->launch)
-        released(cudaStreamSynchronize(d->launch), "closing the device");
+        closed(&e, cudaStreamSynchronize(d->launch));
     if (d->side)
-        released(cudaStreamSynchronize(d->side), "closing the device");
+        closed(&e, cudaStreamSynchronize(d->side));
     if (d->tuning)
         cuda__tuning_close(d);
-    cuda__staging_close(d);
-    while (d->blocks)
-        be_release(be, d->blocks->p);
+    closed(&e, cuda__staging_close(d));
+    while (d->blocks) {
+        cuda_block *block = d->blocks;
+        d->blocks = block->next;
+        closed(&e, cudaFree(block->p));
+        free(block);
+    }
     if (d->blas && cublasLtDestroy(d->blas) != CUBLAS_STATUS_SUCCESS)
-        md_warn("cuda", "cublasLtDestroy failed");
+        closed(&e, cudaErrorUnknown);
     if (d->cudnn && cudnnDestroy(d->cudnn) != CUDNN_STATUS_SUCCESS)
-        md_warn("cuda", "cudnnDestroy failed");
+        closed(&e, cudaErrorUnknown);
     if (d->forked)
-        released(cudaEventDestroy(d->forked), "cudaEventDestroy");
+        closed(&e, cudaEventDestroy(d->forked));
     if (d->joined)
-        released(cudaEventDestroy(d->joined), "cudaEventDestroy");
+        closed(&e, cudaEventDestroy(d->joined));
     if (d->side)
-        released(cudaStreamDestroy(d->side), "cudaStreamDestroy");
+        closed(&e, cudaStreamDestroy(d->side));
     if (d->launch)
-        released(cudaStreamDestroy(d->launch), "cudaStreamDestroy");
+        closed(&e, cudaStreamDestroy(d->launch));
     if (d->device.fault)
-        released(cudaFreeHost(d->device.fault), "cudaFreeHost");
+        closed(&e, cudaFreeHost(d->device.fault));
+    released(e, "closing the device");
     free(d);
     free(be);
 }

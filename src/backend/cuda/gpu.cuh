@@ -77,7 +77,8 @@ float gpu_shuffle(float v, int lane);
 }
 /* Fills `p` with NaN patterns when a block meets it for the first time. */
 void gpu_host_shared(void *p, size_t bytes);
-int gpu_host_launch(unsigned grid, unsigned block, const std::function<void()> &thread);
+int gpu_host_launch(void *stream, const char *name, unsigned grid, unsigned block,
+                    const std::function<void()> &thread);
 
 #define GPU_KERNEL static
 #define GPU_DEVICE static inline
@@ -85,7 +86,8 @@ int gpu_host_launch(unsigned grid, unsigned block, const std::function<void()> &
     static type name[n];                                                                           \
     gpu_host_shared(name, sizeof name)
 #define GPU_LAUNCH(kernel, grid, block, stream, ...)                                               \
-    ((void)(stream), gpu_host_launch((unsigned)(grid), (unsigned)(block), [=] { kernel(__VA_ARGS__); }))
+    gpu_host_launch((stream), #kernel, (unsigned)(grid), (unsigned)(block),                        \
+                    [=] { kernel(__VA_ARGS__); })
 
 GPU_DEVICE void gpu_fault(uint32_t *word, uint32_t code)
 {

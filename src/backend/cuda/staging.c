@@ -28,12 +28,6 @@ static md_status slot_open(slot *s, char *bytes)
     return MD_OK;
 }
 
-static void slot_close(slot *s)
-{
-    if (s->event && cudaEventDestroy(s->event) != cudaSuccess)
-        (void)cudaGetLastError(); /* of a launch before; said by whoever waited for it */
-}
-
 md_status cuda__staging_open(cuda_impl *d)
 {
     struct cuda_staging *g = d->staging = calloc(1, sizeof *g);
@@ -51,19 +45,26 @@ md_status cuda__staging_open(cuda_impl *d)
     return MD_OK;
 }
 
-void cuda__staging_close(cuda_impl *d)
+cudaError_t cuda__staging_close(cuda_impl *d)
 {
     struct cuda_staging *g = d->staging;
+    cudaError_t first = cudaSuccess, e;
     if (!g)
-        return;
-    for (int i = 0; i < CUDA_STAGING_SLOTS; i++)
-        slot_close(&g->ring[i]);
-    for (int i = 0; i < READERS; i++)
-        slot_close(&g->readers[i]);
-    if (g->pinned && cudaFreeHost(g->pinned) != cudaSuccess)
-        (void)cudaGetLastError();
+        return first;
+    for (int i = 0; i < CUDA_STAGING_SLOTS + READERS; i++) {
+        slot *s = i < CUDA_STAGING_SLOTS ? &g->ring[i] : &g->readers[i - CUDA_STAGING_SLOTS];
+        if (!s->event)
+            continue;
+        e = cudaEventDestroy(s->event);
+        first = first == cudaSuccess ? e : first;
+    }
+    if (g->pinned) {
+        e = cudaFreeHost(g->pinned);
+        first = first == cudaSuccess ? e : first;
+    }
     free(g);
     d->staging = NULL;
+    return first;
 }
 
 /* Until nothing reads or writes the slot any more. */

@@ -14,7 +14,7 @@ enum {
 };
 
 MD_MUST md_status cuda__staging_open(cuda_impl *d);
-void cuda__staging_close(cuda_impl *d);
+cudaError_t cuda__staging_close(cuda_impl *d); /* the first error, with everything freed */
 /* Converts n elements into a slot and copies them behind what is on the launch stream; waits only
    where every slot is still on its way. The host array is the caller's again on return. */
 MD_MUST md_status cuda__staging_write(cuda_impl *d, void *dst, md_dtype dtype, const void *host,
