@@ -207,7 +207,7 @@ const codec *painter_codec(const painter *p)
     return p->codec;
 }
 
-const md_plan *painter_step_plan(const painter *p)
+md_plan *painter_step_plan(const painter *p)
 {
     return p->plan;
 }

@@ -43,7 +43,7 @@ void painter_free(painter *p);
 MD_MUST md_status painter_load(painter *p);
 int64_t painter_latent(const painter *p); /* floats of one latent */
 const codec *painter_codec(const painter *p);
-const md_plan *painter_step_plan(const painter *p); /* one sampling step of a batch */
+md_plan *painter_step_plan(const painter *p); /* one sampling step of a batch */
 /* Bytes on the device while painting, exactly: with the weights of all parts. */
 size_t painter_bytes(const painter *p);
 /* MD_NOMEM, and what would help, when they exceed the budget; 0: no limit. */

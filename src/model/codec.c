@@ -113,12 +113,12 @@ md_status codec_load(codec *k)
     return k->decode.plan ? md_plan_load(k->decode.plan) : MD_OK;
 }
 
-const md_plan *codec_encode_plan(const codec *k)
+md_plan *codec_encode_plan(const codec *k)
 {
     return k->encode.plan;
 }
 
-const md_plan *codec_decode_plan(const codec *k)
+md_plan *codec_decode_plan(const codec *k)
 {
     return k->decode.plan;
 }

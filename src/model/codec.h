@@ -16,9 +16,9 @@ MD_MUST md_status codec_new(md_backend *be, const vae_config *c, nn_params *para
 void codec_free(codec *c);
 /* Takes all memory that coding needs. The parameters must be loaded. */
 MD_MUST md_status codec_load(codec *c);
-/* For memory and FLOP; NULL for a direction that is not needed. */
-const md_plan *codec_encode_plan(const codec *c);
-const md_plan *codec_decode_plan(const codec *c);
+/* For memory, FLOP and profile; NULL for a direction that is not needed. */
+md_plan *codec_encode_plan(const codec *c);
+md_plan *codec_decode_plan(const codec *c);
 int64_t codec_edge(const codec *c); /* of the latent */
 /* rgb [n,size,size,3] -> moments [n,edge,edge,2C]: mean and log variance, unscaled */
 MD_MUST md_status codec_encode(codec *c, const uint8_t *rgb, int64_t n, float *moments);

@@ -418,6 +418,11 @@ md_plan *train_plan(train *t)
     return t->loss_plan;
 }
 
+md_plan *train_update_plan(train *t)
+{
+    return t->update_plan;
+}
+
 train_bytes train_memory(const train *t)
 {
     train_bytes b = {.gradients = bytes(t, &t->tail)};

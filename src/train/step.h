@@ -70,6 +70,7 @@ MD_MUST md_status train_load(train *t);
 MD_MUST md_status train_step(train *t, bool want_stop, train_stats *out);
 int64_t train_next_step(const train *t); /* number of steps done */
 md_plan *train_plan(train *t);           /* the forward and backward plan, for memory and profile */
+md_plan *train_update_plan(train *t);    /* clipping, AdamW and the averages, likewise */
 int train_blocks(const train *t);        /* blocks that could be recomputed */
 int train_recomputed(const train *t);    /* those that are */
 
