@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 enum { PROFILED = 3 }; /* most runs under the profile */
 
@@ -38,7 +37,7 @@ typedef struct result {
     const char *name;
     int n;
     double median, least, most; /* ms */
-    size_t rss;                 /* largest of the process so far */
+    size_t rss;                 /* largest of the process so far; 0: unknown */
 } result;
 
 static int by_value(const void *a, const void *b)
@@ -47,17 +46,29 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* getrusage counts what the process was before exec, too. */
+static size_t peak_rss(void)
+{
+    char line[256];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, "VmHWM:", 6))
+            kib = strtoull(line + 6, NULL, 10);
+    if (f)
+        (void)fclose(f);
+    return (size_t)kib * 1024;
+}
+
 static result summarize(const char *name, const bench_meter *m)
 {
-    struct rusage use = {0};
-    (void)getrusage(RUSAGE_SELF, &use);
     qsort(m->ms, (size_t)m->n, sizeof *m->ms, by_value);
     return (result){.name = name,
                     .n = m->n,
                     .median = (m->ms[(m->n - 1) / 2] + m->ms[m->n / 2]) / 2,
                     .least = m->ms[0],
                     .most = m->ms[m->n - 1],
-                    .rss = (size_t)use.ru_maxrss * 1024};
+                    .rss = peak_rss()};
 }
 
 static double tflops(const bench_part *p, const result *r)

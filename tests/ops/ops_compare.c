@@ -1,11 +1,12 @@
-/* Node by node on two backends, see ops_test.h. Both keep tensors in host memory. */
+/* Node by node on two backends, see ops_test.h. Memory of a backend is touched through its own
+   write and read only, so that `tested` may be a device. */
 #include "ops_test.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 64, GUARD_BYTE = 0xa5 };
+enum { GUARD = 64, GUARD_BYTE = 0xa5, NAN_BYTE = 0xff }; /* 0xff..: NaN in every float type */
 
 /* Relative to the largest element. */
 static double tolerance(md_dtype dtype)
@@ -29,26 +30,55 @@ typedef struct lockstep {
     double *want, *got;
 } lockstep;
 
+/* Bytes as they are; U8 is what no backend converts. */
+static md_status put_bytes(md_backend *be, void *dst, const void *host, size_t n)
+{
+    return n ? be->ops->write(be, dst, MD_U8, host, MD_U8, (int64_t)n) : MD_OK;
+}
+
+static md_status get_bytes(md_backend *be, const void *src, void *host, size_t n)
+{
+    return n ? be->ops->read(be, src, MD_U8, host, MD_U8, (int64_t)n) : MD_OK;
+}
+
+static md_status set_bytes(md_backend *be, char *dst, int byte, size_t n)
+{
+    static char same[1 << 20];
+    memset(same, byte, n < sizeof same ? n : sizeof same);
+    for (size_t at = 0; at < n; at += sizeof same)
+        MD_TRY(put_bytes(be, dst + at, same, n - at < sizeof same ? n - at : sizeof same));
+    return MD_OK;
+}
+
 /* A guarded block of the tested backend, data shifted off the alignment. */
 static md_status guarded(md_backend *be, size_t bytes, size_t shift, char **block, char **data)
 {
     void *p;
     MD_TRY(be->ops->alloc(be, bytes + shift + 2 * GUARD, &p));
-    memset(p, GUARD_BYTE, bytes + shift + 2 * GUARD);
     *block = p;
     *data = *block + GUARD + shift;
+    return set_bytes(be, *block, GUARD_BYTE, bytes + shift + 2 * GUARD);
+}
+
+static md_status all_guards(md_backend *be, const char *from, const char *to, bool *hold)
+{
+    while (from < to) {
+        unsigned char here[GUARD];
+        size_t n = to - from < GUARD ? (size_t)(to - from) : GUARD;
+        MD_TRY(get_bytes(be, from, here, n));
+        for (size_t i = 0; i < n; i++)
+            *hold = *hold && here[i] == GUARD_BYTE;
+        from += n;
+    }
     return MD_OK;
 }
 
-static bool guards_hold(const char *block, const char *data, size_t bytes)
+static md_status guards_hold(md_backend *be, const char *block, const char *data, size_t bytes,
+                             bool *hold)
 {
-    for (const char *p = block; p < data; p++)
-        if ((unsigned char)*p != GUARD_BYTE)
-            return false;
-    for (const char *p = data + bytes; p < data + bytes + GUARD; p++)
-        if ((unsigned char)*p != GUARD_BYTE)
-            return false;
-    return true;
+    *hold = true;
+    MD_TRY(all_guards(be, block, data, hold));
+    return all_guards(be, data + bytes, data + bytes + GUARD, hold);
 }
 
 static char *address(const lockstep *l, const md_tensor *t, bool tested)
@@ -57,6 +87,12 @@ static char *address(const lockstep *l, const md_tensor *t, bool tested)
     const md_backend *be = tested ? l->o->tested : l->o->oracle;
     char *p = tested ? l->slots[base->id].tested : l->slots[base->id].oracle;
     return t->storage == MD_VIEW ? p + (size_t)t->offset * be->ops->elem_bytes(t->dtype) : p;
+}
+
+/* Of the tested backend's t. */
+static size_t bytes_of(const lockstep *l, const md_tensor *t)
+{
+    return (size_t)md_numel(t) * l->o->tested->ops->elem_bytes(t->dtype);
 }
 
 static md_status allocate(lockstep *l)
@@ -248,31 +284,45 @@ static md_status run_on_other_values(lockstep *l, const md_kernel *k, void **in,
     MD_TRY(k->run(k, in, out, scratch));
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i])
-            memcpy(in[i], saved[i],
-                   (size_t)md_numel(n->in[i]) * l->o->tested->ops->elem_bytes(n->in[i]->dtype));
+            MD_TRY(put_bytes(l->o->tested, in[i], saved[i], bytes_of(l, n->in[i])));
     return MD_OK;
+}
+
+static md_status check_input(lockstep *l, const md_node *n, int i, const char *saved)
+{
+    size_t bytes = bytes_of(l, n->in[i]);
+    char *now = malloc(bytes);
+    if (!now)
+        MD_FAIL(MD_NOMEM, "out of memory");
+    md_status status = get_bytes(l->o->tested, address(l, n->in[i], true), now, bytes);
+    if (status == MD_OK && memcmp(saved, now, bytes))
+        status = md_fail(MD_INTERNAL, __FILE__, __LINE__, "node %d %s changed its input %d",
+                         n->index, md_op_name(n->op), i);
+    free(now);
+    return status;
 }
 
 static md_status check_memory(lockstep *l, const md_node *n, char **saved, const char *block,
                               const char *scratch, size_t scratch_bytes)
 {
-    bool update = n->out[0]->storage == MD_VIEW;
+    bool update = n->out[0]->storage == MD_VIEW, hold = true;
     for (int i = 0; i < l->n_slots; i++) {
         const slot *s = &l->slots[i];
-        if (s->block && !guards_hold(s->block, s->tested, s->bytes))
+        if (s->block)
+            MD_TRY(guards_hold(l->o->tested, s->block, s->tested, s->bytes, &hold));
+        if (!hold)
             MD_FAIL(MD_INTERNAL, "node %d %s wrote outside tensor %d %s", n->index,
                     md_op_name(n->op), i, md_shape_text(md_graph_tensor(l->graph.g, i)));
     }
-    if (!guards_hold(block, scratch, scratch_bytes))
+    MD_TRY(guards_hold(l->o->tested, block, scratch, scratch_bytes, &hold));
+    if (!hold)
         MD_FAIL(MD_INTERNAL, "node %d %s wrote outside its scratch of %zu bytes", n->index,
                 md_op_name(n->op), scratch_bytes);
     for (int i = 0; i < n->n_in; i++) {
         const md_tensor *t = n->in[i];
         if (!t || (update && t->storage == MD_EXTERN))
             continue;
-        if (memcmp(saved[i], address(l, t, true),
-                   (size_t)md_numel(t) * l->o->tested->ops->elem_bytes(t->dtype)))
-            MD_FAIL(MD_INTERNAL, "node %d %s changed its input %d", n->index, md_op_name(n->op), i);
+        MD_TRY(check_input(l, n, i, saved[i]));
     }
     return MD_OK;
 }
@@ -311,23 +361,22 @@ static md_status run_tested(lockstep *l, const md_node *n)
     for (int i = 0; i < n->n_in; i++) {
         if (!n->in[i])
             continue;
-        size_t bytes = (size_t)md_numel(n->in[i]) * be->ops->elem_bytes(n->in[i]->dtype);
         in[i] = address(l, n->in[i], true);
-        saved[i] = malloc(bytes);
+        saved[i] = malloc(bytes_of(l, n->in[i]));
         if (!saved[i]) {
             status = MD_NOMEM;
             goto done;
         }
-        memcpy(saved[i], in[i], bytes);
+        MD_TRY_GOTO(get_bytes(be, in[i], saved[i], bytes_of(l, n->in[i])), done);
     }
     for (int i = 0; i < n->n_out; i++)
         out[i] = address(l, n->out[i], true);
     MD_TRY_GOTO(guarded(be, k.scratch_bytes, 0, &block, &scratch), done);
     for (int pass = 0; pass < 2; pass++) {
-        memset(scratch, 0xff, k.scratch_bytes); /* NaN in every float type */
+        MD_TRY_GOTO(set_bytes(be, scratch, NAN_BYTE, k.scratch_bytes), done);
         for (int i = 0; i < n->n_out; i++)
             if (n->out[i]->storage == MD_TEMP)
-                memset(out[i], 0xff, l->slots[n->out[i]->id].bytes);
+                MD_TRY_GOTO(set_bytes(be, out[i], NAN_BYTE, l->slots[n->out[i]->id].bytes), done);
         if (pass == 0)
             MD_TRY_GOTO(run_on_other_values(l, &k, in, out, scratch, saved), done);
         else
@@ -392,7 +441,7 @@ md_status op_compare_run(const op_compare *o, const op_family *f, int row, md_dt
     md_status status;
     MD_TRY_GOTO(op_graph_build(f, l.c, dtype, o->with_grad, &l.graph), done);
     MD_TRY_GOTO(allocate(&l), done);
-    MD_TRY_GOTO(fill(&l, op_case_seed(f, row)), done);
+    MD_TRY_GOTO(fill(&l, op_case_seed(f, row) + o->seed), done);
     int n = o->with_grad ? md_graph_n_nodes(l.graph.g) : l.graph.n_forward;
     for (int i = 0; i < n; i++)
         MD_TRY_GOTO(step(&l, md_graph_node(l.graph.g, i)), done);

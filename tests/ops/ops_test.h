@@ -98,6 +98,7 @@ typedef struct op_compare {
     bool with_grad; /* also the backward nodes */
     bool equal;     /* every element the same, in place of the tolerance per type */
     int shift;
+    uint64_t seed; /* added to the row's own: other numbers in the same shapes */
     int *seen;     /* [MD_OP_COUNT] counts the nodes compared, or NULL */
     double *worst; /* [MD_OP_COUNT] largest error relative to max, or NULL */
 } op_compare;
