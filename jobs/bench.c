@@ -4,6 +4,7 @@
 #include "backend/open.h"
 #include "base/clock.h"
 #include "job.h"
+#include "train/finetune.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -200,6 +201,18 @@ static md_status choose(const config *c, bool chosen[BENCH_ROWS])
     return MD_OK;
 }
 
+/* As the jobs hold their weights: f32 beside bf16 only where there is a training among the rows. */
+static void hold(const bench *b, const bool chosen[BENCH_ROWS])
+{
+    bool trains = false;
+    for (int i = 0; i < BENCH_ROWS; i++)
+        trains = trains || (chosen[i] && bench_rows[i].trains);
+    if (trains)
+        finetune_hold(b->cfg, b->f);
+    else
+        foundation_hold(b->f, b->dtype, 0);
+}
+
 static md_status time_rows(bench *b, const bool chosen[BENCH_ROWS])
 {
     const char *path = config_string(b->cfg, KEY_bench_json);
@@ -211,6 +224,7 @@ static md_status time_rows(bench *b, const bool chosen[BENCH_ROWS])
                                strerror(errno));
     }
     md_status status = MD_OK;
+    hold(b, chosen);
     print_head(b);
     for (int i = 0; i < BENCH_ROWS && status == MD_OK; i++)
         if (chosen[i])

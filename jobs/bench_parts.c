@@ -24,7 +24,7 @@ static md_status need_weights(bench *b, model_part part)
 
 static size_t weight_bytes(const bench *b, model_part part)
 {
-    return session_part_bytes(b->be, b->f->params[part]);
+    return nn_params_bytes(b->f->params[part], b->be);
 }
 
 static md_status draw(int64_t n, float **out)

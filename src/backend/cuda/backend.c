@@ -415,9 +415,18 @@ md_status cuda_backend_open(const cuda_options *o, md_backend **out)
 {
     static const md_backend_queues queues = {record_begin, record_end, replay,    forget,
                                              side,         fork_side,  join_side, memory};
-    static const md_backend_ops ops = {"cuda",     prepare_table, md_dtype_bytes, be_alloc,
-                                       be_release, be_write,      be_read,        be_zero,
-                                       be_sync,    be_close,      false,          &queues};
+    static const md_backend_ops ops = {.name = "cuda",
+                                       .prepare = prepare_table,
+                                       .elem_bytes = md_dtype_bytes,
+                                       .alloc = be_alloc,
+                                       .release = be_release,
+                                       .write = be_write,
+                                       .read = be_read,
+                                       .zero = be_zero,
+                                       .sync = be_sync,
+                                       .close = be_close,
+                                       .fuses_residual = true,
+                                       .queues = &queues};
     md_backend *be = calloc(1, sizeof *be);
     cuda_impl *d = calloc(1, sizeof *d);
     if (!be || !d) {
