@@ -18,24 +18,32 @@ static void draw(rig *r)
 
 static void load_weights(rig *r)
 {
-    OK(md_buffer_alloc(r->be, nn_params_buffer(r->params)));
+    OK(nn_params_alloc(r->params, r->be));
     OK(nn_params_load(r->params, r->be, "tests/golden/sd/unet/diffusion_pytorch_model.safetensors",
                       &model_registry(MODEL_UNET)->rules));
 }
 
 void rig_open(rig *r, bool ref)
 {
+    md_backend *be;
+    if (ref)
+        OK(ref_backend_open(&be));
+    else
+        OK(cpu_backend_open(&be, 1));
+    rig_open_on(r, be, MD_F32);
+}
+
+void rig_open_on(rig *r, md_backend *be, md_dtype dtype)
+{
     const model_row *row = model_registry(MODEL_UNET);
     diffusion_schedule s = schedule_stable_diffusion();
     memset(r, 0, sizeof *r);
     md_log_quiet(true);
-    if (ref)
-        OK(ref_backend_open(&r->be));
-    else
-        OK(cpu_backend_open(&r->be, 1));
+    r->be = be;
     OK(row->read("tests/golden/sd/unet/config.json", &r->config));
     OK(nn_params_new("unet", &r->params));
     OK(row->declare(r->params, &r->config));
+    nn_params_hold(r->params, dtype == MD_BF16 ? NN_HOLD_BOTH : NN_HOLD_F32);
     load_weights(r);
     OK(schedule_alphas_cumprod(&s, r->alphas));
     draw(r);
@@ -51,7 +59,7 @@ void rig_open(rig *r, bool ref)
                                  .scaling = 0.7};
     r->d = (denoise){.unet = &r->config.unet,
                      .unet_params = r->params,
-                     .dtype = MD_F32,
+                     .dtype = dtype,
                      .source = &r->source,
                      .alphas_cumprod = r->alphas,
                      .train_steps = 1000,

@@ -51,6 +51,8 @@ typedef struct rig {
 /* Everything up to the training itself, so that a test can change d and o; `ref` or cpu with one
    thread. The loss is the paper's: epsilon, inside the mask, by its area. */
 void rig_open(rig *r, bool ref);
+/* The same on a backend, which rig_close closes, computing in dtype. */
+void rig_open_on(rig *r, md_backend *be, md_dtype dtype);
 /* d and o become a training. */
 void rig_start(rig *r);
 void rig_stop(rig *r); /* frees the training and puts the golden weights back */

@@ -1,0 +1,103 @@
+/* A whole training on the own kernels of backend/cuda, run on the host (the products by
+   backend/cpu), against the same training on backend/cpu: losses, gradient norms, and the change of
+   the weights. */
+#include "sim.h"
+#include "train/rig.h"
+
+enum { STEPS = 4 };
+
+typedef struct course {
+    double loss[STEPS], norm[STEPS];
+    float *weights; /* at the end */
+    int64_t n;
+} course;
+
+static void run(bool on_sim, md_dtype dtype, train_states states, int64_t accumulate, course *c)
+{
+    rig r;
+    md_backend *be;
+    if (on_sim)
+        OK(sim_backend_open(&be));
+    else
+        OK(cpu_backend_open(&be, 1));
+    rig_open_on(&r, be, dtype);
+    r.o.states = states;
+    r.o.accumulate = accumulate;
+    rig_start(&r);
+    for (int i = 0; i < STEPS; i++) {
+        train_stats s;
+        OK(train_step(r.t, false, &s));
+        assert_false(s.skipped);
+        c->loss[i] = s.loss;
+        c->norm[i] = s.grad_norm;
+    }
+    c->weights = rig_state(&r, 0, &c->n);
+    rig_stop(&r);
+    rig_close(&r);
+}
+
+/* Relative distances of two courses: the worst of losses and norms, and the weights' changes since
+   `start`. */
+static void compare(const course *a, const course *b, const float *start, double *scalars,
+                    double *change)
+{
+    double d = 0, s = 0;
+    *scalars = 0;
+    assert_int_equal(a->n, b->n);
+    for (int i = 0; i < STEPS; i++)
+        *scalars = fmax(*scalars,
+                        fmax(fabs(a->loss[i] / b->loss[i] - 1), fabs(a->norm[i] / b->norm[i] - 1)));
+    for (int64_t i = 0; i < a->n; i++) {
+        double x = (double)a->weights[i] - (double)start[i];
+        double y = (double)b->weights[i] - (double)start[i];
+        d += (x - y) * (x - y);
+        s += y * y;
+    }
+    *change = sqrt(d / s);
+}
+
+static void test_courses(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        md_dtype dtype;
+        train_states states;
+        int64_t accumulate;
+        double scalars, change; /* bounds */
+    } rows[] = {
+        {"f32", MD_F32, TRAIN_STATES_F32, 1, 1e-5, 1e-3},
+        {"f32, two micro-batches", MD_F32, TRAIN_STATES_F32, 2, 1e-5, 1e-3},
+        {"f32, 8-bit moments", MD_F32, TRAIN_STATES_8BIT, 1, 1e-5, 1e-2},
+        {"f32, bf16 moments", MD_F32, TRAIN_STATES_BF16, 1, 1e-5, 1e-2},
+        {"bf16", MD_BF16, TRAIN_STATES_F32, 1, 5e-3, 5e-2},
+        {"bf16, 8-bit moments", MD_BF16, TRAIN_STATES_8BIT, 1, 5e-3, 5e-2},
+    };
+    rig r;
+    int64_t n;
+    rig_open(&r, false);
+    rig_start(&r);
+    float *start = rig_state(&r, 0, &n);
+    rig_stop(&r);
+    rig_close(&r);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        course cpu, sim;
+        double scalars, change;
+        run(false, rows[i].dtype, rows[i].states, rows[i].accumulate, &cpu);
+        run(true, rows[i].dtype, rows[i].states, rows[i].accumulate, &sim);
+        compare(&sim, &cpu, start, &scalars, &change);
+        print_message("%-24s losses and norms %.2g, change of the weights %.2g\n", rows[i].name,
+                      scalars, change);
+        if (!(scalars <= rows[i].scalars && change <= rows[i].change))
+            fail_msg("%s: wanted %g and %g", rows[i].name, rows[i].scalars, rows[i].change);
+        free(cpu.weights);
+        free(sim.weights);
+    }
+    free(start);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_courses)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
