@@ -1,6 +1,6 @@
 /* See harness.h. */
 #include "harness.h"
-#include "backend/cpu/cpu.h"
+#include "backend/open.h"
 #include "backend/ref/ref.h"
 #include "base/file.h"
 #include "graph/plan.h"
@@ -359,17 +359,24 @@ void check_ref(const model_case *c)
     run_and_compare(c, be, MD_F32, (tolerance){c->ref_tolerance, c->ref_tolerance});
 }
 
+/* What check_cpu and the like run on: MEDDIFF_TEST_DEVICE, or the CPU. */
+static md_backend *open_tested(void)
+{
+    const char *device = getenv("MEDDIFF_TEST_DEVICE");
+    md_backend *be = NULL;
+    OK(backend_open(device && *device ? device : "cpu", 2, 1, &be));
+    return be;
+}
+
 void check_cpu(const model_case *c)
 {
-    md_backend *be;
-    OK(cpu_backend_open(&be, 2));
+    md_backend *be = open_tested();
     run_and_compare(c, be, MD_F32, CPU);
 }
 
 void check_cpu_bf16(const model_case *c)
 {
-    md_backend *be;
-    OK(cpu_backend_open(&be, 2));
+    md_backend *be = open_tested();
     run_and_compare(c, be, MD_BF16, (tolerance){c->bf16_out, c->bf16_gradient});
 }
 
@@ -379,8 +386,7 @@ void check_recompute(const model_case *c)
     int64_t n_values[2] = {0};
     for (int pass = 0; pass < 2; pass++) {
         session s = {0};
-        md_backend *be;
-        OK(cpu_backend_open(&be, 2));
+        md_backend *be = open_tested();
         open_session(&s, c, be, MD_F32);
         int n_blocks = md_graph_n_blocks(s.b.g);
         assert_true(n_blocks > 1);

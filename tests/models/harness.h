@@ -65,7 +65,8 @@ typedef struct model_case {
 } model_case;
 
 /* Fails the running cmocka test at the first tap, output or gradient beyond the tolerance; names
-   it. The config, the weights and the parameters' names go through the product's own readers. */
+   it. The config, the weights and the parameters' names go through the product's own readers. What
+   says cpu runs on the device that the environment names in MEDDIFF_TEST_DEVICE, if it does. */
 void check_ref(const model_case *c);
 void check_cpu(const model_case *c);
 /* bf16: outputs and all gradients together, by relative L2. */
