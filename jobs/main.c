@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MAX_SETS = 256, RUN_BYTES = 1024 };
@@ -190,11 +189,10 @@ static md_status remove_outcome(const char *run)
 static md_status lock_run(const char *run)
 {
     int fd; /* never closed */
-    const struct timespec pause = {.tv_nsec = 100000000};
     double deadline = md_now() + LOCK_WAIT_S;
     md_status status = store_lock_directory(run, &fd);
     while (status == MD_USAGE && md_now() < deadline) {
-        (void)nanosleep(&pause, NULL);
+        md_sleep(0.1);
         status = store_lock_directory(run, &fd);
     }
     return status;

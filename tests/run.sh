@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=jobs/setup.sh
 source jobs/setup.sh
 
+packages+=(g++) # runs the GPU's kernels on the host
 install_packages
 build_meddiff -DMEDDIFF_TESTS=ON
 mpi_environment

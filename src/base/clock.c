@@ -10,6 +10,12 @@ double md_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+void md_sleep(double seconds)
+{
+    struct timespec t = {.tv_nsec = (long)(seconds * 1e9)};
+    (void)nanosleep(&t, NULL);
+}
+
 const char *md_clock_text(char buf[MD_CLOCK_TEXT_BYTES])
 {
     time_t now = time(NULL);

@@ -4,7 +4,6 @@
 #include "comm/comm.h"
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static uint32_t runs; /* every rank calls cluster_run in the same order */
 
@@ -141,10 +140,8 @@ static md_status run_alone(const cluster_work *work, cluster_counts *counts)
             goto done;
         }
         status = cluster__coordinator_step(c, 0, &head_done);
-        if (!head_done && !to_hand.stop(NULL) && !head.first && !hand.first) {
-            struct timespec pause = {0, 1000000}; /* a worker that has to wait a while */
-            (void)nanosleep(&pause, NULL);
-        }
+        if (!head_done && !to_hand.stop(NULL) && !head.first && !hand.first)
+            md_sleep(1e-3); /* a worker that has to wait a while */
     }
 done:
     if (c && counts)

@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define PAUSE_FIRST_S 0.0001
 #define PAUSE_LAST_S  0.003
@@ -45,9 +44,7 @@ md_status comm__pause(comm__wait *w, const char *what)
         (void)sched_yield();
         return MD_OK;
     }
-    double s = w->pause_s < left ? w->pause_s : left;
-    struct timespec t = {0, (long)(s * 1e9)};
-    (void)nanosleep(&t, NULL); /* a signal may cut it short: only a poll too early */
+    md_sleep(w->pause_s < left ? w->pause_s : left); /* cut short: only a poll too early */
     w->pause_s *= 1.3;
     if (w->pause_s > PAUSE_LAST_S)
         w->pause_s = PAUSE_LAST_S;

@@ -42,6 +42,8 @@ typedef struct md_backend_queues {
     void *(*side)(md_backend *be); /* the native handle */
     md_status (*fork)(md_backend *be);
     md_status (*join)(md_backend *be);
+    /* Whether everything launched has run; does not wait. */
+    md_status (*idle)(md_backend *be, bool *idle);
     md_status (*memory)(md_backend *be, size_t *free_bytes, size_t *total_bytes);
 } md_backend_queues;
 

@@ -11,6 +11,9 @@
  */
 enum { TAIL_LOSS, TAIL_FAILED, TAIL_STOP, TAIL_COUNT };
 
+/* Far beyond any step: a sum over workers' devices that takes so long never ends. */
+static const double STALL_SECONDS = 600;
+
 typedef struct store {
     nn_params *params;
     md_buffer grad, m, v, m_scale, v_scale, ema;
@@ -24,6 +27,7 @@ struct train {
     store stores[TRAIN_MAX_STORES];
     int n_stores;
     md_buffer tail;
+    train_reduce reduce;
     int64_t step, micro;
     int skips, recomputed;
     md_graph *loss_graph, *update_graph;
@@ -33,7 +37,7 @@ struct train {
 
 static int n_workers(const train *t)
 {
-    return t->o.workers ? comm_size(t->o.workers) : 1;
+    return train_reduce_workers(&t->reduce);
 }
 
 static size_t bytes(const train *t, const md_buffer *b)
@@ -210,11 +214,11 @@ static md_status alloc_state(train *t)
     return MD_OK;
 }
 
-/* bf16 where the weights' copy is: half the bytes, and nothing is added up in it here or on the
-   way. Several micro-batches, and sums over workers on the host, want f32. */
+/* bf16 where the weights' copy is: half the bytes, and nothing is added up in it here. Several
+   micro-batches, and sums over workers on the host, want f32. */
 static md_dtype gradient_type(const train *t, nn_params *params)
 {
-    bool sums = t->o.accumulate > 1 || n_workers(t) > 1;
+    bool sums = t->o.accumulate > 1 || (n_workers(t) > 1 && !t->o.device);
     return nn_params_copy(params) && !sums ? MD_BF16 : MD_F32;
 }
 
@@ -235,10 +239,17 @@ static void init_store(train *t, store *st, nn_params *params)
 
 static md_status setup(train *t, nn_params *const *stores)
 {
+    t->reduce = (train_reduce){.be = t->be,
+                               .workers = t->o.workers,
+                               .host = t->o.reducer,
+                               .device = t->o.device,
+                               .tail = &t->tail};
     int64_t share = t->o.accumulate * n_workers(t);
     t->micro = (t->o.batch + share - 1) / share;
-    for (int s = 0; s < t->n_stores; s++)
+    for (int s = 0; s < t->n_stores; s++) {
         init_store(t, &t->stores[s], stores[s]);
+        t->reduce.gradients[t->reduce.n_gradients++] = &t->stores[s].grad;
+    }
     md_buffer_init(&t->tail, "loss and flags", MD_F32, TAIL_COUNT);
     MD_TRY(build_update(t));
     return fit_loss(t);
@@ -270,6 +281,8 @@ md_status train_load(train *t)
 {
     MD_TRY(alloc_state(t));
     MD_TRY(md_plan_load(t->loss_plan));
+    if (t->o.device && t->o.accumulate == 1)
+        MD_TRY(train_reduce_overlap(&t->reduce, t->loss_plan));
     return md_plan_load(t->update_plan);
 }
 
@@ -289,6 +302,7 @@ void train_free(train *t)
         md_buffer_release(t->be, &t->stores[s].ema);
     }
     md_buffer_release(t->be, &t->tail);
+    train_reduce_close(&t->reduce);
     if (t->task.release)
         t->task.release(t->task.user);
     free(t);
@@ -323,23 +337,6 @@ static md_status run_batch(train *t)
     return MD_OK;
 }
 
-/* Sums a buffer of f32 over the workers, on the host. */
-static md_status reduce(train *t, md_buffer *b)
-{
-    if (t->be->ops->host_visible)
-        return comm_allreduce_f32(t->o.reducer, b->ptr, b->numel, 0);
-    float *host = malloc((size_t)b->numel * sizeof *host);
-    if (!host)
-        MD_FAIL(MD_NOMEM, "training: out of memory");
-    md_status status = md_buffer_read(t->be, b, 0, host, MD_F32, b->numel);
-    if (status == MD_OK)
-        status = comm_allreduce_f32(t->o.reducer, host, b->numel, 0);
-    if (status == MD_OK)
-        status = md_buffer_write(t->be, b, 0, host, MD_F32, b->numel);
-    free(host);
-    return status;
-}
-
 static md_status update(train *t, double lr)
 {
     double k = (double)(t->step + 1);
@@ -358,7 +355,7 @@ static md_status update(train *t, double lr)
     return md_plan_run(t->update_plan);
 }
 
-/* What the step was; the only place where the host waits for a device. */
+/* What the step was; here, and nowhere else, the host waits for a device. */
 static md_status read_stats(train *t, train_stats *out)
 {
     float tail[TAIL_COUNT] = {0}, gnorm2 = 0;
@@ -384,17 +381,16 @@ md_status train_step(train *t, bool want_stop, train_stats *out)
     md_status local = run_batch(t);
     if (local != MD_OK) {
         md_error("train", "step %lld: %s", (long long)t->step, md_status_text());
-        if (n_workers(t) == 1)
+        if (t->o.device) /* what it launched has begun a sum that cannot be completed */
+            comm_device_abort(t->o.device);
+        if (n_workers(t) == 1 || t->o.device)
             return local;
         MD_TRY(md_buffer_write(t->be, &t->tail, TAIL_FAILED, &failed, MD_F32, 1));
     }
-    if (n_workers(t) > 1) {
-        for (int s = 0; s < t->n_stores; s++)
-            MD_TRY(reduce(t, &t->stores[s].grad));
-        MD_TRY(reduce(t, &t->tail));
-    }
+    MD_TRY(train_reduce_now(&t->reduce));
     MD_TRY(update(t, out->lr));
     look_ahead(t, t->o.accumulate - 1);
+    MD_TRY(train_reduce_wait(&t->reduce, t->step, STALL_SECONDS));
     MD_TRY(read_stats(t, out));
     if (t->skips >= TRAIN_MAX_SKIPS)
         MD_FAIL(MD_NONFINITE, "%d training steps in a row were not finite, the last is %lld",

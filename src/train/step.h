@@ -8,8 +8,7 @@
 #include "graph/plan.h"
 #include "nn/nn.h"
 #include "train/lr.h"
-
-#define TRAIN_MAX_STORES 4
+#include "train/reduce.h"
 
 /* A loss and where its samples come from. The loss of a worker's micro-batch must be the sum over
    its samples of w_i L_i with weights that add up to 1 over the global batch, so that gradients of
@@ -43,6 +42,7 @@ typedef struct train_options {
     train_states states; /* how the moments are kept */
     size_t budget_bytes; /* for train_memory's total: recompute blocks until it fits; 0: no limit */
     comm *workers;       /* NULL or size 1: alone */
+    comm_device *device; /* sums on the workers' GPUs; NULL: on the host */
     comm_reducer *reducer; /* needed when workers has more than one rank: sums on the host */
 } train_options;
 
