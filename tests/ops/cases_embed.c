@@ -19,6 +19,8 @@ static const op_case rows[] = {
     {OP(embedding), IN(2, 7), IN(5, 3), IDS(5), .flags = FULL, .golden = "embedding"},
     {OP(embedding), IN(1), IN(1, 1), IDS(1), .flags = FULL},
     {OP(embedding), IN(1, 2, 3), IN(11, 4), IDS(11), .flags = FULL},
+    {OP(embedding), IN(2, 7), IN(5, 16), IDS(5), .flags = FULL},
+    {OP(embedding), IN(2, 9), IN(7, 520), IDS(7), .flags = FULL | BIG},
     {OP(embedding), IN(2, 77), IN(1000, 65), IDS(1000), .flags = FULL | BIG},
     {OP(embedding), IN(2, 77), IN(49408, 4), IDS(49408), .flags = FULL | BIG},
     {OP(timestep_embedding), IN(3), T, .attr.temb = {1e4, 0, true}, .len = 8, .flags = ANY_THREADS,

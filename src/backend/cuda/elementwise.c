@@ -84,12 +84,19 @@ static md_status act_run(const md_kernel *k, void *const *in, void *const *out, 
                                        (float)a->act.lo, (float)a->act.hi, in[0], out[0]));
 }
 
+/* The builders never make a node of NONE. */
+static md_status act_kind(const md_node *node)
+{
+    if (node->attr.act.kind == MD_ACT_NONE)
+        MD_FAIL(MD_UNSUPPORTED, "%s at '%s': no activation", md_op_name(node->op), node->path);
+    return MD_OK;
+}
+
 md_status cuda_act(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
-    (void)node;
     k->run = act_run;
-    return MD_OK;
+    return act_kind(node);
 }
 
 static md_status act_grad_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
@@ -105,9 +112,8 @@ static md_status act_grad_run(const md_kernel *k, void *const *in, void *const *
 md_status cuda_act_grad(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
-    (void)node;
     k->run = act_grad_run;
-    return MD_OK;
+    return act_kind(node);
 }
 
 static md_status geglu_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)

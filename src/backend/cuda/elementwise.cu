@@ -130,10 +130,8 @@ template <int KIND> GPU_DEVICE float value_of(float x, float p, float q)
         return expf(x);
     case MD_ACT_LOG:
         return logf(x);
-    case MD_ACT_CLAMP:
+    default: // clamp
         return x < p ? p : x > q ? q : x;
-    default:
-        return x;
     }
 }
 
@@ -153,10 +151,8 @@ template <int KIND> GPU_DEVICE float slope_of(float x, float p, float q)
         return expf(x);
     case MD_ACT_LOG:
         return 1.0f / x;
-    case MD_ACT_CLAMP:
+    default: // clamp
         return x < p || x > q ? 0.0f : x == x ? 1.0f : x;
-    default:
-        return 1.0f;
     }
 }
 
@@ -201,8 +197,11 @@ template <int KIND, int V, class T> static int flat_launch(const cuda_device *d,
     T *y = (T *)f.y;
     int64_t n = f.n;
     float p = f.p, q = f.q;
-    return dy ? GPU_LAUNCH((slope_flat<KIND, V, T>), grid, WALK_BLOCK, d->stream, n, p, q, dy, x, y)
-              : GPU_LAUNCH((value_flat<KIND, V, T>), grid, WALK_BLOCK, d->stream, n, p, q, x, y);
+    if constexpr (KIND != AFFINE)
+        if (dy)
+            return GPU_LAUNCH((slope_flat<KIND, V, T>), grid, WALK_BLOCK, d->stream, n, p, q, dy, x,
+                              y);
+    return GPU_LAUNCH((value_flat<KIND, V, T>), grid, WALK_BLOCK, d->stream, n, p, q, x, y);
 }
 
 template <int KIND> static int flat(const cuda_device *d, md_dtype t, const flat_args &f)
@@ -227,10 +226,8 @@ static int flat_of(const cuda_device *d, md_dtype t, md_act kind, const flat_arg
         return flat<MD_ACT_EXP>(d, t, f);
     case MD_ACT_LOG:
         return flat<MD_ACT_LOG>(d, t, f);
-    case MD_ACT_CLAMP:
-        return flat<MD_ACT_CLAMP>(d, t, f);
     default:
-        return flat<MD_ACT_NONE>(d, t, f);
+        return flat<MD_ACT_CLAMP>(d, t, f);
     }
 }
 

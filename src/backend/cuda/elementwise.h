@@ -22,6 +22,7 @@ int cuda__binary(const cuda_device *d, md_op op, md_dtype t, const cuda_broadcas
                  const void *a, const void *b, void *y);
 int cuda__affine(const cuda_device *d, md_dtype t, int64_t n, float alpha, float beta,
                  const void *x, void *y);
+/* kind: not NONE */
 int cuda__act(const cuda_device *d, md_dtype t, int64_t n, md_act kind, float lo, float hi,
               const void *x, void *y);
 int cuda__act_grad(const cuda_device *d, md_dtype t, int64_t n, md_act kind, float lo, float hi,

@@ -192,30 +192,33 @@ static int segments_launch(const cuda_device *d, const cuda_sum *shape, const Fr
                       WALK_BLOCK, d->stream, s, x, y);
 }
 
-template <int V, class From, class To>
-static int segments_of(const cuda_device *d, const cuda_sum *s, const From *x, To *y)
+// One part: as many threads for each sum as have something to do.
+template <int V, class T>
+static int segments_of(const cuda_device *d, const cuda_sum *s, const T *x, T *y)
 {
-    int64_t pieces = (s->part < s->r1 * s->r2 ? s->part : s->r1 * s->r2) / V;
+    int64_t pieces = s->r1 * s->r2 / V;
     return pieces <= 8              ? segments_launch<1, V>(d, s, x, y)
            : pieces <= 8 * GPU_WARP ? segments_launch<GPU_WARP, V>(d, s, x, y)
                                     : segments_launch<WALK_BLOCK, V>(d, s, x, y);
 }
 
-template <class From, class To>
-static int segments(const cuda_device *d, const cuda_sum *s, const void *x, void *y)
+template <class T>
+static int segments(const cuda_device *d, const cuda_sum *s, const T *x, void *y)
 {
-    const int V = gpu_lanes<From>::n;
-    if (gpu_aligned(x) && s->r2 % V == 0)
-        return segments_of<V>(d, s, (const From *)x, (To *)y);
-    return segments_of<1>(d, s, (const From *)x, (To *)y);
+    const int V = gpu_lanes<T>::n;
+    bool wide = gpu_aligned(x) && s->r2 % V == 0;
+    if (s->parts > 1)
+        return wide ? segments_launch<WALK_BLOCK, V>(d, s, x, (float *)y)
+                    : segments_launch<WALK_BLOCK, 1>(d, s, x, (float *)y);
+    return wide ? segments_of<V>(d, s, x, (T *)y) : segments_of<1>(d, s, x, (T *)y);
 }
 
 extern "C" int cuda__sum_segments(const cuda_device *d, md_dtype from, md_dtype to,
                                   const cuda_sum *s, const void *x, void *y)
 {
-    if (from == MD_BF16)
-        return to == MD_BF16 ? segments<bf16, bf16>(d, s, x, y) : segments<bf16, float>(d, s, x, y);
-    return to == MD_BF16 ? segments<float, bf16>(d, s, x, y) : segments<float, float>(d, s, x, y);
+    (void)to;
+    return from == MD_BF16 ? segments(d, s, (const bf16 *)x, y)
+                           : segments(d, s, (const float *)x, y);
 }
 
 // ---- whole tensors

@@ -21,7 +21,7 @@ enum { CUDA_SUM_BLOCK = 256 };
    thread. */
 int cuda__sum_lanes(int64_t b, int v);
 
-/* from, to: f32 or bf16, where one part is a result and f32 where there are more. */
+/* from: f32 or bf16. to: f32 if there are several parts, else from (columns: any). */
 int cuda__sum_columns(const cuda_device *d, md_dtype from, md_dtype to, const cuda_sum *s,
                       const void *x, void *y);
 int cuda__sum_segments(const cuda_device *d, md_dtype from, md_dtype to, const cuda_sum *s,
