@@ -1,7 +1,7 @@
 /* write accumulate adamw ema: bound by memory, so every pass reads and writes each byte once, 16
    bytes at a time where addresses allow. */
-#include "backend/cuda/update.h"
 #include "backend/cuda/gpu.cuh"
+#include "backend/cuda/update.h"
 #include "ops/ops.h"
 #include "ops/state.h"
 
