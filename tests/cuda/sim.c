@@ -35,14 +35,25 @@ static const md_prepare_fn own[MD_OP_COUNT] = {
 #undef MD_OP
 };
 
+/* attention is cuDNN's work where it can be, our own elsewhere; here it is always our own. */
+__attribute__((weak)) md_status cuda__flash(md_backend *be, const md_node *node, md_kernel *k);
+__attribute__((weak)) md_status cuda__flash_grad(md_backend *be, const md_node *node, md_kernel *k);
+
+static md_prepare_fn kernel_of(md_op op)
+{
+    return op == MD_OP_attention        ? cuda__flash
+           : op == MD_OP_attention_grad ? cuda__flash_grad
+                                        : own[op];
+}
+
 bool sim_has_kernel(md_op op)
 {
-    return own[op] != NULL;
+    return kernel_of(op) != NULL;
 }
 
 static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
 {
-    md_status status = (own[node->op] ? own[node->op] : by_cpu)(be, node, k);
+    md_status status = (sim_has_kernel(node->op) ? kernel_of(node->op) : by_cpu)(be, node, k);
     if (status != MD_OK && k->release)
         k->release(k);
     return status;
