@@ -114,6 +114,7 @@ GPU_DEVICE void gather(const float *tile, const flash_rows<T> &x, int64_t first,
 {
     const int tx = (int)threadIdx.x % SIDE, ty = (int)threadIdx.x / SIDE;
     const int rows = x.n - first < TILE ? (int)(x.n - first) : TILE;
+    GPU_UNROLL
     for (int chunk = 0; chunk < K; chunk++) {
         __syncthreads();
         load<T, CHUNK>(x, first, column + chunk * CHUNK, CHUNK, room);
@@ -141,6 +142,7 @@ GPU_DEVICE void store(void *to, const cuda_flash_shape &z, const flash_place &p,
     const flash_rows<T> x = head_of<T>(to, z, p, rows);
     T *at = (T *)to + (x.at - (const T *)to);
     for (int i = 0; i < 4; i++)
+        GPU_UNROLL
         for (int chunk = 0; chunk < K; chunk++)
             for (int j = 0; j < 4; j++) {
                 const int64_t r = p.first + ty + SIDE * i;
@@ -208,6 +210,7 @@ template <class T, int K> GPU_KERNEL void flash(cuda_flash_shape z, cuda_flash_a
                     s[i][j] = expf(s[i][j] - most);
                     total[i] += s[i][j];
                 }
+                GPU_UNROLL
                 for (int c = 0; c < K; c++)
                     for (int j = 0; j < 4; j++)
                         sum[i][c][j] *= shrink;

@@ -25,6 +25,8 @@ struct bf16 {
 
 #define GPU_KERNEL static __global__
 #define GPU_DEVICE static __device__ __forceinline__
+/* Before a loop whose index picks registers: an array indexed at run time would lie in memory. */
+#define GPU_UNROLL _Pragma("unroll")
 /* An array that the block shares; undefined at the block's start. */
 #define GPU_SHARED(type, name, n) __shared__ type name[n]
 /* Runs kernel(args...) and gives the error code of the launch, 0 if there is none. `kernel` in
@@ -82,6 +84,7 @@ int gpu_host_launch(void *stream, const char *name, unsigned grid, unsigned bloc
 
 #define GPU_KERNEL static
 #define GPU_DEVICE static inline
+#define GPU_UNROLL
 #define GPU_SHARED(type, name, n)                                                                  \
     static type name[n];                                                                           \
     gpu_host_shared(name, sizeof name)
