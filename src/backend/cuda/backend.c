@@ -208,6 +208,16 @@ static md_status record_begin(md_backend *be)
     return MD_OK;
 }
 
+/* Dropped after a failure, which the caller has in hand: whatever spoiled the recording is no news,
+   and what broke the device will be said by the next fence. */
+static void drop_recording(cuda_impl *d)
+{
+    cudaGraph_t graph = NULL;
+    if (cudaStreamEndCapture(d->launch, &graph) != cudaSuccess ||
+        cudaGraphDestroy(graph) != cudaSuccess)
+        (void)cudaGetLastError();
+}
+
 /* Ending the capture gives the streams back, whatever became of what was recorded. */
 static md_status record_end(md_backend *be, void **recording)
 {
@@ -217,20 +227,17 @@ static md_status record_end(md_backend *be, void **recording)
     if (!d->recording)
         MD_FAIL(MD_INTERNAL, "cuda: record_end without record_begin");
     d->recording = false;
+    if (!recording) {
+        drop_recording(d);
+        return MD_OK;
+    }
     CUDA_TRY(cudaStreamEndCapture(d->launch, &graph));
-    cudaError_t e = cudaSuccess, f;
-    if (recording)
-        e = cudaGraphInstantiate(&exec, graph, 0);
-    f = cudaGraphDestroy(graph);
+    cudaError_t e = cudaGraphInstantiate(&exec, graph, 0), f = cudaGraphDestroy(graph);
     if (e != cudaSuccess)
         return cuda__fail(e, "cudaGraphInstantiate", __FILE__, __LINE__);
-    if (f != cudaSuccess) {
-        if (exec)
-            released(cudaGraphExecDestroy(exec), "cudaGraphExecDestroy");
-        return cuda__fail(f, "cudaGraphDestroy", __FILE__, __LINE__);
-    }
-    if (recording)
-        *recording = exec;
+    if (f != cudaSuccess)
+        released(f, "cudaGraphDestroy");
+    *recording = exec;
     return MD_OK;
 }
 
