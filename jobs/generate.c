@@ -41,7 +41,7 @@ static md_status run(session *s)
     MD_TRY(session_path(s, preview, "preview.png"));
     MD_TRY(comm_agree(comm_world(), load(s)));
     size_t budget;
-    MD_TRY(session_budget(s->j->cfg, comm_node_workers(), &budget));
+    MD_TRY(session_budget(s->j->cfg, s->be, comm_node_workers(), &budget));
     pairs_job p = {.cfg = s->j->cfg,
                    .f = s->f,
                    .be = s->be,

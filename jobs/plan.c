@@ -1,6 +1,5 @@
 /* plan: bytes, work and expected time of every stage, before anything is taken. Ends with 1 where a
    stage does not fit into memory.budget (or the machine), saying what would help. */
-#include "backend/open.h"
 #include "base/clock.h"
 #include "generate/painter.h"
 #include "generate/pairs.h"
@@ -219,7 +218,7 @@ static md_status plan_generate(plan_job *p)
 
 static md_status plan_all(plan_job *p)
 {
-    MD_TRY(session_budget(p->cfg, 1, &p->budget));
+    MD_TRY(session_budget(p->cfg, p->be, 1, &p->budget));
     int64_t c = p->f->unet->block_out_channels[1 % p->f->unet->n_blocks];
     MD_TRY(measure(p->be, p->dtype, c < LEAST ? LEAST : c > MOST ? MOST : c, &p->rate));
     MD_TRY(measure(p->be, p->dtype, 0, &p->bandwidth));
@@ -243,9 +242,9 @@ md_status job_plan(job *j)
                   .dtype = config_choice(j->cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
                   .size = config_int(j->cfg, KEY_data_size)};
     md_status status = foundation_open_configs(config_string(j->cfg, KEY_model_foundation), &p.f);
+    backend_options o = session_backend_options(j->cfg, 1, 0);
     if (status == MD_OK)
-        status = backend_open(config_string(j->cfg, KEY_device),
-                              (int)config_int(j->cfg, KEY_threads), 1, &p.be);
+        status = backend_open(&o, &p.be);
     if (status == MD_OK)
         status = plan_all(&p);
     foundation_free(p.f, NULL);

@@ -1,5 +1,4 @@
 #include "session.h"
-#include "backend/open.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "cluster/signals.h"
@@ -27,11 +26,20 @@ bool session_wants_stop(void)
     return cluster_stop_requested() != CLUSTER_GO;
 }
 
-/* threads = 0 shares the cores of a node among its workers. */
+backend_options session_backend_options(const config *cfg, int sharing, int index)
+{
+    return (backend_options){.device = config_string(cfg, KEY_device),
+                             .threads = (int)config_int(cfg, KEY_threads),
+                             .sharing = sharing,
+                             .index = index,
+                             .workspace_mib = config_int(cfg, KEY_memory_workspace),
+                             .deterministic = config_bool(cfg, KEY_deterministic)};
+}
+
 static md_status open_backend(session *s)
 {
-    return backend_open(config_string(s->j->cfg, KEY_device),
-                        (int)config_int(s->j->cfg, KEY_threads), comm_node_workers(), &s->be);
+    backend_options o = session_backend_options(s->j->cfg, comm_node_workers(), comm_node_index());
+    return backend_open(&o, &s->be);
 }
 
 md_status session_open(session *s, job *j, bool without)
@@ -60,22 +68,33 @@ void session_close(session *s)
         s->be->ops->close(s->be);
 }
 
-md_status session_budget(const config *cfg, int sharing, size_t *bytes)
+/* A GPU's own memory where there is one; what is held already was given by it. Workers that share
+   a GPU each count its free memory: memory.budget says otherwise. */
+md_status session_budget(const config *cfg, md_backend *be, int sharing, size_t *bytes)
 {
-    size_t mib = (size_t)config_int(cfg, KEY_memory_budget);
+    size_t mib = (size_t)config_int(cfg, KEY_memory_budget), left, all;
+    if (mib) {
+        *bytes = mib << 20;
+        return MD_OK;
+    }
+    if (be && be->ops->queues) {
+        MD_TRY(be->ops->queues->memory(be, &left, &all));
+        *bytes = left + be->allocated_bytes;
+        return MD_OK;
+    }
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    if (!mib && (pages <= 0 || page <= 0))
+    if (pages <= 0 || page <= 0)
         return config_fail(cfg, KEY_memory_budget, "this machine does not tell its memory: set it");
-    *bytes = mib ? mib << 20 : (size_t)pages * (size_t)page / (size_t)sharing;
+    *bytes = (size_t)pages * (size_t)page / (size_t)sharing;
     return MD_OK;
 }
 
-md_status session_training_budget(const config *cfg, const foundation *f, const md_backend *be,
+md_status session_training_budget(const config *cfg, const foundation *f, md_backend *be,
                                   int sharing, size_t *bytes)
 {
     nn_params *trained[MODEL_N_PARTS];
     size_t all = 0, others = 0;
-    MD_TRY(session_budget(cfg, sharing, &all));
+    MD_TRY(session_budget(cfg, be, sharing, &all));
     for (int i = 0; i < MODEL_N_PARTS; i++)
         others += nn_params_bytes(f->params[i], be);
     for (int i = finetune_stores(cfg, f, trained) - 1; i >= 0; i--)

@@ -3,6 +3,7 @@
 #ifndef MD_JOBS_SESSION_H
 #define MD_JOBS_SESSION_H
 
+#include "backend/open.h"
 #include "comm/comm.h"
 #include "job.h"
 #include "model/foundation.h"
@@ -22,12 +23,14 @@ typedef struct session {
  */
 MD_MUST md_status session_open(session *s, job *j, bool without);
 void session_close(session *s);
+/* For worker `index` of the `sharing` on its node. Borrows cfg's strings. */
+backend_options session_backend_options(const config *cfg, int sharing, int index);
 /* What a worker may take when `sharing` of them share this machine: memory.budget, or its share of
-   the machine. */
-MD_MUST md_status session_budget(const config *cfg, int sharing, size_t *bytes);
+   the machine, or what is free on its GPU. be: NULL on a rank that does not compute. */
+MD_MUST md_status session_budget(const config *cfg, md_backend *be, int sharing, size_t *bytes);
 /* What of it is left for a fine-tune beside the parts that are not trained. */
-MD_MUST md_status session_training_budget(const config *cfg, const foundation *f,
-                                          const md_backend *be, int sharing, size_t *bytes);
+MD_MUST md_status session_training_budget(const config *cfg, const foundation *f, md_backend *be,
+                                          int sharing, size_t *bytes);
 /* `text` is the configuration that the result `name` was made under: MD_USAGE, naming the key, when
    ours differs in what shapes it. */
 MD_MUST md_status session_made_under(const session *s, const char *text, const char *name,

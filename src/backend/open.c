@@ -1,24 +1,15 @@
 #include "backend/open.h"
 #include "backend/cpu/cpu.h"
 #include "backend/ref/ref.h"
+#include "base/log.h"
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef MEDDIFF_CUDA
+#include "backend/cuda/cuda.h"
+#endif
 
-/* `ref` ignores the threads: it is an oracle, not a way to work. */
-static md_status open_ref(md_backend **out, int threads)
-{
-    (void)threads;
-    return ref_backend_open(out);
-}
-
-/* In the order in which "auto" tries them. */
-static const struct {
-    const char *name;
-    md_status (*open)(md_backend **out, int threads);
-} rows[] = {
-    {"cpu", cpu_backend_open},
-    {"ref", open_ref},
-};
+enum { REASON = 400 };
 
 /* At least one each. */
 static int share_of_processors(int sharing)
@@ -27,14 +18,107 @@ static int share_of_processors(int sharing)
     return n > sharing ? (int)(n / sharing) : 1;
 }
 
-md_status backend_open(const char *device, int threads, int sharing, md_backend **out)
+static md_status open_cpu(const backend_options *o, md_backend **out)
 {
-    if (threads <= 0 && sharing > 1)
-        threads = share_of_processors(sharing);
-    if (!strcmp(device, "auto"))
-        return rows[0].open(out, threads);
+    bool share = o->threads <= 0 && o->sharing > 1;
+    return cpu_backend_open(out, share ? share_of_processors(o->sharing) : o->threads);
+}
+
+/* Ignores the threads: it is an oracle, not a way to work. */
+static md_status open_ref(const backend_options *o, md_backend **out)
+{
+    (void)o;
+    return ref_backend_open(out);
+}
+
+#ifdef MEDDIFF_CUDA
+static md_status cuda_missing(char reason[REASON], bool *missing)
+{
+    int n = 0;
+    MD_TRY(cuda_device_count(&n));
+    *missing = n == 0;
+    (void)snprintf(reason, REASON, "%s", n == 0 ? md_status_text() : "");
+    return MD_OK;
+}
+
+static md_status open_cuda(const backend_options *o, md_backend **out)
+{
+    cuda_options c = {.index = o->index,
+                      .workspace_bytes = (size_t)o->workspace_mib << 20,
+                      .cache = o->cache,
+                      .deterministic = o->deterministic};
+    MD_TRY(cuda_backend_open(&c, out));
+    md_log_gpu((*out)->device);
+    if (o->index == 0)
+        md_info("device", "%s", cuda_backend_text(*out));
+    return MD_OK;
+}
+#else
+static md_status cuda_missing(char reason[REASON], bool *missing)
+{
+    *missing = true;
+    (void)snprintf(reason, REASON, "this build has no CUDA");
+    return MD_OK;
+}
+
+static md_status open_cuda(const backend_options *o, md_backend **out)
+{
+    (void)o;
+    (void)out;
+    MD_FAIL(MD_INTERNAL, "opened a device that this build lacks");
+}
+#endif
+
+/* Opens it, or says in `reason` why there is none that can be used: one too old for this build is
+   as good as none; any other failure to open one is a failure. */
+static md_status try_cuda(const backend_options *o, md_backend **out, char reason[REASON])
+{
+    bool missing = true;
+    MD_TRY(cuda_missing(reason, &missing));
+    if (missing)
+        return MD_OK;
+    md_status status = open_cuda(o, out);
+    if (status != MD_UNSUPPORTED)
+        return status;
+    (void)snprintf(reason, REASON, "%s", md_status_text());
+    return MD_OK;
+}
+
+static md_status open_auto(const backend_options *o, md_backend **out)
+{
+    char reason[REASON];
+    md_backend *be = NULL;
+    MD_TRY(try_cuda(o, &be, reason));
+    if (be) {
+        *out = be;
+        return MD_OK;
+    }
+    md_status_clear();
+    if (o->index == 0)
+        md_info("device", "computing on the processor: %s", reason);
+    return open_cpu(o, out);
+}
+
+static md_status open_asked(const backend_options *o, md_backend **out)
+{
+    char reason[REASON];
+    md_backend *be = NULL;
+    MD_TRY(try_cuda(o, &be, reason));
+    if (!be)
+        MD_FAIL(MD_USAGE, "device = \"cuda\": %s; \"cpu\" computes on the processor", reason);
+    *out = be;
+    return MD_OK;
+}
+
+static const struct {
+    const char *name;
+    md_status (*open)(const backend_options *o, md_backend **out);
+} rows[] = {{"auto", open_auto}, {"cpu", open_cpu}, {"cuda", open_asked}, {"ref", open_ref}};
+
+md_status backend_open(const backend_options *o, md_backend **out)
+{
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (!strcmp(device, rows[i].name))
-            return rows[i].open(out, threads);
-    MD_FAIL(MD_USAGE, "device \"%s\": this build has no such backend; use \"cpu\"", device);
+        if (!strcmp(o->device, rows[i].name))
+            return rows[i].open(o, out);
+    MD_FAIL(MD_USAGE, "device \"%s\": there are auto, cpu and cuda", o->device);
 }

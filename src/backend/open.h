@@ -4,9 +4,19 @@
 
 #include "graph/backend.h"
 
-/* device "auto" (the best there is), "cpu" or "cuda". threads 0: the processors this process may
-   use, shared by the `sharing` workers of its node. A device that this build or machine lacks is
-   MD_USAGE and says so. Close with (*out)->ops->close. */
-MD_MUST md_status backend_open(const char *device, int threads, int sharing, md_backend **out);
+typedef struct backend_options {
+    const char *device; /* "auto", "cpu", "cuda" or "ref" */
+    int threads;        /* 0: the processors this process may use, shared by the node's workers */
+    int sharing;        /* workers on this node, at least 1 */
+    int index;          /* this worker's place among them */
+    int64_t workspace_mib; /* most that one call of a GPU's library may take */
+    const char *cache;     /* folder for what was timed; NULL: not kept. Must outlive the backend */
+    bool deterministic;    /* only sums of a fixed order */
+} backend_options;
+
+/* auto: a GPU where there is one that can be used, else the processor; worker 0 of a node says
+   which and why. A device that this build or machine lacks is MD_USAGE and says so. Close with
+   (*out)->ops->close. */
+MD_MUST md_status backend_open(const backend_options *o, md_backend **out);
 
 #endif

@@ -64,7 +64,8 @@ extern int (*gpu_host_queue)(void *stream, const char *name, int (*run)(void *),
 void fake_nccl_delay(int polls);
 /* What ncclCommGetAsyncError says from now on (0: success). */
 void fake_nccl_async_error(int nccl_result);
-int fake_nccl_leaks(void); /* communicators neither destroyed nor aborted */
+int fake_nccl_leaks(void); /* communicators neither destroyed nor aborted, groups not ended */
+void fake_nccl_reset(void);
 
 /* ---- between the fakes */
 int fake_enter(const char *call); /* counts the call; not 0: it must fail */

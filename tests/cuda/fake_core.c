@@ -72,7 +72,7 @@ const char *const fake__kind_names[] = {"stream",       "event",         "graph"
                                         "exec",         "device memory", "pinned memory",
                                         "cudnn handle", "blas handle"};
 
-state fake__s;
+fake_state fake__s;
 
 object *fake__new_object(kind k)
 {

@@ -64,7 +64,7 @@ struct graph {
     bool invalid;
 };
 
-typedef struct state {
+typedef struct fake_state {
     object *objects;
     int n_of[8];
     int n_devices, count_error, driver, major, minor;
@@ -75,8 +75,8 @@ typedef struct state {
     bool eager, pumping;
     double clock_ms;
     graph *capture;
-} state;
-extern state fake__s;
+} fake_state;
+extern fake_state fake__s;
 extern const char *const fake__kind_names[];
 
 object *fake__new_object(kind k);

@@ -4,6 +4,7 @@
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/internal.h"
 #include "backend/cuda/staging.h"
+#include "backend/open.h"
 #include "base/log.h"
 #include "fake.h"
 #include "graph/plan.h"
@@ -105,6 +106,45 @@ static void says_why_there_is_none(void **state)
     fake_devices(1, 0, 13000);
     fake_compute_capability(7, 5);
     FAILS(cuda_backend_open(&options, &be), MD_UNSUPPORTED, "sm_75");
+    assert_int_equal(fake_leaks(), 0);
+}
+
+static void device_by_name(void **state)
+{
+    (void)state;
+    md_backend *be = NULL;
+    backend_options o = {.device = "auto", .threads = 1, .sharing = 2, .index = 1};
+    fake_devices(2, 0, 13000);
+    OK(backend_open(&o, &be));
+    assert_string_equal(be->ops->name, "cuda");
+    assert_int_equal(be->device, 1);
+    close_gpu(be);
+    o.device = "cuda";
+    OK(backend_open(&o, &be));
+    assert_string_equal(be->ops->name, "cuda");
+    close_gpu(be);
+    o.device = "cpu";
+    OK(backend_open(&o, &be));
+    assert_string_equal(be->ops->name, "cpu");
+    be->ops->close(be);
+    o.device = "tpu";
+    FAILS(backend_open(&o, &be), MD_USAGE, "auto, cpu and cuda");
+    for (int old = 0; old < 2; old++) { /* none, or one too old for this build */
+        fake_devices(old, old ? 0 : cudaErrorInsufficientDriver, 0);
+        fake_compute_capability(7, 0);
+        o.device = "auto";
+        OK(backend_open(&o, &be));
+        assert_string_equal(be->ops->name, "cpu");
+        be->ops->close(be);
+        o.device = "cuda";
+        FAILS(backend_open(&o, &be), MD_USAGE, "device = \"cuda\": ");
+        assert_non_null(strstr(md_status_text(), old ? "sm_70" : "driver is missing"));
+    }
+    /* there is one, but it does not open: said, not passed over */
+    fake_reset();
+    fake_fail_at(3); /* behind the counting: cudaSetDevice */
+    o.device = "auto";
+    FAILS(backend_open(&o, &be), MD_DEVICE, "cudaSetDevice");
     assert_int_equal(fake_leaks(), 0);
 }
 
@@ -643,6 +683,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(opens_and_closes, start, end),
         cmocka_unit_test_setup_teardown(index_modulo_count, start, end),
         cmocka_unit_test_setup_teardown(says_why_there_is_none, start, end),
+        cmocka_unit_test_setup_teardown(device_by_name, start, end),
         cmocka_unit_test_setup_teardown(counts_and_limits_memory, start, end),
         cmocka_unit_test_setup_teardown(writes_survive_reuse, start, end),
         cmocka_unit_test_setup_teardown(ring_wraps_around, start, end),

@@ -116,7 +116,7 @@ static md_status make(const char *dir, const char *option)
     MD_TRY(format_tokenizer_open(tokenizer, &t));
     clip_text_config text = text_of(format_tokenizer_vocab_size(t));
     format_tokenizer_free(t);
-    MD_TRY(backend_open("cpu", 1, 1, &be));
+    MD_TRY(backend_open(&(backend_options){.device = "cpu", .threads = 1, .sharing = 1}, &be));
     MD_TRY(foundation_new(&text, &vae, &unet_here, &noise, tokenizer, &f));
     for (int part = 0; part < MODEL_N_PARTS; part++)
         MD_TRY(draw(f, (model_part)part, be));

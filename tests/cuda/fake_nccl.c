@@ -1,0 +1,172 @@
+/* NCCL for processes that do not meet: every sum is of one rank, and leaves the data as it is. */
+#include "fake_internal.h"
+#include <nccl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ncclComm {
+    int ranks, rank;
+    bool live, finalized;
+    struct ncclComm *next;
+};
+
+static struct ncclComm *comms;
+static int delay, waited, depth;
+static ncclResult_t async;
+
+static ncclComm_t live(ncclComm_t c, const char *call)
+{
+    for (ncclComm_t k = comms; k; k = k->next)
+        if (k == c && k->live)
+            return c;
+    fake_problemf("%s of a communicator that is none, or none any more", call);
+    return NULL;
+}
+
+#define NCCL_ENTER()                                                                               \
+    do {                                                                                           \
+        if (fake_enter(__func__))                                                                  \
+            return ncclSystemError;                                                                \
+    } while (0)
+
+/* After a call that may go on. */
+static ncclResult_t going_on(void)
+{
+    waited = delay;
+    return delay ? ncclInProgress : ncclSuccess;
+}
+
+void fake_nccl_delay(int polls)
+{
+    delay = polls;
+    waited = 0;
+}
+
+void fake_nccl_async_error(int nccl_result)
+{
+    async = (ncclResult_t)nccl_result;
+}
+
+int fake_nccl_leaks(void)
+{
+    int n = depth;
+    for (ncclComm_t k = comms; k; k = k->next)
+        n += k->live;
+    return n;
+}
+
+void fake_nccl_reset(void)
+{
+    while (comms) {
+        ncclComm_t next = comms->next;
+        free(comms);
+        comms = next;
+    }
+    delay = waited = depth = 0;
+    async = ncclSuccess;
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
+{
+    NCCL_ENTER();
+    memset(id, 0x5a, sizeof *id);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int ranks, ncclUniqueId id, int rank,
+                                    ncclConfig_t *config)
+{
+    NCCL_ENTER();
+    for (size_t i = 0; i < sizeof id.internal; i++)
+        if (id.internal[i] != 0x5a)
+            return ncclInvalidArgument;
+    if (config->blocking != 0)
+        fake_problemf("a communicator that blocks: a dead peer hangs it");
+    ncclComm_t c = calloc(1, sizeof *c);
+    if (!c)
+        abort();
+    *c = (struct ncclComm){.ranks = ranks, .rank = rank, .live = true, .next = comms};
+    comms = c;
+    *out = c;
+    return going_on();
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *result)
+{
+    NCCL_ENTER();
+    if (!live(c, __func__))
+        return ncclInvalidArgument;
+    *result = waited > 0 ? ncclInProgress : async;
+    waited -= waited > 0;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t c)
+{
+    NCCL_ENTER();
+    if (!live(c, __func__))
+        return ncclInvalidArgument;
+    c->finalized = true;
+    return going_on();
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t c)
+{
+    NCCL_ENTER();
+    if (!live(c, __func__))
+        return ncclInvalidArgument;
+    if (!c->finalized || waited > 0)
+        fake_problemf("a communicator destroyed before it was quiet");
+    c->live = false;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t c)
+{
+    bool failing = fake_enter(__func__);
+    if (live(c, __func__))
+        c->live = false;
+    return failing ? ncclSystemError : ncclSuccess;
+}
+
+ncclResult_t ncclGroupStart(void)
+{
+    NCCL_ENTER();
+    depth++;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd(void)
+{
+    NCCL_ENTER();
+    if (depth-- < 1)
+        fake_problemf("a group ended that was not begun");
+    return going_on();
+}
+
+/* Logged as "s2 sum f32 100". */
+ncclResult_t ncclAllReduce(const void *send, void *receive, size_t n, ncclDataType_t type,
+                           ncclRedOp_t how, ncclComm_t c, cudaStream_t stream)
+{
+    NCCL_ENTER();
+    if (!live(c, __func__) || how != ncclSum || (type != ncclFloat32 && type != ncclBfloat16))
+        return ncclInvalidArgument;
+    if (send != receive)
+        fake_problemf("a sum that is not in place");
+    if (waited > 0)
+        fake_problemf("a call on a communicator that is not ready");
+    fake_logf(stream, "sum %s %zu", type == ncclFloat32 ? "f32" : "bf16", n);
+    return depth ? ncclInProgress : going_on();
+}
+
+const char *ncclGetErrorString(ncclResult_t r)
+{
+    return r == ncclRemoteError ? "a peer is gone" : "a fake nccl error";
+}
+
+const char *ncclGetLastError(ncclComm_t c)
+{
+    (void)c;
+    return "details";
+}
