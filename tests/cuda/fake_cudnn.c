@@ -181,8 +181,10 @@ static void use(const attr *a, int by)
 cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t p)
 {
     desc *d = p;
-    if (d->users)
+    if (d->users) { /* and it stays, so that the others can be looked at */
         fake_violation("a descriptor of type %d is destroyed while others refer to it", d->type);
+        return CUDNN_STATUS_BAD_PARAM;
+    }
     for (int i = 0; i < d->n; i++)
         use(&d->attrs[i], -1);
     fake.live--;

@@ -85,7 +85,7 @@ static void test_numbers(void **state)
     fake_reset();
     long live = fake.live;
     vendor_own_attention = 0;
-    md_backend *be = open_with((cuda_options){0});
+    md_backend *be = open_with((cuda_options){.deterministic = true});
     for (int i = 0; i < 3; i++)
         compare_rows(be, names[i], 1, seen);
     be->ops->close(be);
@@ -93,7 +93,8 @@ static void test_numbers(void **state)
     assert_true(seen[MD_OP_conv2d] > 50 && seen[MD_OP_conv2d_dx] > 50 &&
                 seen[MD_OP_conv2d_dw] > 50 && seen[MD_OP_linear] > 30 && seen[MD_OP_matmul] > 50 &&
                 seen[MD_OP_attention] > 30 && seen[MD_OP_attention_grad] > 30);
-    /* bf16 without a mask and with heads of a multiple of 8 columns are the library's */
+    /* nothing was timed: a trial of plain loops takes long; test_fastest has trials.
+       bf16 without a mask and with heads of a multiple of 8 columns are the library's */
     int own = vendor_own_attention, all = seen[MD_OP_attention] + seen[MD_OP_attention_grad];
     print_message("attention: %d of %d nodes are our own kernels'\n", own, all);
     assert_true(own > all / 2 && own < all - 15);
@@ -107,9 +108,9 @@ static void test_unfused(void **state)
     fake_reset();
     long live = fake.live;
     fake.refuse_fused = true;
-    md_backend *be = open_with((cuda_options){0});
-    compare_rows(be, "conv", 1, seen);
-    compare_rows(be, "linear", 1, seen);
+    md_backend *be = open_with((cuda_options){.deterministic = true});
+    compare_rows(be, "conv", 2, seen);
+    compare_rows(be, "linear", 2, seen);
     be->ops->close(be);
     expect_clean(live);
 }
@@ -123,7 +124,7 @@ static void test_attention_refused(void **state)
     long live = fake.live;
     fake.refuse_attention = true;
     vendor_own_attention = 0;
-    md_backend *be = open_with((cuda_options){0});
+    md_backend *be = open_with((cuda_options){.deterministic = true});
     compare_rows(be, "attention", 3, seen);
     be->ops->close(be);
     expect_clean(live);
@@ -182,7 +183,7 @@ static void give_memory(made *m)
         m->in[i] = m->node->in[i] ? calloc(1, 8192) : NULL;
     for (int i = 0; i < m->node->n_out; i++)
         m->out[i] = calloc(1, 8192);
-    m->scratch = m->k.scratch_bytes ? malloc(m->k.scratch_bytes) : NULL;
+    m->scratch = m->k.scratch_bytes ? aligned_alloc(64, (m->k.scratch_bytes + 63) / 64 * 64) : NULL;
 }
 
 static md_status run(made *m)

@@ -71,25 +71,26 @@ static md_status build(dnn *g, const md_node *n)
     bool grad = n->op == MD_OP_attention_grad;
     const role *roles = grad ? backward : forward;
     size_t n_roles = grad ? sizeof backward / sizeof *backward : sizeof forward / sizeof *forward;
-    cudnnBackendDescriptor_t op, t;
-    MD_TRY(dnn__make(g,
-                     grad ? CUDNN_BACKEND_OPERATION_SDPA_BWD_DESCRIPTOR
-                          : CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR,
-                     &op));
+    cudnnBackendDescriptor_t op, t[DNN_MAX_TENSORS], scale;
     for (size_t i = 0; i < n_roles; i++) {
         const role *r = &roles[i];
         const md_tensor *data = r->place < DNN_OUT ? n->in[r->place] : n->out[r->place - DNN_OUT];
         if (r->kind == STATS)
-            MD_TRY(stats_tensor(g, r->place, data, &t));
+            MD_TRY(stats_tensor(g, r->place, data, &t[i]));
         else
-            MD_TRY(heads_tensor(g, r->place, data, n->attr.attn.heads, &t));
-        MD_TRY(dnn__set_descriptor(op, r->name, t));
+            MD_TRY(heads_tensor(g, r->place, data, n->attr.attn.heads, &t[i]));
     }
-    MD_TRY(scale_tensor(g, scale_of(n, n->in[grad ? 1 : 0]), &t));
+    MD_TRY(scale_tensor(g, scale_of(n, n->in[grad ? 1 : 0]), &scale));
+    MD_TRY(dnn__make(g,
+                     grad ? CUDNN_BACKEND_OPERATION_SDPA_BWD_DESCRIPTOR
+                          : CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR,
+                     &op));
+    for (size_t i = 0; i < n_roles; i++)
+        MD_TRY(dnn__set_descriptor(op, roles[i].name, t[i]));
     MD_TRY(dnn__set_descriptor(op,
                                grad ? CUDNN_ATTR_OPERATION_SDPA_BWD_SCALEDESC
                                     : CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC,
-                               t));
+                               scale));
     return dnn__add_op(g, op);
 }
 

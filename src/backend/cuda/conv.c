@@ -93,7 +93,7 @@ static md_status add_convolution(dnn *g, const direction *dir, const md_attr *a,
                                  cudnnBackendDescriptor_t y)
 {
     const float one = 1, zero = 0; /* of the computation's type */
-    cudnnBackendDescriptor_t conv_desc, op;
+    cudnnBackendDescriptor_t conv_desc = NULL, op;
     MD_TRY(convolution_descriptor(g, a, &conv_desc));
     MD_TRY(dnn__make(g, dir->type, &op));
     MD_TRY(dnn__set_descriptor(op, dir->conv, conv_desc));

@@ -125,7 +125,6 @@ static md_status read_notes(cudnnBackendDescriptor_t config, uint64_t *notes)
                                                 CUDNN_TYPE_NUMERICAL_NOTE,
                                                 CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, note),
                        "cudnnBackendGetAttribute(numerical notes)", __LINE__);
-    *notes = 0;
     for (int64_t i = 0; status == MD_OK && i < n && i < CUDNN_NUMERICAL_NOTE_TYPE_COUNT; i++)
         *notes |= (uint64_t)1 << note[i];
     destroy(&engine);
@@ -152,7 +151,7 @@ static md_status finalize_plan(dnn *g, dnn_plan *p)
 static md_status take_offer(dnn *g, const md_node *node, cudnnBackendDescriptor_t *config,
                             int64_t offer)
 {
-    uint64_t notes;
+    uint64_t notes = 0;
     MD_TRY(read_notes(*config, &notes));
     if (notes & refused_notes(g->d, node))
         return MD_OK;
