@@ -3,7 +3,7 @@
 #include "bench.h"
 #include "backend/open.h"
 #include "base/clock.h"
-#include "job.h"
+#include "session.h"
 #include "train/finetune.h"
 
 #include <errno.h>
@@ -243,9 +243,9 @@ md_status job_bench(job *j)
     bool chosen[BENCH_ROWS] = {0};
     MD_TRY(choose(j->cfg, chosen));
     md_status status = foundation_open_configs(config_string(j->cfg, KEY_model_foundation), &b.f);
+    backend_options o = session_backend_options(j->cfg, 1, 0);
     if (status == MD_OK)
-        status = backend_open(config_string(j->cfg, KEY_device),
-                              (int)config_int(j->cfg, KEY_threads), 1, &b.be);
+        status = backend_open(&o, &b.be);
     if (status == MD_OK)
         status = time_rows(&b, chosen);
     foundation_free(b.f, b.be);

@@ -101,8 +101,10 @@ static void forget(md_backend *be, void *recording)
     rec.forgotten++;
 }
 
-static const md_backend_queues queues = {record_begin, record_end, replay, forget,
-                                         NULL,         NULL,       NULL,   NULL};
+static const md_backend_queues queues = {.record_begin = record_begin,
+                                         .record_end = record_end,
+                                         .replay = replay,
+                                         .forget = forget};
 
 /* ref with some members changed. */
 static md_backend_ops changed;

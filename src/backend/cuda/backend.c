@@ -283,6 +283,16 @@ static md_status join_side(md_backend *be)
     return MD_OK;
 }
 
+static md_status idle(md_backend *be, bool *out)
+{
+    cudaError_t e = cudaStreamQuery(cuda__impl(be)->launch);
+    *out = e == cudaSuccess;
+    if (e != cudaErrorNotReady)
+        CUDA_TRY(e);
+    (void)cudaGetLastError(); /* "not ready" is kept as an error too */
+    return MD_OK;
+}
+
 static md_status memory(md_backend *be, size_t *free_bytes, size_t *total_bytes)
 {
     (void)be;
@@ -420,8 +430,15 @@ static md_status open_device(cuda_impl *d)
 
 md_status cuda_backend_open(const cuda_options *o, md_backend **out)
 {
-    static const md_backend_queues queues = {record_begin, record_end, replay,    forget,
-                                             side,         fork_side,  join_side, memory};
+    static const md_backend_queues queues = {.record_begin = record_begin,
+                                             .record_end = record_end,
+                                             .replay = replay,
+                                             .forget = forget,
+                                             .side = side,
+                                             .fork = fork_side,
+                                             .join = join_side,
+                                             .idle = idle,
+                                             .memory = memory};
     static const md_backend_ops ops = {.name = "cuda",
                                        .prepare = prepare_table,
                                        .elem_bytes = md_dtype_bytes,
