@@ -9,7 +9,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 device=${MEDDIFF_TEST_DEVICE:-cuda}
-declare -A limit=([ops]=240 [models]=120 [train]=240 [sanitizer]=480 [comm]=240 [bench]=560)
+declare -A limit=([ops]=240 [models]=240 [train]=240 [sanitizer]=480 [comm]=240 [bench]=560)
 all=(ops models train sanitizer comm bench)
 own=(elementwise reduce norm attention shape embed update) # families with kernels of our own
 
