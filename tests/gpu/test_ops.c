@@ -29,7 +29,12 @@ static md_status open_device(const char *name, md_backend **out)
     for (int i = 0; i < (int)(sizeof faults / sizeof *faults); i++)
         if (!strcmp(name, faults[i]))
             return hidden_backend_open((hidden_fault)i, out);
-    return backend_open(name, 2, 1, out);
+    const backend_options o = {.device = name,
+                               .threads = 2,
+                               .sharing = 1,
+                               .workspace_mib = 512,
+                               .deterministic = true};
+    return backend_open(&o, out);
 }
 
 static bool wanted(const run *r, const op_family *f)

@@ -364,7 +364,12 @@ static md_backend *open_tested(void)
 {
     const char *device = getenv("MEDDIFF_TEST_DEVICE");
     md_backend *be = NULL;
-    OK(backend_open(device && *device ? device : "cpu", 2, 1, &be));
+    const backend_options o = {.device = device && *device ? device : "cpu",
+                               .threads = 2,
+                               .sharing = 1,
+                               .workspace_mib = 512,
+                               .deterministic = true};
+    OK(backend_open(&o, &be));
     return be;
 }
 
