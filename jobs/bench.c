@@ -81,14 +81,18 @@ static void print_head(const bench *b)
 {
     (void)printf("%s, %s, %d threads, pictures of %lld pixels, random weights\n", b->be->ops->name,
                  md_dtype_name(b->dtype), b->be->threads, (long long)b->size);
-    (void)printf("%-7s %5s %11s %11s %11s %11s %9s %10s %10s  %s\n", "part", "runs", "median ms",
-                 "min", "max", "GFLOP", "TFLOP/s", "device MiB", "peak RSS", "shapes");
+    (void)printf("%-7s %5s %11s %11s %11s %11s %9s %8s %10s %10s  %s\n", "part", "runs",
+                 "median ms", "min", "max", "GFLOP", "TFLOP/s", "of peak", "device MiB", "peak RSS",
+                 "shapes");
 }
 
 static void print_row(const bench_part *p, const result *r)
 {
-    (void)printf("%-7s %5d %11.3f %11.3f %11.3f %11.3f %9.4f %10.1f %10.1f  %s\n", r->name, r->n,
-                 r->median, r->least, r->most, p->flops / 1e9, tflops(p, r),
+    char share[16] = "-";
+    if (p->b->peak > 0)
+        (void)snprintf(share, sizeof share, "%.1f %%", 1e14 * tflops(p, r) / p->b->peak);
+    (void)printf("%-7s %5d %11.3f %11.3f %11.3f %11.3f %9.4f %8s %10.1f %10.1f  %s\n", r->name,
+                 r->n, r->median, r->least, r->most, p->flops / 1e9, tflops(p, r), share,
                  (double)p->bytes / 1048576, (double)r->rss / 1048576, p->shapes);
     (void)fflush(stdout);
 }
@@ -142,7 +146,7 @@ static md_status print_profile(bench_part *p, const char *name)
     return status;
 }
 
-static md_status time_part(bench_part *p, const char *name, FILE *json)
+static md_status time_part(bench *b, bench_part *p, const char *name, FILE *json)
 {
     const config *c = p->b->cfg;
     bench_meter m = {.be = p->b->be,
@@ -157,6 +161,8 @@ static md_status time_part(bench_part *p, const char *name, FILE *json)
         status = md_fail(MD_INTERNAL, __FILE__, __LINE__, "bench: no run was timed");
     if (status == MD_OK) {
         result r = summarize(name, &m);
+        if (!strcmp(name, bench_rows[0].name))
+            b->peak = 1e12 * tflops(p, &r);
         print_row(p, &r);
         if (json)
             status = write_json(json, config_string(c, KEY_bench_json), p, &r);
@@ -174,7 +180,7 @@ static md_status time_row(bench *b, const bench_row *row, FILE *json)
         p.batch = config_int(b->cfg, row->trains ? KEY_finetune_batch : KEY_generate_batch);
     md_status status = row->open(b, &p);
     if (status == MD_OK)
-        status = time_part(&p, row->name, json);
+        status = time_part(b, &p, row->name, json);
     if (p.close)
         p.close(&p);
     return status == MD_OK ? MD_OK : md_context(status, "bench %s", row->name);
@@ -193,9 +199,10 @@ static md_status choose(const config *c, bool chosen[BENCH_ROWS])
             known = known || here;
         }
         if (!known)
-            return config_fail(c, KEY_bench_what,
-                               "\"%.*s\" is none of unet, train, paint, encode, decode, text, all",
-                               (int)n, word);
+            return config_fail(
+                c, KEY_bench_what,
+                "\"%.*s\" is none of peak, unet, train, paint, encode, decode, text, all", (int)n,
+                word);
         word += n + (word[n] != 0);
     }
     return MD_OK;

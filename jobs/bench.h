@@ -13,6 +13,7 @@ typedef struct bench {
     md_dtype dtype;
     int64_t size; /* of the pictures, in pixels */
     bool loaded[MODEL_N_PARTS];
+    double peak; /* FLOP/s of the row "peak"; 0: not timed */
 } bench;
 
 /* The times between laps: warm-up laps are dropped, and an end comes early when time is over. */
@@ -50,7 +51,7 @@ typedef struct bench_row {
     md_status (*open)(bench *b, bench_part *p);
 } bench_row;
 
-enum { BENCH_ROWS = 6 };
+enum { BENCH_ROWS = 7 }; /* the first is "peak": what the others are measured against */
 extern const bench_row bench_rows[BENCH_ROWS];
 
 #endif

@@ -86,6 +86,7 @@ static md_status new_net(bench_part *p, net **out)
     return md_graph_new(&n->g);
 }
 
+/* part: whose weights it reads; MODEL_N_PARTS: none. */
 static md_status plan_net(bench_part *p, md_tensor *y, model_part part)
 {
     net *n = p->state;
@@ -93,7 +94,8 @@ static md_status plan_net(bench_part *p, md_tensor *y, model_part part)
     MD_TRY(md_plan_load(n->plan));
     p->plan[0] = n->plan;
     p->flops = (double)md_plan_flops(n->plan);
-    p->bytes = weight_bytes(p->b, part) + md_plan_memory(n->plan).total;
+    p->bytes =
+        (part < MODEL_N_PARTS ? weight_bytes(p->b, part) : 0) + md_plan_memory(n->plan).total;
     return MD_OK;
 }
 
@@ -147,6 +149,22 @@ static md_status open_text(bench *b, bench_part *p)
     free(host);
     MD_TRY(status);
     return md_str_printf(p->shapes, BENCH_SHAPES, "ids %s", md_shape_text(ids));
+}
+
+/* The largest rate of products that this backend reaches: one square product. */
+static md_status open_peak(bench *b, bench_part *p)
+{
+    net *n = NULL;
+    int64_t edge = b->be->ops->queues ? 8192 : 1024;
+    MD_TRY(new_net(p, &n));
+    p->batch = 1;
+    md_tensor *x = md_input(n->g, "x", b->dtype, 2, MD_DIMS(edge, edge));
+    md_tensor *w = md_input(n->g, "w", b->dtype, 2, MD_DIMS(edge, edge));
+    md_tensor *y = md_matmul(x, w, false, true);
+    MD_TRY(plan_net(p, y, MODEL_N_PARTS));
+    MD_TRY(write_normal(n, x));
+    MD_TRY(write_normal(n, w));
+    return md_str_printf(p->shapes, BENCH_SHAPES, "%s times as large", md_shape_text(x));
 }
 
 /* ---- encode, decode: with the copies to the device and back */
@@ -409,5 +427,6 @@ static md_status open_paint(bench *b, bench_part *p)
 }
 
 const bench_row bench_rows[BENCH_ROWS] = {
-    {"unet", false, open_unet},     {"train", true, open_train},    {"paint", false, open_paint},
-    {"encode", false, open_encode}, {"decode", false, open_decode}, {"text", false, open_text}};
+    {"peak", false, open_peak},   {"unet", false, open_unet},     {"train", true, open_train},
+    {"paint", false, open_paint}, {"encode", false, open_encode}, {"decode", false, open_decode},
+    {"text", false, open_text}};

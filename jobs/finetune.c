@@ -30,6 +30,7 @@ static md_status start(const session *s, denoise *d, const denoise_source *sourc
     train_options o = finetune_options(s->j->cfg, budget);
     o.workers = comm_workers();
     o.reducer = s->reducer;
+    o.device = s->device;
     MD_TRY(train_new(s->be, stores, n, &task, &o, out));
     MD_TRY(train_load(*out));
     md_info("finetune",
@@ -108,6 +109,7 @@ static md_status run(session *s)
     MD_TRY(session_path(s, checkpoints, "checkpoints/%s", region));
     MD_TRY(session_path(s, metrics, "metrics.csv"));
     MD_TRY(comm_agree(comm_world(), session_need_data(s)));
+    MD_TRY(session_meet(s));
     train_loop l = {.what = region,
                     .checkpoints = checkpoints,
                     .metrics = metrics,

@@ -89,6 +89,7 @@ static md_status start(session *p, const model_part *parts, int n, const train_t
     o->ema = config_float(p->j->cfg, KEY_pretrain_ema);
     o->workers = comm_workers();
     o->reducer = p->reducer;
+    o->device = p->device;
     MD_TRY(train_new(p->be, stores, n, task, o, out));
     MD_TRY(train_load(*out));
     md_info("pretrain", "%.2f GFLOP and %.0f MiB for a worker's step",
@@ -297,6 +298,7 @@ static md_status run_stages(session *p)
     }
     MD_TRY(comm_agree(world, status));
     MD_TRY(comm_agree(world, open_tiny(p, tokenizer)));
+    MD_TRY(session_meet(p));
     MD_TRY(comm_agree(world, learn_vae(p)));
     MD_TRY(comm_agree(world, learn_unet(p)));
     return comm_agree(world, session_first_worker() ? save(p) : MD_OK);

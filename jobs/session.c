@@ -26,6 +26,23 @@ bool session_wants_stop(void)
     return cluster_stop_requested() != CLUSTER_GO;
 }
 
+/* Where what was timed on a GPU is kept between runs: $XDG_CACHE_HOME/meddiff, else
+   ~/.cache/meddiff; "" where the environment names no place. */
+static const char *cache_folder(void)
+{
+    static char path[SESSION_PATH]; /* the backend borrows it */
+    const char *base = getenv("XDG_CACHE_HOME"), *below = "meddiff";
+    if (!base || *base != '/') {
+        base = getenv("HOME");
+        below = ".cache/meddiff";
+    }
+    if (!base || *base != '/' || md_path_join(path, sizeof path, base, below) != MD_OK) {
+        md_status_clear();
+        *path = 0;
+    }
+    return path;
+}
+
 backend_options session_backend_options(const config *cfg, int sharing, int index)
 {
     return (backend_options){.device = config_string(cfg, KEY_device),
@@ -33,6 +50,7 @@ backend_options session_backend_options(const config *cfg, int sharing, int inde
                              .sharing = sharing,
                              .index = index,
                              .workspace_mib = config_int(cfg, KEY_memory_workspace),
+                             .cache = cache_folder(),
                              .deterministic = config_bool(cfg, KEY_deterministic)};
 }
 
@@ -60,8 +78,19 @@ md_status session_open(session *s, job *j, bool without)
     return comm_agree(comm_world(), status);
 }
 
+md_status session_meet(session *s)
+{
+    enum { SECONDS = 300 }; /* NCCL looks at the machine first */
+    md_status status = MD_OK;
+    if (session_works() && comm_size(comm_workers()) > 1)
+        status = comm_device_new(comm_workers(), backend_identity(s->be),
+                                 config_bool(s->j->cfg, KEY_deterministic), SECONDS, &s->device);
+    return comm_agree(comm_world(), status);
+}
+
 void session_close(session *s)
 {
+    comm_device_free(s->device);
     comm_reducer_free(s->reducer);
     foundation_free(s->f, s->be);
     if (s->be)

@@ -5,6 +5,7 @@
 
 #include "backend/open.h"
 #include "comm/comm.h"
+#include "comm/device.h"
 #include "job.h"
 #include "model/foundation.h"
 
@@ -17,11 +18,15 @@ typedef struct session {
     foundation *f;         /* NULL until opened */
     md_backend *be;        /* workers only */
     comm_reducer *reducer; /* workers, when there are several */
+    comm_device *device;   /* session_meet: workers, when each has a GPU of its own */
 } session;
 
 /* Backend and reducer; the foundation of model.foundation too, unless `without`. Collective(world).
  */
 MD_MUST md_status session_open(session *s, job *j, bool without);
+/* For a training: lets the workers' GPUs sum among themselves where each worker has its own.
+   Collective(world). */
+MD_MUST md_status session_meet(session *s);
 void session_close(session *s);
 /* For worker `index` of the `sharing` on its node. Borrows cfg's strings. */
 backend_options session_backend_options(const config *cfg, int sharing, int index);

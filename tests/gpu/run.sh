@@ -2,7 +2,7 @@
 # Everything that wants a GPU, on a machine that may have nothing but a driver and a CUDA toolkit:
 #   tests/gpu/run.sh [SECTION...]     ops models train sanitizer comm bench; without any: all
 # in the root of the tree, after a build, or with the programs that ../shared/gpu/pack left in .gpu:
-#   pack build/meddiff build/tests/gpu/test_gpu_ops build/tests/test_models_{unet,vae,clip_text} build/tests/mpi/*
+#   pack build/meddiff build/tests/gpu/test_gpu_{ops,nccl} build/tests/test_models_{unet,vae,clip_text}
 # A section's output goes to $OUT/SECTION.log too (default: a new folder), timings to $OUT/bench.jsonl. It
 # passes, fails, or is skipped with a reason; the end sums up, and is not 0 when one failed. Without a GPU:
 # 77. SEED: of the fresh inputs (default: drawn). MEDDIFF_TEST_DEVICE=cpu tries this script without a GPU.
@@ -129,11 +129,8 @@ section_comm() {
     [ "$failed" = 0 ] || return 1
     try near coordinated one "$f32"
     try near two one "$f32"
-    if test=$(program mpi_nccl 2>/dev/null); then
-        try mpirun -n 1 "$test" # NCCL with one rank; two ranks on one GPU it refuses
-    else
-        echo 'no program mpi_nccl here: NCCL itself was not tried'
-    fi
+    test=$(program test_gpu_nccl) || return 77
+    try "$test" # NCCL with one rank; two ranks on one GPU it refuses
 }
 
 section_sanitizer() {
@@ -176,6 +173,7 @@ section_bench() {
         [ "$device" = cpu ] || bench sd15 "$scratch/sd15" 512 "$type"
     done
     [ "$device" = cpu ] && return
+    bench sd15-8bit "$scratch/sd15" 512 bf16 --set bench.what=train --set finetune.states=8bit
     bench sd15-profile "$scratch/sd15" 512 bf16 --set bench.what=train,paint --set bench.repeats=3 \
         --set bench.profile=true
     for size in sd15 tiny; do

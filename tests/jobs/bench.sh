@@ -39,7 +39,7 @@ bench = { repeats = 3; warmup = 1; json = "rows.json"; };
 END
 
 bench 0
-for part in unet train paint encode decode text; do
+for part in peak unet train paint encode decode text; do
     [ "$(grep -cE "^$part +3 " out)" = 1 ] || fail "no row of 3 runs for $part"
     low=$(number $part min_ms) median=$(number $part median_ms) high=$(number $part max_ms)
     holds "0 < $low && $low <= $median && $median <= $high"
@@ -48,7 +48,7 @@ for part in unet train paint encode decode text; do
     holds "$(number $part tflops) * $median / $(number $part gflop) > 0.999"
     holds "$(number $part tflops) * $median / $(number $part gflop) < 1.001"
 done
-[ "$(wc -l <rows.json)" = 6 ] || fail 'not six lines of JSON'
+[ "$(wc -l <rows.json)" = 7 ] || fail 'not seven lines of JSON'
 if command -v python3 >/dev/null; then
     python3 -c 'import json; [json.loads(line) for line in open("rows.json")]' >out 2>&1 || fail 'no JSON'
 fi
