@@ -83,11 +83,6 @@ md_status cuda__launched(const md_kernel *k, int code)
     return MD_OK;
 }
 
-static size_t elem_bytes(md_dtype d)
-{
-    return d == MD_F64 ? 8 : d == MD_BF16 ? 2 : d == MD_U8 ? 1 : 4;
-}
-
 static md_status sim_alloc(md_backend *be, size_t bytes, void **out)
 {
     return cpu_of(be)->ops->alloc(cpu_of(be), bytes, out);
@@ -137,7 +132,7 @@ md_status sim_backend_open(md_backend **out)
 {
     static const md_backend_ops ops = {.name = "cuda kernels on the host",
                                        .prepare = table,
-                                       .elem_bytes = elem_bytes,
+                                       .elem_bytes = md_dtype_bytes,
                                        .alloc = sim_alloc,
                                        .release = sim_release,
                                        .write = sim_write,

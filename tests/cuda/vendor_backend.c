@@ -90,11 +90,6 @@ static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
     return status;
 }
 
-static size_t elem_bytes(md_dtype d)
-{
-    return d == MD_F64 ? 8 : d == MD_BF16 ? 2 : d == MD_U8 ? 1 : 4;
-}
-
 static md_status allocate(md_backend *be, size_t bytes, void **out)
 {
     return cpu_of(be)->ops->alloc(cpu_of(be), bytes, out);
@@ -142,7 +137,7 @@ md_status vendor_backend_open(const cuda_options *o, md_backend **out)
     static md_prepare_fn table[MD_OP_COUNT];
     static const md_backend_ops ops = {.name = "cuda on fake libraries",
                                        .prepare = table,
-                                       .elem_bytes = elem_bytes,
+                                       .elem_bytes = md_dtype_bytes,
                                        .alloc = allocate,
                                        .release = release,
                                        .write = write,

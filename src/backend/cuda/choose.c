@@ -1,17 +1,12 @@
 #include "backend/cuda/choose.h"
 
-static size_t elem_bytes(md_dtype d)
-{
-    return d == MD_F64 ? 8 : d == MD_BF16 ? 2 : d == MD_U8 ? 1 : 4;
-}
-
 int64_t cuda__alignment(const md_tensor *t)
 {
     int64_t at = 64;
     if (t->storage == MD_VIEW || t->storage == MD_EXTERN)
-        at |= t->offset * (int64_t)elem_bytes(t->dtype);
+        at |= t->offset * (int64_t)md_dtype_bytes(t->dtype);
     if (t->storage == MD_VIEW && t->base->storage == MD_EXTERN)
-        at |= t->base->offset * (int64_t)elem_bytes(t->dtype);
+        at |= t->base->offset * (int64_t)md_dtype_bytes(t->dtype);
     return at & -at; /* the lowest bit set */
 }
 
@@ -51,7 +46,7 @@ static md_status run_trial(void *user)
 
 static size_t room(const md_tensor *t)
 {
-    size_t bytes = (size_t)md_numel(t) * elem_bytes(t->dtype);
+    size_t bytes = (size_t)md_numel(t) * md_dtype_bytes(t->dtype);
     return (bytes + CUDA_SCRATCH_ALIGN - 1) / CUDA_SCRATCH_ALIGN * CUDA_SCRATCH_ALIGN;
 }
 
