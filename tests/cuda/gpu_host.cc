@@ -3,10 +3,13 @@
 // barrier (threads run in ascending and, every other launch, in descending order), an uninitialised
 // shared array (poisoned when a block first meets it), a barrier that not all threads reach.
 #include "backend/cuda/gpu.cuh"
+#include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <ucontext.h>
 #include <vector>
+#if !defined(__x86_64__) && !defined(__aarch64__)
+#include <ucontext.h>
+#endif
 
 #if defined(__SANITIZE_ADDRESS__)
 #define HAVE_ASAN 1
@@ -22,27 +25,101 @@ extern "C" void __sanitizer_finish_switch_fiber(void *save, const void **bottom,
 
 gpu_index threadIdx, blockIdx, blockDim, gridDim;
 
+// stack_switch(save, to): leaves the stack pointer in *save, what a call must preserve below it, and
+// goes on where `to` was left so. Not swapcontext, which enters the system twice for signal masks:
+// half of the tests' time. stack_new gives the first `to` of a stack, on which `main` then runs.
+#if defined(__x86_64__) || defined(__aarch64__)
+typedef void *stack_pointer;
+extern "C" void gpu_host_switch(void **save, void *to);
+#if defined(__x86_64__)
+asm(".text\n"
+    ".p2align 4\n"
+    ".globl gpu_host_switch\n"
+    ".type gpu_host_switch, @function\n"
+    "gpu_host_switch:\n"
+    "  push %rbp\n  push %rbx\n  push %r12\n  push %r13\n  push %r14\n  push %r15\n"
+    "  mov %rsp, (%rdi)\n"
+    "  mov %rsi, %rsp\n"
+    "  pop %r15\n  pop %r14\n  pop %r13\n  pop %r12\n  pop %rbx\n  pop %rbp\n"
+    "  ret\n"
+    ".size gpu_host_switch, .-gpu_host_switch\n");
+enum { SAVED = 8, RETURN_AT = 6 }; // words; the last stays 0: main's caller
+#else
+asm(".text\n"
+    ".p2align 4\n"
+    ".globl gpu_host_switch\n"
+    ".type gpu_host_switch, %function\n"
+    "gpu_host_switch:\n"
+    "  stp x29, x30, [sp, #-160]!\n"
+    "  stp x19, x20, [sp, #16]\n  stp x21, x22, [sp, #32]\n  stp x23, x24, [sp, #48]\n"
+    "  stp x25, x26, [sp, #64]\n  stp x27, x28, [sp, #80]\n"
+    "  stp d8, d9, [sp, #96]\n  stp d10, d11, [sp, #112]\n"
+    "  stp d12, d13, [sp, #128]\n  stp d14, d15, [sp, #144]\n"
+    "  mov x9, sp\n  str x9, [x0]\n  mov sp, x1\n"
+    "  ldp x19, x20, [sp, #16]\n  ldp x21, x22, [sp, #32]\n  ldp x23, x24, [sp, #48]\n"
+    "  ldp x25, x26, [sp, #64]\n  ldp x27, x28, [sp, #80]\n"
+    "  ldp d8, d9, [sp, #96]\n  ldp d10, d11, [sp, #112]\n"
+    "  ldp d12, d13, [sp, #128]\n  ldp d14, d15, [sp, #144]\n"
+    "  ldp x29, x30, [sp], #160\n"
+    "  ret\n"
+    ".size gpu_host_switch, .-gpu_host_switch\n");
+enum { SAVED = 20, RETURN_AT = 1 };
+#endif
+
+static void stack_switch(stack_pointer *save, stack_pointer *to)
+{
+    gpu_host_switch(save, *to);
+}
+
+static void stack_new(stack_pointer *to, char *stack, size_t bytes, void (*main)())
+{
+    void **frame = (void **)(((uintptr_t)stack + bytes) & ~(uintptr_t)15) - SAVED;
+    memset(frame, 0, SAVED * sizeof *frame);
+    memcpy(frame + RETURN_AT, &main, sizeof main);
+    *to = frame;
+}
+#else
+typedef ucontext_t stack_pointer;
+
+static void stack_switch(stack_pointer *save, stack_pointer *to)
+{
+    swapcontext(save, to);
+}
+
+static void stack_new(stack_pointer *to, char *stack, size_t bytes, void (*main)())
+{
+    getcontext(to);
+    to->uc_stack.ss_sp = stack;
+    to->uc_stack.ss_size = bytes;
+    to->uc_link = nullptr;
+    makecontext(to, main, 0);
+}
+#endif
+
 namespace {
 
 const size_t STACK = 128 << 10;
 enum state { READY, AT_BLOCK, AT_WARP, DONE };
 
 struct fiber {
-    ucontext_t context;
+    stack_pointer context;
     char *stack;
     void *fake; // ASan's
     unsigned thread;
 };
 
 struct scheduler {
-    ucontext_t context;
+    stack_pointer context;
     void *fake;
     const void *stack_bottom;
     size_t stack_size;
     std::vector<fiber *> idle;
     std::vector<fiber *> of; // [thread] the fiber that a waiting thread sleeps on
     std::vector<state> at;
-    std::vector<float> slot; // [thread] what a shuffle passes on
+    // [thread] what its even and its odd shuffles pass on: none writes again before all have read, as
+    // that is two shuffles later
+    std::vector<std::array<float, 2>> slot;
+    std::vector<unsigned> shuffles; // [thread] so far
     fiber *current;
     const std::function<void()> *body;
     unsigned next, n; // threads of this block not yet begun: next..n-1, in order of `order`
@@ -70,7 +147,7 @@ void enter_fiber(fiber *f)
 #ifdef HAVE_ASAN
     __sanitizer_start_switch_fiber(&s.fake, f->stack, STACK);
 #endif
-    swapcontext(&s.context, &f->context);
+    stack_switch(&s.context, &f->context);
 #ifdef HAVE_ASAN
     __sanitizer_finish_switch_fiber(s.fake, nullptr, nullptr);
 #endif
@@ -81,7 +158,7 @@ void leave_fiber(fiber *f)
 #ifdef HAVE_ASAN
     __sanitizer_start_switch_fiber(&f->fake, s.stack_bottom, s.stack_size);
 #endif
-    swapcontext(&f->context, &s.context);
+    stack_switch(&f->context, &s.context);
 #ifdef HAVE_ASAN
     __sanitizer_finish_switch_fiber(f->fake, &s.stack_bottom, &s.stack_size);
 #endif
@@ -111,11 +188,7 @@ fiber *new_fiber()
     fiber *f = new fiber();
     s.all.push_back(f);
     f->stack = (char *)malloc(STACK);
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = STACK;
-    f->context.uc_link = nullptr;
-    makecontext(&f->context, fiber_main, 0);
+    stack_new(&f->context, f->stack, STACK, fiber_main);
     return f;
 }
 
@@ -165,7 +238,7 @@ void run_block()
     s.poisoned.clear();
     s.next = 0;
     for (unsigned t = 0; t < s.n; t++)
-        s.at[t] = READY, s.of[t] = nullptr;
+        s.at[t] = READY, s.of[t] = nullptr, s.shuffles[t] = 0;
     for (;;) {
         bool ran = false;
         while (s.next < s.n) { // begin the threads that have not begun
@@ -202,12 +275,10 @@ void run_block()
 
 float shuffle_from(float v, unsigned source)
 {
-    unsigned me = threadIdx.x;
-    s.slot[me] = v;
+    unsigned me = threadIdx.x, turn = s.shuffles[me]++ % 2;
+    s.slot[me][turn] = v;
     wait_at(AT_WARP);
-    float got = source < s.n ? s.slot[source] : v;
-    wait_at(AT_WARP); // nobody overwrites its slot before all have read
-    return got;
+    return source < s.n ? s.slot[source][turn] : v;
 }
 
 } // namespace
@@ -259,6 +330,7 @@ void run_blocks(unsigned grid, unsigned block, const std::function<void()> &thre
     s.of.resize(1024);
     s.at.resize(1024);
     s.slot.resize(1024);
+    s.shuffles.resize(1024);
     for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++)
         run_block();
 }
