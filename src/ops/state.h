@@ -2,8 +2,9 @@
    bf16: stochastic rounding, without which small updates of v are lost (Gupta et al. 2015).
    u8: blocks of MD_STATE_BLOCK elements with one scale, the largest magnitude, each (block-wise as
    Dettmers et al. 2022, arXiv:2110.02861), codes on a power law in place of their table: m keeps
-   its sign and the root, v the fourth root, so that small values keep their precision. v is never
-   rounded to zero: m / sqrt(0) would be an arbitrarily large step. */
+   its sign and the cube root (the square root loses what is decades below the largest), v the
+   fourth root, so that small values keep their precision. v is never rounded to zero: m / sqrt(0)
+   would be an arbitrarily large step. */
 #ifndef MD_OPS_STATE_H
 #define MD_OPS_STATE_H
 
@@ -45,14 +46,14 @@ MD_STATE_FN uint8_t md_state_m_code(float m, float scale)
 {
     if (!(scale > 0))
         return 127;
-    float r = rintf(127.0f * sqrtf(fminf(fabsf(m) / scale, 1.0f)));
+    float r = rintf(127.0f * cbrtf(fminf(fabsf(m) / scale, 1.0f)));
     return (uint8_t)(127 + (int)(m < 0 ? -r : r));
 }
 
 MD_STATE_FN float md_state_m(uint8_t code, float scale)
 {
     float r = (float)((int)code - 127) * (1.0f / 127.0f);
-    return scale * r * fabsf(r);
+    return scale * r * r * r;
 }
 
 /* Codes of v: 0 is zero, any v above zero gets at least 1. scale: the largest v of the block. */
