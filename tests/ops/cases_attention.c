@@ -1,4 +1,4 @@
-/* Self, cross and causal attention; 1 to 8 heads of 5 to 160 columns; T other than S. */
+/* Self, cross and causal attention; 1 to 8 heads of 1 to 512 columns; T other than S. */
 #include "ops_test.h"
 
 #define FULL            GRAD | BF16 | ANY_THREADS
@@ -27,6 +27,8 @@ static const op_case rows[] = {
     {OP(attention), QKV(2, 64, 64, 6 * 80), HEADS(6), .flags = FULL | BIG},
     {OP(attention), QKV(1, 130, 67, 7 * 33), HEADS(7), .flags = FULL | BIG},
     {OP(attention), QKV(1, 512, 512, 32), HEADS(1), .flags = FULL | BIG},
+    {OP(attention), QKV(1, 70, 70, 512), HEADS(1), .flags = FULL | BIG},
+    {OP(attention), QKV(1, 37, 37, 2 * 259), CAUSAL(2), .flags = FULL | BIG},
     /* logits of several hundred: exp would overflow. Forward only: f32 holds such an lse to 3e-5,
        and so the probabilities that the gradient takes from it */
     {OP(attention), QKV(1, 33, 40, 32), HEADS(2), .scale = 12, .flags = BF16 | ANY_THREADS | BIG},

@@ -36,6 +36,9 @@ static const op_case rows[] = {
     {OP(layer_norm), IN(2, 77, 96), IN(96), IN(96), LAYER, .flags = FULL | BIG},
     {OP(layer_norm), IN(2, 256, 321), IN(321), IN(321), LAYER, .flags = FULL | BIG},
     {OP(layer_norm), IN(2, 77, 768), IN(768), IN(768), LAYER, .offset = 30, .flags = GRAD | BIG},
+    {OP(layer_norm), IN(5, 1280), IN(1280), IN(1280), LAYER, .flags = FULL | BIG},
+    {OP(layer_norm), IN(19, 1536), IN(1536), IN(1536), LAYER, .offset = 2, .flags = FULL | BIG},
+    {OP(layer_norm), IN(2, 5, 2560), IN(2560), IN(2560), LAYER, .flags = FULL | BIG},
 };
 
 static md_tensor *build(const op_case *c, md_tensor *const *in)
