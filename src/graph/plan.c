@@ -22,7 +22,7 @@ typedef struct step {
 
 /* What becomes ready when: see md_plan_on_written. */
 typedef struct watch {
-    int n, *step; /* [n] the last step that writes range i */
+    int n, *step; /* [n] the last step that touches range i */
     md_status (*ready)(void *user, int range);
     void *user;
 } watch;
@@ -95,18 +95,47 @@ static void count_readers(const md_plan *p, int *readers)
     }
 }
 
-/* The node whose result `t` (a linear's perhaps under another shape) nobody but one reads and which
-   can add a residual to it, or -1. What it reads must still hold at the addition's place. */
-static int fusable(const md_plan *p, const md_tensor *t, const int *readers)
+/* First element of a persistent tensor or a view of one, inside its buffer. */
+static int64_t start_of(const md_tensor *t)
+{
+    return t->offset + (t->storage == MD_VIEW ? t->base->offset : 0);
+}
+
+static bool overlap(const md_tensor *a, const md_tensor *b)
+{
+    const md_tensor *ab = a->storage == MD_VIEW ? a->base : a;
+    const md_tensor *bb = b->storage == MD_VIEW ? b->base : b;
+    return ab->storage == MD_EXTERN && bb->storage == MD_EXTERN && ab->buffer == bb->buffer &&
+           start_of(a) < start_of(b) + md_numel(b) && start_of(b) < start_of(a) + md_numel(a);
+}
+
+/* Whether what node `made` reads is the same at node `at`, behind it: no update comes between. */
+static bool still_holds(const md_plan *p, int made, int at)
+{
+    const md_node *m = node_at(p, made);
+    for (int i = made + 1; i < at; i++) {
+        const md_node *node = node_at(p, i);
+        for (int o = 0; p->used[i] && o < node->n_out; o++)
+            for (int k = 0; k < m->n_in; k++)
+                if (m->in[k] && overlap(node->out[o], m->in[k]))
+                    return false;
+    }
+    return true;
+}
+
+/* The node whose result `t` (a linear's perhaps under another shape) nobody but addition `at` reads
+   and which can add a residual to it, or -1. */
+static int fusable(const md_plan *p, const md_tensor *t, int at, const int *readers)
 {
     const md_tensor *base = t->storage == MD_VIEW ? t->base : t;
     if (!base->node || base->storage != MD_TEMP || md_numel(base) != md_numel(t) ||
         readers[base->id] != 1 || p->kept[base->id])
         return -1;
     const md_node *made = node_at(p, base->node->index);
-    bool takes = made->op == MD_OP_linear || (made->op == MD_OP_conv2d && md_same_shape(base, t));
-    bool holds = made->n_in > 0 && base_of(made->in[0])->storage != MD_EXTERN;
-    return takes && holds && p->used[made->index] && !made->in[3] ? made->index : -1;
+    bool takes = made->op == MD_OP_linear ||
+                 (made->op == MD_OP_conv2d && md_same_shape(base, node_at(p, at)->out[0]));
+    bool fits = takes && p->used[made->index] && !made->in[3];
+    return fits && still_holds(p, made->index, at) ? made->index : -1;
 }
 
 /* add(conv or linear, r) becomes the conv or linear with residual r, in the addition's place. */
@@ -122,9 +151,9 @@ static md_status fuse_residuals(md_plan *p)
         md_node *add = node_at(p, i);
         if (!p->used[i] || add->op != MD_OP_add || md_numel(add->in[0]) != md_numel(add->in[1]))
             continue;
-        int at = fusable(p, add->in[1], readers), other = 0;
+        int at = fusable(p, add->in[1], i, readers), other = 0;
         if (at < 0)
-            at = fusable(p, add->in[0], readers), other = 1;
+            at = fusable(p, add->in[0], i, readers), other = 1;
         if (at < 0)
             continue;
         md_node *made = node_at(p, at);
@@ -166,25 +195,11 @@ static void find_lifetimes(md_plan *p)
     }
 }
 
-/* First element of a persistent tensor or a view of one, inside its buffer. */
-static int64_t start_of(const md_tensor *t)
-{
-    return t->offset + (t->storage == MD_VIEW ? t->base->offset : 0);
-}
-
 /* Where t's bytes are: the persistent tensor that its base was placed in, or t itself. */
 static const md_tensor *home_of(const md_plan *p, md_tensor *t)
 {
     const md_tensor *placed = p->placed[base_of(t)->id];
     return placed ? placed : t;
-}
-
-static bool overlap(const md_tensor *a, const md_tensor *b)
-{
-    const md_tensor *ab = a->storage == MD_VIEW ? a->base : a;
-    const md_tensor *bb = b->storage == MD_VIEW ? b->base : b;
-    return ab->storage == MD_EXTERN && bb->storage == MD_EXTERN && ab->buffer == bb->buffer &&
-           start_of(a) < start_of(b) + md_numel(b) && start_of(b) < start_of(a) + md_numel(a);
 }
 
 /* True when nothing but `except` touches the region of dst while `base` is alive. */
@@ -438,6 +453,15 @@ static md_status failed_in(const md_node *node, md_status status)
     return md_context(status, "%s%s%s", node->path, *node->path ? ": " : "", md_op_name(node->op));
 }
 
+/* Says what has become ready with step i. */
+static md_status tell_ready(const md_plan *p, int i)
+{
+    for (int k = 0; k < p->watch.n; k++)
+        if (p->watch.step[k] == i)
+            MD_TRY(p->watch.ready(p->watch.user, k));
+    return MD_OK;
+}
+
 static md_status run_profiled(md_plan *p)
 {
     void *scratch = p->arena + p->bytes.total - p->bytes.workspace;
@@ -451,6 +475,7 @@ static md_status run_profiled(md_plan *p)
             return failed_in(s->kernel.node, status);
         p->seconds[s->kernel.node->op] += md_now() - t;
         p->calls[s->kernel.node->op]++;
+        MD_TRY(tell_ready(p, i));
     }
     return MD_OK;
 }
@@ -463,9 +488,7 @@ static md_status launch(md_plan *p)
         md_status status = s->kernel.run(&s->kernel, s->in, s->out, scratch);
         if (status != MD_OK)
             return failed_in(s->kernel.node, status);
-        for (int k = 0; k < p->watch.n; k++)
-            if (p->watch.step[k] == i)
-                MD_TRY(p->watch.ready(p->watch.user, k));
+        MD_TRY(tell_ready(p, i));
     }
     return MD_OK;
 }
@@ -510,16 +533,23 @@ md_status md_plan_run(md_plan *p)
     return p->be->ops->sync(p->be);
 }
 
-static bool writes(const md_plan *p, const step *s, const md_range *r)
+static bool is_in(const md_plan *p, md_tensor *t, const md_range *r)
 {
-    const md_node *node = s->kernel.node;
-    for (int k = 0; k < node->n_out; k++) {
-        const md_tensor *t = home_of(p, node->out[k]);
-        const md_tensor *base = t->storage == MD_VIEW ? t->base : t;
-        if (base->storage == MD_EXTERN && base->buffer == r->buffer && start_of(t) < r->end &&
-            r->first < start_of(t) + md_numel(t))
+    const md_tensor *home = home_of(p, t);
+    const md_tensor *base = home->storage == MD_VIEW ? home->base : home;
+    return base->storage == MD_EXTERN && base->buffer == r->buffer && start_of(home) < r->end &&
+           r->first < start_of(home) + md_numel(home);
+}
+
+/* A gradient that was placed in its buffer may still be read there for what comes before it. */
+static bool touches(const md_plan *p, const md_node *node, const md_range *r)
+{
+    for (int k = 0; k < node->n_out; k++)
+        if (is_in(p, node->out[k], r))
             return true;
-    }
+    for (int k = 0; k < node->n_in; k++)
+        if (node->in[k] && is_in(p, node->in[k], r))
+            return true;
     return false;
 }
 
@@ -533,7 +563,7 @@ md_status md_plan_on_written(md_plan *p, const md_range *ranges, int n,
         MD_FAIL(MD_NOMEM, "plan: out of memory");
     for (int r = 0; r < n; r++)
         for (int i = 0; i < p->n_steps; i++)
-            if (writes(p, &p->steps[i], &ranges[r]))
+            if (touches(p, p->steps[i].kernel.node, &ranges[r]))
                 last[r] = i;
     free(p->watch.step);
     p->watch = (watch){n, last, ready, user};

@@ -35,10 +35,10 @@ typedef struct md_range {
     const md_buffer *buffer;
     int64_t first, end;
 } md_range;
-/* Calls ready(user, i) once in each run, as soon as everything that writes ranges[i] is launched
-   (at once where nothing does); in one order, the same for equal plans. Set it between load and the
-   first run. With a device, ready must only put work on queues: when a run is replayed it is not
-   called, what it had launched is part of the recording. */
+/* Calls ready(user, i) once in each run, as soon as everything that writes or reads ranges[i] is
+   launched (after the first launch where nothing does); in one order, the same for equal plans. Set
+   it between load and the first run. With a device, ready must only put work on queues: when a run
+   is replayed it is not called, what it had launched is part of the recording. */
 MD_MUST md_status md_plan_on_written(md_plan *p, const md_range *ranges, int n,
                                      md_status (*ready)(void *user, int range), void *user);
 void md_plan_free(md_plan *p);

@@ -101,10 +101,8 @@ static void forget(md_backend *be, void *recording)
     rec.forgotten++;
 }
 
-static const md_backend_queues queues = {.record_begin = record_begin,
-                                         .record_end = record_end,
-                                         .replay = replay,
-                                         .forget = forget};
+static const md_backend_queues queues = {
+    .record_begin = record_begin, .record_end = record_end, .replay = replay, .forget = forget};
 
 /* ref with some members changed. */
 static md_backend_ops changed;
@@ -247,6 +245,54 @@ static void test_fusion(void **state)
     }
 }
 
+/* z = linear(x, w) + x, where an update of w lies between the two or not. */
+static double with_update(bool fuses, bool between, int *n_nodes)
+{
+    md_backend *be = like_ref(fuses, false);
+    md_graph *g;
+    md_plan *p;
+    md_buffer weights;
+    double host[C * C], z[C * C], sum = 0;
+    OK(md_graph_new(&g));
+    md_buffer_init(&weights, "weights", MD_F32, C * C);
+    OK(md_buffer_alloc(be, &weights));
+    md_tensor *x = md_input(g, "x", MD_F32, 2, MD_DIMS(C, C));
+    md_tensor *w = md_extern(g, &weights, 0, 2, MD_DIMS(C, C)), *out[2];
+    md_tensor *h = md_linear(x, w, NULL);
+    if (between)
+        out[1] = md_write(w, md_scale(x, 3));
+    out[0] = md_add(h, x);
+    if (!between)
+        out[1] = md_write(w, md_scale(x, 3));
+    OK(md_plan_build(g, be, out, 2, &p));
+    OK(md_plan_load(p));
+    for (int i = 0; i < C * C; i++)
+        host[i] = sin(i + 1.0);
+    OK(md_buffer_write(be, &weights, 0, host, MD_F64, C * C));
+    OK(md_plan_write(p, x, host, MD_F64, C * C));
+    OK(md_plan_run(p));
+    OK(md_plan_read(p, out[0], z, MD_F64, C * C));
+    for (int i = 0; i < C * C; i++)
+        sum += (i + 1) * z[i];
+    *n_nodes = md_plan_n_nodes(p);
+    md_plan_free(p);
+    md_graph_free(g);
+    md_buffer_release(be, &weights);
+    done_with(be);
+    return sum;
+}
+
+static void test_fusion_past_an_update(void **state)
+{
+    (void)state;
+    int n, fused_n;
+    double want = with_update(false, true, &n), tiny = 1e-12 * fabs(want);
+    assert_true(fabs(with_update(true, true, &fused_n) - want) <= tiny);
+    assert_int_equal(fused_n, n);
+    assert_true(fabs(with_update(true, false, &fused_n) - want) <= tiny);
+    assert_int_equal(fused_n, n - 1);
+}
+
 /* ---- a small training graph: gradients of two weights in one buffer */
 
 enum { WEIGHTS = 32, GRADS = 2 * WEIGHTS };
@@ -333,6 +379,66 @@ static void test_ready_ranges(void **state)
     be->ops->close(be);
 }
 
+static md_status spoil(void *user, int range)
+{
+    training *t = user;
+    const md_range *r = &t->ranges[range];
+    double other[WEIGHTS];
+    for (int i = 0; i < WEIGHTS; i++)
+        other[i] = 1e6;
+    t->n_called++;
+    return md_buffer_write(t->be, (md_buffer *)r->buffer, r->first, other, MD_F64,
+                           r->end - r->first);
+}
+
+/* The gradient of `bias` is that of the sum itself: placed in the gradients' buffer, and read there
+   for the weights before it. Only then may others change it. Profiled runs say it as well. */
+static void test_ready_after_readers(void **state)
+{
+    (void)state;
+    for (int profile = 0; profile < 2; profile++) {
+        training t = {0};
+        double host[WEIGHTS], want[WEIGHTS], got[WEIGHTS];
+        OK(cpu_backend_open(&t.be, 1));
+        OK(md_graph_new(&t.g));
+        md_buffer_init(&t.weights, "weights", MD_F32, GRADS);
+        md_buffer_init(&t.grads, "gradients", MD_F32, GRADS);
+        OK(md_buffer_alloc(t.be, &t.weights));
+        OK(md_buffer_alloc(t.be, &t.grads));
+        t.x = md_input(t.g, "x", MD_F32, 2, MD_DIMS(8, 8));
+        md_tensor *w[] = {md_extern(t.g, &t.weights, 0, 2, MD_DIMS(4, 8)),
+                          md_extern(t.g, &t.weights, WEIGHTS, 2, MD_DIMS(8, 4))};
+        md_tensor *y = md_add(md_linear(t.x, w[0], NULL), w[1]), *grad[2], *out[2];
+        OK(md_grad(md_sum(md_mul(y, y)), w, 2, 0, grad));
+        for (int i = 0; i < 2; i++)
+            out[i] = md_write(md_extern(t.g, &t.grads, WEIGHTS * i, 2, w[i]->dim), grad[i]);
+        for (int spoils = 0; spoils < 2; spoils++) {
+            OK(md_plan_build(t.g, t.be, out, 2, &t.p));
+            OK(md_plan_load(t.p));
+            for (int i = 0; i < WEIGHTS; i++)
+                host[i] = sin(i + 1.0);
+            OK(md_buffer_write(t.be, &t.weights, 0, host, MD_F64, WEIGHTS));
+            double x[64];
+            for (int i = 0; i < 64; i++)
+                x[i] = cos(i);
+            OK(md_plan_write(t.p, t.x, x, MD_F64, 64));
+            t.ranges[0] = (md_range){&t.grads, WEIGHTS, GRADS};
+            if (spoils)
+                OK(md_plan_on_written(t.p, t.ranges, 1, spoil, &t));
+            md_plan_profile(t.p, profile);
+            OK(md_plan_run(t.p));
+            OK(md_buffer_read(t.be, &t.grads, 0, spoils ? got : want, MD_F64, WEIGHTS));
+            md_plan_free(t.p);
+        }
+        assert_int_equal(t.n_called, 1);
+        assert_memory_equal(got, want, sizeof want);
+        md_graph_free(t.g);
+        md_buffer_release(t.be, &t.weights);
+        md_buffer_release(t.be, &t.grads);
+        t.be->ops->close(t.be);
+    }
+}
+
 static md_status count(void *user, int range)
 {
     (void)range;
@@ -390,10 +496,9 @@ static void test_recording_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fusion),
-        cmocka_unit_test(test_ready_ranges),
-        cmocka_unit_test(test_recording),
-        cmocka_unit_test(test_recording_fails),
+        cmocka_unit_test(test_fusion),       cmocka_unit_test(test_fusion_past_an_update),
+        cmocka_unit_test(test_ready_ranges), cmocka_unit_test(test_ready_after_readers),
+        cmocka_unit_test(test_recording),    cmocka_unit_test(test_recording_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
