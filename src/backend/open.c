@@ -53,6 +53,11 @@ static md_status open_cuda(const backend_options *o, md_backend **out)
         md_info("device", "%s", cuda_backend_text(*out));
     return MD_OK;
 }
+
+static const char *gpu_identity(const md_backend *be)
+{
+    return strcmp(be->ops->name, "cuda") == 0 ? cuda_backend_uuid(be) : "";
+}
 #else
 static md_status cuda_missing(char reason[REASON], bool *missing)
 {
@@ -66,6 +71,12 @@ static md_status open_cuda(const backend_options *o, md_backend **out)
     (void)o;
     (void)out;
     MD_FAIL(MD_INTERNAL, "opened a device that this build lacks");
+}
+
+static const char *gpu_identity(const md_backend *be)
+{
+    (void)be;
+    return "";
 }
 #endif
 
@@ -125,6 +136,5 @@ md_status backend_open(const backend_options *o, md_backend **out)
 
 const char *backend_identity(const md_backend *be)
 {
-    (void)be;
-    return "";
+    return gpu_identity(be);
 }

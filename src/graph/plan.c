@@ -574,11 +574,11 @@ void md_plan_free(md_plan *p)
 {
     if (!p)
         return;
+    if (p->recording) /* waits, so that no kernel still runs when it is released */
+        p->be->ops->queues->forget(p->be, p->recording);
     for (int i = 0; i < p->n_steps; i++)
         if (p->steps[i].kernel.release)
             p->steps[i].kernel.release(&p->steps[i].kernel);
-    if (p->recording)
-        p->be->ops->queues->forget(p->be, p->recording);
     if (p->arena)
         p->be->ops->release(p->be, p->arena);
     free(p->watch.step);

@@ -10,25 +10,26 @@ int train_reduce_workers(const train_reduce *r)
     return r->workers ? comm_size(r->workers) : 1;
 }
 
-static int buckets_of(const md_buffer *b)
+static int64_t bucket_of(const train_reduce *r)
 {
-    return (int)((b->numel + BUCKET - 1) / BUCKET);
+    return r->bucket > 0 ? r->bucket : BUCKET;
 }
 
 static md_status make_buckets(train_reduce *r)
 {
-    int n = 0;
+    int64_t most = bucket_of(r), n = 0;
     for (int i = 0; i < r->n_gradients; i++)
-        n += buckets_of(r->gradients[i]);
+        n += (r->gradients[i]->numel + most - 1) / most;
     r->buckets = calloc((size_t)n + 1, sizeof *r->buckets);
     if (!r->buckets)
         MD_FAIL(MD_NOMEM, "training: out of memory");
-    for (int i = 0; i < r->n_gradients; i++)
-        for (int64_t at = 0; at < r->gradients[i]->numel; at += BUCKET) {
-            int64_t end =
-                at + BUCKET < r->gradients[i]->numel ? at + BUCKET : r->gradients[i]->numel;
-            r->buckets[r->n_buckets++] = (md_range){r->gradients[i], at, end};
-        }
+    for (int i = 0; i < r->n_gradients; i++) {
+        int64_t all = r->gradients[i]->numel;
+        for (int64_t at = 0; at < all; at += most)
+            r->buckets[r->n_buckets++] =
+                (md_range){r->gradients[i], at, at + most < all ? at + most : all};
+    }
+    r->buckets[r->n_buckets] = (md_range){r->tail, 0, r->tail->numel};
     return MD_OK;
 }
 
@@ -41,20 +42,25 @@ static md_status sum_on_device(train_reduce *r, const md_range *range)
                            r->be->ops->queues->side(r->be));
 }
 
-/* The last bucket takes the flags with it; then the launches to come wait for all sums. */
+/* The flags come last; then the launches to come wait for all sums. */
 static md_status finish_on_device(train_reduce *r)
 {
-    MD_TRY(sum_on_device(r, &(md_range){r->tail, 0, r->tail->numel}));
+    MD_TRY(sum_on_device(r, &r->buckets[r->n_buckets]));
     return r->be->ops->queues->join(r->be);
 }
 
+/* Range n_buckets, the flags, is only waited for: the fork of the last range lies behind all. */
 static md_status bucket_is_ready(void *user, int i)
 {
     train_reduce *r = user;
-    comm_device_phase(r->device, "the sum of gradient bucket %d of %d", i + 1, r->n_buckets);
-    MD_TRY(r->be->ops->queues->fork(r->be));
-    MD_TRY(sum_on_device(r, &r->buckets[i]));
-    if (++r->seen < r->n_buckets)
+    bool last = ++r->seen > r->n_buckets;
+    if (i < r->n_buckets || last)
+        MD_TRY(r->be->ops->queues->fork(r->be));
+    if (i < r->n_buckets) {
+        comm_device_phase(r->device, "the sum of gradient bucket %d of %d", i + 1, r->n_buckets);
+        MD_TRY(sum_on_device(r, &r->buckets[i]));
+    }
+    if (!last)
         return MD_OK;
     r->seen = 0;
     return finish_on_device(r);
@@ -65,7 +71,7 @@ md_status train_reduce_overlap(train_reduce *r, md_plan *p)
     if (!r->buckets)
         MD_TRY(make_buckets(r));
     r->overlapped = true;
-    return md_plan_on_written(p, r->buckets, r->n_buckets, bucket_is_ready, r);
+    return md_plan_on_written(p, r->buckets, r->n_buckets + 1, bucket_is_ready, r);
 }
 
 static md_status sum_all_on_device(train_reduce *r)

@@ -17,8 +17,9 @@ typedef struct train_reduce {
     md_buffer *gradients[TRAIN_MAX_STORES];
     int n_gradients;
     md_buffer *tail; /* f32, summed last */
+    int64_t bucket;  /* elements summed together on devices; 0: 16 Mi */
 
-    md_range *buckets; /* filled by train_reduce_overlap or the first train_reduce_now */
+    md_range *buckets; /* and the tail; by train_reduce_overlap or the first train_reduce_now */
     int n_buckets, seen;
     bool overlapped;
 } train_reduce;

@@ -243,6 +243,7 @@ static md_status setup(train *t, nn_params *const *stores)
                                .workers = t->o.workers,
                                .host = t->o.reducer,
                                .device = t->o.device,
+                               .bucket = t->o.bucket,
                                .tail = &t->tail};
     int64_t share = t->o.accumulate * n_workers(t);
     t->micro = (t->o.batch + share - 1) / share;
@@ -372,7 +373,7 @@ static md_status read_stats(train *t, train_stats *out)
     return MD_OK;
 }
 
-md_status train_step(train *t, bool want_stop, train_stats *out)
+static md_status one_step(train *t, bool want_stop, train_stats *out)
 {
     *out = (train_stats){.step = t->step};
     out->lr = train_lr_at(t->o.lr_rule, t->o.lr, t->o.lr_floor, t->o.warmup, t->o.steps, t->step);
@@ -381,8 +382,6 @@ md_status train_step(train *t, bool want_stop, train_stats *out)
     md_status local = run_batch(t);
     if (local != MD_OK) {
         md_error("train", "step %lld: %s", (long long)t->step, md_status_text());
-        if (t->o.device) /* what it launched has begun a sum that cannot be completed */
-            comm_device_abort(t->o.device);
         if (n_workers(t) == 1 || t->o.device)
             return local;
         MD_TRY(md_buffer_write(t->be, &t->tail, TAIL_FAILED, &failed, MD_F32, 1));
@@ -397,6 +396,16 @@ md_status train_step(train *t, bool want_stop, train_stats *out)
                 t->skips, (long long)t->step);
     t->step++;
     return MD_OK;
+}
+
+/* After a failure the others may never enter the sums that were launched here, and freeing the plans
+   would wait for them. */
+md_status train_step(train *t, bool want_stop, train_stats *out)
+{
+    md_status status = one_step(t, want_stop, out);
+    if (status != MD_OK && t->o.device)
+        comm_device_abort(t->o.device);
+    return status;
 }
 
 int64_t train_next_step(const train *t)

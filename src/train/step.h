@@ -43,6 +43,7 @@ typedef struct train_options {
     size_t budget_bytes; /* for train_memory's total: recompute blocks until it fits; 0: no limit */
     comm *workers;       /* NULL or size 1: alone */
     comm_device *device; /* sums on the workers' GPUs; NULL: on the host */
+    int64_t bucket;      /* gradients that these sum together; 0: as reduce.c likes it */
     comm_reducer *reducer; /* needed when workers has more than one rank: sums on the host */
 } train_options;
 

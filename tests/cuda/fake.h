@@ -26,18 +26,21 @@ void fake_compute_capability(int major, int minor);
 void fake_eager(bool on);
 
 /* One line per call, "s1 h2d 64": streams are s1, s2 in order of creation; while recording
-   "s1 [h2d 64]". Calls without a stream are only counted. */
+   "s1 [h2d 64]". What the host waits for is logged as "s1 sync" and "e1 sync". Calls without a
+   stream are only counted. */
 const char *fake_log_text(void);
 void fake_log_clear(void);
 /* The same for what ran, in the order in which it ran. */
 const char *fake_ran_text(void);
 /* Lines of the log that hold `text`. */
 int fake_log_count(const char *text);
+void fake_log_mark(const char *text); /* a line of the test's own */
 
 /* The n-th call from now fails once, with its library's error (1: the next; 0: none). Calls that
    free something free it all the same. */
 void fake_fail_at(long n);
 long fake_calls(void);              /* since fake_fail_at or fake_reset */
+const char *fake_call(long n);      /* the name of the n-th of these, from 1 */
 const char *fake_failed_call(void); /* what fake_fail_at hit; NULL: nothing yet */
 /* The next thing that runs on a stream fails; then every call does, as on a device. */
 void fake_async_error(int cuda_error);
@@ -64,6 +67,8 @@ extern int (*gpu_host_queue)(void *stream, const char *name, int (*run)(void *),
 void fake_nccl_delay(int polls);
 /* What ncclCommGetAsyncError says from now on (0: success). */
 void fake_nccl_async_error(int nccl_result);
+/* Sums are as if this many ranks had the same (1 at first). */
+void fake_nccl_peers(int n);
 int fake_nccl_leaks(void); /* communicators neither destroyed nor aborted, groups not ended */
 void fake_nccl_reset(void);
 

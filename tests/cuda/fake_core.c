@@ -120,6 +120,13 @@ bool fake_on_device(const void *p, size_t bytes)
 
 int fake_enter(const char *call)
 {
+    if (fake__s.calls == fake__s.names_capacity) {
+        fake__s.names_capacity = 2 * fake__s.names_capacity + 1024;
+        fake__s.names = realloc(fake__s.names, (size_t)fake__s.names_capacity * sizeof(char *));
+        if (!fake__s.names)
+            abort();
+    }
+    fake__s.names[fake__s.calls] = call;
     if (++fake__s.calls != fake__s.fail_at)
         return 0;
     fake__s.failed = call;
@@ -374,6 +381,7 @@ void fake_reset(void)
         free(o);
     }
     fake__graph_release(fake__s.capture);
+    free(fake__s.names);
     memset(&fake__s, 0, sizeof fake__s);
     fake__s.n_devices = 1;
     fake__s.driver = 13000;
@@ -434,6 +442,11 @@ int fake_log_count(const char *what)
     return n;
 }
 
+void fake_log_mark(const char *what)
+{
+    add(&log_, "%s", what);
+}
+
 void fake_fail_at(long n)
 {
     fake__s.calls = 0;
@@ -444,6 +457,11 @@ void fake_fail_at(long n)
 long fake_calls(void)
 {
     return fake__s.calls;
+}
+
+const char *fake_call(long n)
+{
+    return n >= 1 && n <= fake__s.calls ? fake__s.names[n - 1] : NULL;
 }
 
 const char *fake_failed_call(void)

@@ -35,7 +35,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     ENTER();
     memset(p, 0, sizeof *p);
     (void)snprintf(p->name, sizeof p->name, "Fake GPU %d", device);
-    p->uuid.bytes[15] = (char)(device + 1);
+    p->uuid.bytes[15] = (char)(0xe0 + device); /* a digit that a signed char would spoil */
     p->major = fake__s.major;
     p->minor = fake__s.minor;
     p->multiProcessorCount = 3;
@@ -234,6 +234,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         return fake__failing(cudaErrorInvalidResourceHandle);
     if (s->capture)
         return fake__forbidden_while_recording();
+    fake_logf(s, "sync");
     fake__run_until(s, NULL, 0);
     return fake__failing(fake__s.sticky);
 }
@@ -300,6 +301,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     if (e->in)
         return fake__forbidden_while_recording() ? cudaErrorStreamCaptureUnsupported
                                                  : fake__failing(cudaErrorInvalidValue);
+    fake__log_line("e%d sync", e->number);
     if (e->on)
         fake__run_until(e->on, e, e->recorded);
     return fake__failing(fake__s.sticky);

@@ -70,7 +70,8 @@ typedef struct fake_state {
     int n_devices, count_error, driver, major, minor;
     size_t total, held;
     long calls, fail_at;
-    const char *failed;
+    const char *failed, **names; /* names[calls] */
+    long names_capacity;
     cudaError_t last, sticky, async;
     bool eager, pumping;
     double clock_ms;

@@ -1,5 +1,7 @@
-/* NCCL for processes that do not meet: every sum is of one rank, and leaves the data as it is. */
+/* NCCL for processes that do not meet: every sum is of equal ranks, that is a product with their
+   number, on the stream as everything else. */
 #include "fake_internal.h"
+#include "graph/backend.h"
 #include <nccl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,7 @@ struct ncclComm {
 };
 
 static struct ncclComm *comms;
-static int delay, waited, depth;
+static int delay, waited, depth, peers = 1;
 static ncclResult_t async;
 
 static ncclComm_t live(ncclComm_t c, const char *call)
@@ -48,6 +50,11 @@ void fake_nccl_async_error(int nccl_result)
     async = (ncclResult_t)nccl_result;
 }
 
+void fake_nccl_peers(int n)
+{
+    peers = n;
+}
+
 int fake_nccl_leaks(void)
 {
     int n = depth;
@@ -64,6 +71,7 @@ void fake_nccl_reset(void)
         comms = next;
     }
     delay = waited = depth = 0;
+    peers = 1;
     async = ncclSuccess;
 }
 
@@ -145,6 +153,41 @@ ncclResult_t ncclGroupEnd(void)
     return going_on();
 }
 
+typedef struct sum {
+    void *x;
+    size_t n;
+    bool bf16;
+    int peers;
+} sum;
+
+static int sum_run(void *closure)
+{
+    const sum *s = closure;
+    for (size_t i = 0; i < s->n; i++) {
+        float v;
+        md_convert_host(&v, MD_F32, (char *)s->x + i * (s->bf16 ? 2 : 4),
+                        s->bf16 ? MD_BF16 : MD_F32, 1);
+        v *= (float)s->peers;
+        md_convert_host((char *)s->x + i * (s->bf16 ? 2 : 4), s->bf16 ? MD_BF16 : MD_F32, &v,
+                        MD_F32, 1);
+    }
+    return 0;
+}
+
+static void put_sum(void *x, size_t n, bool bf16, object *stream)
+{
+    sum *s = malloc(sizeof *s);
+    if (!s)
+        abort();
+    *s = (sum){x, n, bf16, peers};
+    op *o = fake__new_op(CALL, stream);
+    o->name = "sum";
+    o->run = sum_run;
+    o->drop = free;
+    o->closure = s;
+    (void)fake__put(o);
+}
+
 /* Logged as "s2 sum f32 100". */
 ncclResult_t ncclAllReduce(const void *send, void *receive, size_t n, ncclDataType_t type,
                            ncclRedOp_t how, ncclComm_t c, cudaStream_t stream)
@@ -157,6 +200,7 @@ ncclResult_t ncclAllReduce(const void *send, void *receive, size_t n, ncclDataTy
     if (waited > 0)
         fake_problemf("a call on a communicator that is not ready");
     fake_logf(stream, "sum %s %zu", type == ncclFloat32 ? "f32" : "bf16", n);
+    put_sum(receive, n, type == ncclBfloat16, (object *)stream);
     return depth ? ncclInProgress : going_on();
 }
 

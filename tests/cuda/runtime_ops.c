@@ -8,15 +8,39 @@
 
 static md_backend *cpu;
 
+/* A kernel of backend/cpu, held by the kernel around it and by launches that have not run: as on a
+   device, a launch outlives the kernel. */
+typedef struct inner {
+    md_kernel kernel;
+    int holders;
+} inner;
+
 typedef struct launch {
-    const md_kernel *inner;
+    inner *inner;
     void *in[MD_MAX_IN], *out[MD_MAX_OUT], *scratch;
 } launch;
+
+static void let_go(inner *i)
+{
+    if (--i->holders > 0)
+        return;
+    if (i->kernel.release)
+        i->kernel.release(&i->kernel);
+    free(i);
+}
 
 static int launch_run(void *closure)
 {
     const launch *l = closure;
-    return l->inner->run(l->inner, l->in, l->out, l->scratch) != MD_OK;
+    const md_kernel *k = &l->inner->kernel;
+    return k->run(k, l->in, l->out, l->scratch) != MD_OK;
+}
+
+static void launch_drop(void *closure)
+{
+    launch *l = closure;
+    let_go(l->inner);
+    free(l);
 }
 
 static md_status put(const md_kernel *k, void *const *in, void *const *out, void *scratch)
@@ -25,21 +49,20 @@ static md_status put(const md_kernel *k, void *const *in, void *const *out, void
     if (!l)
         MD_FAIL(MD_NOMEM, "out of memory");
     l->inner = k->state;
+    l->inner->holders++;
     l->scratch = scratch;
     for (int i = 0; i < k->node->n_in; i++)
         l->in[i] = in[i];
     for (int i = 0; i < k->node->n_out; i++)
         l->out[i] = out[i];
     return cuda__launched(k, fake_enqueue(cuda__device(k->backend)->stream, md_op_name(k->node->op),
-                                          launch_run, free, l));
+                                          launch_run, launch_drop, l));
 }
 
 static void release(md_kernel *k)
 {
-    md_kernel *inner = k->state;
-    if (inner->release)
-        inner->release(inner);
-    free(inner);
+    if (k->state)
+        let_go(k->state);
     k->state = NULL;
 }
 
@@ -49,12 +72,13 @@ static md_status by_cpu(md_backend *be, const md_node *node, md_kernel *k)
     void *state;
     if (!cpu)
         MD_TRY(cpu_backend_open(&cpu, 1));
-    MD_TRY(cuda__state(k, sizeof(md_kernel), &state));
-    md_kernel *inner = state;
-    MD_TRY(cpu->ops->prepare[node->op](cpu, node, inner));
+    MD_TRY(cuda__state(k, sizeof(inner), &state));
+    inner *i = state;
+    MD_TRY(cpu->ops->prepare[node->op](cpu, node, &i->kernel));
+    i->holders = 1;
     k->run = put;
     k->release = release;
-    k->scratch_bytes = inner->scratch_bytes;
+    k->scratch_bytes = i->kernel.scratch_bytes;
     return MD_OK;
 }
 

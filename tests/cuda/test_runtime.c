@@ -74,13 +74,15 @@ static void index_modulo_count(void **state)
     (void)state;
     for (int i = 0; i < 5; i++) {
         md_backend *be = NULL;
-        char name[32];
+        char name[40];
         cuda_options o = {.index = i};
         fake_devices(2, 0, 13000);
         OK(cuda_backend_open(&o, &be));
         (void)snprintf(name, sizeof name, "Fake GPU %d,", i % 2);
         assert_non_null(strstr(cuda_backend_text(be), name));
         assert_int_equal(be->device, i % 2);
+        (void)snprintf(name, sizeof name, "%030d%02x", 0, i % 2 + 0xe0);
+        assert_string_equal(cuda_backend_uuid(be), name);
         close_gpu(be);
     }
 }
@@ -118,6 +120,7 @@ static void device_by_name(void **state)
     OK(backend_open(&o, &be));
     assert_string_equal(be->ops->name, "cuda");
     assert_int_equal(be->device, 1);
+    assert_string_equal(backend_identity(be), "000000000000000000000000000000e1");
     close_gpu(be);
     o.device = "cuda";
     OK(backend_open(&o, &be));
@@ -126,6 +129,7 @@ static void device_by_name(void **state)
     o.device = "cpu";
     OK(backend_open(&o, &be));
     assert_string_equal(be->ops->name, "cpu");
+    assert_string_equal(backend_identity(be), "");
     be->ops->close(be);
     o.device = "tpu";
     FAILS(backend_open(&o, &be), MD_USAGE, "auto, cpu and cuda");

@@ -287,8 +287,8 @@ static md_status idle(md_backend *be, bool *out)
 {
     cudaError_t e = cudaStreamQuery(cuda__impl(be)->launch);
     *out = e == cudaSuccess;
-    if (e != cudaErrorNotReady)
-        CUDA_TRY(e);
+    if (e != cudaSuccess && e != cudaErrorNotReady)
+        return cuda__fail(e, "cudaStreamQuery", __FILE__, __LINE__);
     (void)cudaGetLastError(); /* "not ready" is kept as an error too */
     return MD_OK;
 }
@@ -383,6 +383,8 @@ static md_status describe(cuda_impl *d)
     CUDA_TRY(cudaDriverGetVersion(&driver));
     d->device.sm = 10 * p.major + p.minor;
     d->device.n_sm = p.multiProcessorCount;
+    for (size_t i = 0; i < sizeof p.uuid.bytes; i++)
+        (void)snprintf(d->uuid + 2 * i, 3, "%02x", (unsigned char)p.uuid.bytes[i]);
     (void)snprintf(d->name, sizeof d->name, "%.*s", (int)sizeof d->name - 1, p.name);
     (void)snprintf(d->text, sizeof d->text, "%s, sm_%d, %.1f GiB, driver %d.%d", d->name,
                    d->device.sm, (double)p.totalGlobalMem / (1 << 30), driver / 1000,
@@ -474,4 +476,9 @@ md_status cuda_backend_open(const cuda_options *o, md_backend **out)
 const char *cuda_backend_text(const md_backend *be)
 {
     return cuda__impl(be)->text;
+}
+
+const char *cuda_backend_uuid(const md_backend *be)
+{
+    return cuda__impl(be)->uuid;
 }

@@ -24,6 +24,8 @@ MD_MUST md_status cuda_device_count(int *n);
 MD_MUST md_status cuda_backend_open(const cuda_options *o, md_backend **out);
 /* "NVIDIA H200, sm_90, 139.8 GiB, driver 13.0"; owned by the backend. */
 const char *cuda_backend_text(const md_backend *be);
+/* The GPU's UUID as 32 hexadecimal digits, the same in every process; owned by the backend. */
+const char *cuda_backend_uuid(const md_backend *be);
 
 #ifdef __cplusplus
 }

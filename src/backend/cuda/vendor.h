@@ -25,7 +25,7 @@ typedef struct cuda_block {
 typedef struct cuda_impl {
     cuda_device device; /* first: cuda__device() looks here */
     int ordinal;        /* of cudaSetDevice */
-    char text[160], name[64];
+    char text[160], name[64], uuid[2 * sizeof(cudaUUID_t) + 1];
     cudaStream_t launch, side;
     cudnnHandle_t cudnn; /* its stream is `launch` */
     cublasLtHandle_t blas;
