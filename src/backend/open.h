@@ -18,8 +18,8 @@ typedef struct backend_options {
    which and why. A device that this build or machine lacks is MD_USAGE and says so. Close with
    (*out)->ops->close. */
 MD_MUST md_status backend_open(const backend_options *o, md_backend **out);
-/* What tells the GPUs of one machine apart, for comm_device_new; "" for what is no GPU. Owned by the
-   backend. */
+/* What tells the GPUs of one machine apart, for comm_device_new; "" for what is no GPU. Owned by
+   the backend. */
 const char *backend_identity(const md_backend *be);
 
 #endif

@@ -398,8 +398,8 @@ static md_status one_step(train *t, bool want_stop, train_stats *out)
     return MD_OK;
 }
 
-/* After a failure the others may never enter the sums that were launched here, and freeing the plans
-   would wait for them. */
+/* After a failure the others may never enter the sums that were launched here, and freeing the
+   plans would wait for them. */
 md_status train_step(train *t, bool want_stop, train_stats *out)
 {
     md_status status = one_step(t, want_stop, out);

@@ -55,8 +55,9 @@ static md_status put(const md_kernel *k, void *const *in, void *const *out, void
         l->in[i] = in[i];
     for (int i = 0; i < k->node->n_out; i++)
         l->out[i] = out[i];
-    return cuda__launched(k, fake_enqueue(cuda__device(k->backend)->stream, md_op_name(k->node->op),
-                                          launch_run, launch_drop, l));
+    (void)fake_enqueue(cuda__device(k->backend)->stream, md_op_name(k->node->op), launch_run,
+                       launch_drop, l);
+    return cuda__launched(k, (int)cudaGetLastError()); /* as gpu.cuh: blamed for what came before */
 }
 
 static void release(md_kernel *k)

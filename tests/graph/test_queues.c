@@ -37,7 +37,8 @@ static struct recorder {
     bool recording;
     launched list[MAX];
     int n, begun, ended, dropped, replayed, forgotten;
-    int fail_at; /* the launch that fails, counted down; 0: none */
+    int released, released_early; /* kernels; those before the recording of them was forgotten */
+    int fail_at;                  /* the launch that fails, counted down; 0: none */
 } rec;
 
 static md_status (*ref_run[MD_OP_COUNT])(const md_kernel *, void *const *, void *const *, void *);
@@ -53,11 +54,22 @@ static md_status noting_run(const md_kernel *k, void *const *in, void *const *ou
     return MD_OK;
 }
 
+static void (*ref_release[MD_OP_COUNT])(md_kernel *);
+
+static void noting_release(md_kernel *k)
+{
+    rec.released++;
+    if (ref_release[k->node->op])
+        ref_release[k->node->op](k);
+}
+
 static md_status noting_prepare(md_backend *be, const md_node *node, md_kernel *k)
 {
     MD_TRY(rec.ref->ops->prepare[node->op](be, node, k));
     ref_run[node->op] = k->run;
+    ref_release[node->op] = k->release;
     k->run = noting_run;
+    k->release = noting_release;
     return MD_OK;
 }
 
@@ -99,6 +111,7 @@ static void forget(md_backend *be, void *recording)
     (void)be;
     (void)recording;
     rec.forgotten++;
+    rec.released_early = rec.released;
 }
 
 static const md_backend_queues queues = {
@@ -471,6 +484,8 @@ static void test_recording(void **state)
     assert_true(loss[1] > 2 * loss[0] && loss[3] > 2 * loss[2]); /* replays read the new inputs */
     training_free(&t);
     assert_int_equal(rec.forgotten, 1);
+    assert_int_equal(rec.released_early, 0); /* what was recorded may run until then */
+    assert_true(rec.released > 5);
     done_with(&device);
 }
 
