@@ -109,16 +109,25 @@ static bool overlap(const md_tensor *a, const md_tensor *b)
            start_of(a) < start_of(b) + md_numel(b) && start_of(b) < start_of(a) + md_numel(a);
 }
 
-/* Whether what node `made` reads is the same at node `at`, behind it: no update comes between. */
+static bool reads(const md_node *node, const md_tensor *t)
+{
+    for (int k = 0; k < node->n_in; k++)
+        if (node->in[k] && overlap(node->in[k], t))
+            return true;
+    return false;
+}
+
+/* Whether what node `made` reads is the same at node `at`, behind it: no update comes between. An
+   update may change any of its persistent inputs, not only the one that it returns. */
 static bool still_holds(const md_plan *p, int made, int at)
 {
-    const md_node *m = node_at(p, made);
     for (int i = made + 1; i < at; i++) {
         const md_node *node = node_at(p, i);
-        for (int o = 0; p->used[i] && o < node->n_out; o++)
-            for (int k = 0; k < m->n_in; k++)
-                if (m->in[k] && overlap(node->out[o], m->in[k]))
-                    return false;
+        if (!p->used[i] || base_of(node->out[0])->storage != MD_EXTERN)
+            continue;
+        for (int k = 0; k < node->n_in; k++)
+            if (node->in[k] && reads(node_at(p, made), node->in[k]))
+                return false;
     }
     return true;
 }

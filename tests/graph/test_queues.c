@@ -295,6 +295,33 @@ static double with_update(bool fuses, bool between, int *n_nodes)
     return sum;
 }
 
+/* The same in bf16, where AdamW rewrites w as its shadow between the two; how many nodes run. */
+static int with_adamw(bool fuses)
+{
+    md_backend *be = like_ref(fuses, false);
+    md_graph *g;
+    md_plan *p;
+    md_buffer state, copy;
+    OK(md_graph_new(&g));
+    md_buffer_init(&state, "p, m, v", MD_F32, 3 * C * C);
+    md_buffer_init(&copy, "copy", MD_BF16, C * C);
+    md_tensor *x = md_input(g, "x", MD_BF16, 2, MD_DIMS(C, C));
+    md_tensor *w = md_extern(g, &copy, 0, 2, MD_DIMS(C, C)), *s[3], *out[2];
+    for (int i = 0; i < 3; i++)
+        s[i] = md_extern(g, &state, i * C * C, 2, MD_DIMS(C, C));
+    md_tensor *h = md_linear(x, w, NULL);
+    const md_adamw_tensors a = {.p = s[0], .g = x, .m = s[1], .v = s[2], .shadow = w};
+    out[1] = md_adamw(&a, md_input(g, "gnorm2", MD_F32, 1, MD_DIMS(1)),
+                      md_input(g, "hyper", MD_F32, 1, MD_DIMS(MD_HYPER_COUNT)), 0.9, 0.99, 1e-8, 0);
+    out[0] = md_add(h, x);
+    OK(md_plan_build(g, be, out, 2, &p));
+    int n = md_plan_n_nodes(p);
+    md_plan_free(p);
+    md_graph_free(g);
+    done_with(be);
+    return n;
+}
+
 static void test_fusion_past_an_update(void **state)
 {
     (void)state;
@@ -304,6 +331,8 @@ static void test_fusion_past_an_update(void **state)
     assert_int_equal(fused_n, n);
     assert_true(fabs(with_update(true, false, &fused_n) - want) <= tiny);
     assert_int_equal(fused_n, n - 1);
+    assert_int_equal(with_adamw(false), 3);
+    assert_int_equal(with_adamw(true), 3);
 }
 
 /* ---- a small training graph: gradients of two weights in one buffer */
