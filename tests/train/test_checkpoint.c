@@ -86,6 +86,71 @@ static void test_resume_is_exact(void **state)
         }
 }
 
+/* The weights' bf16 copy is these weights, rounded. */
+static void copy_follows(rig *r)
+{
+    md_buffer *copy = nn_params_copy(r->params);
+    int64_t n;
+    float *w = rig_state(r, 0, &n), *c = malloc((size_t)n * sizeof *c);
+    uint16_t *want = malloc((size_t)n * sizeof *want);
+    assert_true(c && want && copy);
+    OK(md_buffer_read(r->be, copy, 0, c, MD_F32, n));
+    md_convert_host(want, MD_BF16, w, MD_F32, n);
+    md_convert_host(w, MD_F32, want, MD_BF16, n);
+    assert_memory_equal(c, w, (size_t)n * sizeof *c);
+    free(w);
+    free(c);
+    free(want);
+}
+
+/* In each form of the moments, with a bf16 copy of the weights, which no file holds. */
+static void test_resume_in_bf16(void **state)
+{
+    (void)state;
+    for (int form = TRAIN_STATES_F32; form <= TRAIN_STATES_8BIT; form++) {
+        place p;
+        rig r;
+        md_backend *be;
+        int64_t n;
+        bool found;
+        open_place(&p);
+        OK(cpu_backend_open(&be, 1));
+        rig_open_on(&r, be, MD_BF16);
+        r.o.states = (train_states)form;
+        OK(train_new(r.be, &r.params, 1, &r.task, &r.o, &r.t));
+        train_bytes promised = train_memory(r.t);
+        OK(train_load(r.t));
+        assert_int_equal(be->allocated_bytes, promised.total);
+        steps(&r, 3);
+        copy_follows(&r);
+        OK(train_checkpoint_save(r.t, p.dir, p.cfg));
+        steps(&r, 2);
+        OK(train_swap_ema(r.t));
+        copy_follows(&r);
+        /* the averages: every step's weights are in them */
+        float *whole = rig_state(&r, 0, &n);
+        rig_stop(&r);
+
+        rig_start(&r);
+        OK(train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+        assert_true(found);
+        copy_follows(&r);
+        steps(&r, 2);
+        OK(train_swap_ema(r.t));
+        float *resumed = rig_state(&r, 0, &n);
+        assert_memory_equal(resumed, whole, (size_t)n * sizeof *whole);
+        free(whole);
+        free(resumed);
+        rig_stop(&r);
+
+        r.o.states = form == TRAIN_STATES_8BIT ? TRAIN_STATES_BF16 : TRAIN_STATES_8BIT;
+        rig_start(&r); /* other moments are no moments */
+        FAILS(MD_BAD_INPUT, "unet.m", train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+        rig_close(&r);
+        close_place(&p);
+    }
+}
+
 /* Three checkpoints, of which the last two are kept. */
 static void save_three(rig *r, place *p)
 {
@@ -246,9 +311,8 @@ static void test_other_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resume_is_exact),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_changed_key),
+        cmocka_unit_test(test_resume_is_exact), cmocka_unit_test(test_resume_in_bf16),
+        cmocka_unit_test(test_damage),          cmocka_unit_test(test_changed_key),
         cmocka_unit_test(test_other_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
