@@ -94,6 +94,8 @@ static object *allocate(kind k, size_t bytes)
 
 static cudaError_t give_back(kind k, void *p)
 {
+    if (fake__s.capture)
+        fake_problemf("free of %s while launches are recorded", fake__kind_names[k]);
     for (object *o = fake__s.objects; p && o; o = o->next)
         if (o->kind == k && o->p == p) {
             if (!o->live) {

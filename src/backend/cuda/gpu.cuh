@@ -89,8 +89,18 @@ int gpu_host_launch(void *stream, const char *name, unsigned grid, unsigned bloc
     static type name[n];                                                                           \
     gpu_host_shared(name, sizeof name)
 #define GPU_LAUNCH(kernel, grid, block, stream, ...)                                               \
-    gpu_host_launch((stream), #kernel, (unsigned)(grid), (unsigned)(block),                        \
-                    [=] { kernel(__VA_ARGS__); })
+    gpu_host_call(kernel, (stream), #kernel, (unsigned)(grid), (unsigned)(block), __VA_ARGS__)
+
+/* The arguments are taken now, as by a launch: the kernel may run when the caller's are gone. */
+template <class T> struct gpu_host_argument {
+    typedef T type;
+};
+template <class... T>
+static inline int gpu_host_call(void (*kernel)(T...), void *stream, const char *name, unsigned grid,
+                                unsigned block, typename gpu_host_argument<T>::type... args)
+{
+    return gpu_host_launch(stream, name, grid, block, [=] { kernel(args...); });
+}
 
 GPU_DEVICE void gpu_fault(uint32_t *word, uint32_t code)
 {
