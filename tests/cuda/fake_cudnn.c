@@ -1,29 +1,8 @@
 /* cuDNN's graph interface: every attribute is checked against a table of names, types, counts and
-   what must be there, every tensor against its neighbours; execution is plain loops over strides.
- */
-#include "fake_vendor.h"
-#include <cudnn.h>
-#include <math.h>
+   what must be there, every tensor against its neighbours. fake_dnn_run.c executes. */
+#include "fake_dnn.h"
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_ATTRS = 24, MAX_COUNT = 16 };
-
-typedef struct attr {
-    cudnnBackendAttributeName_t name;
-    cudnnBackendAttributeType_t type;
-    int64_t count;
-    int64_t v[MAX_COUNT]; /* each element widened to 8 bytes' place */
-} attr;
-
-typedef struct desc {
-    cudnnBackendDescriptorType_t type;
-    bool finalized;
-    int n, users; /* users: live descriptors that refer to it */
-    int offer;    /* engine, configuration, plan */
-    attr attrs[MAX_ATTRS];
-    struct desc *graph; /* configuration: what it is for */
-} desc;
 
 /* ---- what each descriptor takes */
 
@@ -35,10 +14,6 @@ typedef struct rule {
     bool required;
 } rule;
 
-#define D(x) CUDNN_BACKEND_##x##_DESCRIPTOR
-#define A(x) CUDNN_ATTR_##x
-#define T(x) CUDNN_TYPE_##x
-#define REF  CUDNN_TYPE_BACKEND_DESCRIPTOR
 #define CONV_OP(d, p, x, w, y)                                                                     \
     {D(d), A(p##_ALPHA), T(FLOAT), 1, 1, true}, {D(d), A(p##_BETA), T(FLOAT), 1, 1, true},         \
         {D(d), A(p##_CONV_DESC), REF, 1, 1, true}, {D(d), A(p##_##x), REF, 1, 1, true},            \
@@ -73,8 +48,20 @@ static const rule rules[] = {
     {D(POINTWISE), A(POINTWISE_MATH_PREC), T(DATA_TYPE), 1, 1, true},
     {D(OPERATION_POINTWISE), A(OPERATION_POINTWISE_PW_DESCRIPTOR), REF, 1, 1, true},
     {D(OPERATION_POINTWISE), A(OPERATION_POINTWISE_XDESC), REF, 1, 1, true},
-    {D(OPERATION_POINTWISE), A(OPERATION_POINTWISE_BDESC), REF, 1, 1, true},
+    {D(OPERATION_POINTWISE), A(OPERATION_POINTWISE_BDESC), REF, 1, 1, false},
     {D(OPERATION_POINTWISE), A(OPERATION_POINTWISE_YDESC), REF, 1, 1, true},
+    {D(MATMUL), A(MATMUL_COMP_TYPE), T(DATA_TYPE), 1, 1, true},
+    {D(OPERATION_MATMUL), A(OPERATION_MATMUL_DESC), REF, 1, 1, true},
+    {D(OPERATION_MATMUL), A(OPERATION_MATMUL_ADESC), REF, 1, 1, true},
+    {D(OPERATION_MATMUL), A(OPERATION_MATMUL_BDESC), REF, 1, 1, true},
+    {D(OPERATION_MATMUL), A(OPERATION_MATMUL_CDESC), REF, 1, 1, true},
+    {D(REDUCTION), A(REDUCTION_OPERATOR), T(REDUCTION_OPERATOR_TYPE), 1, 1, true},
+    {D(REDUCTION), A(REDUCTION_COMP_TYPE), T(DATA_TYPE), 1, 1, true},
+    {D(OPERATION_REDUCTION), A(OPERATION_REDUCTION_DESC), REF, 1, 1, true},
+    {D(OPERATION_REDUCTION), A(OPERATION_REDUCTION_XDESC), REF, 1, 1, true},
+    {D(OPERATION_REDUCTION), A(OPERATION_REDUCTION_YDESC), REF, 1, 1, true},
+    {D(OPERATION_RESHAPE), A(OPERATION_RESHAPE_XDESC), REF, 1, 1, true},
+    {D(OPERATION_RESHAPE), A(OPERATION_RESHAPE_YDESC), REF, 1, 1, true},
     SDPA(FWD, QDESC, true),
     SDPA(FWD, KDESC, true),
     SDPA(FWD, VDESC, true),
@@ -92,7 +79,7 @@ static const rule rules[] = {
     SDPA(BWD, DVDESC, true),
     SDPA(BWD, DODDESC, true),
     {D(OPERATIONGRAPH), A(OPERATIONGRAPH_HANDLE), T(HANDLE), 1, 1, true},
-    {D(OPERATIONGRAPH), A(OPERATIONGRAPH_OPS), REF, 1, 8, true},
+    {D(OPERATIONGRAPH), A(OPERATIONGRAPH_OPS), REF, 1, MAX_COUNT, true},
     {D(ENGINEHEUR), A(ENGINEHEUR_OPERATION_GRAPH), REF, 1, 1, true},
     {D(ENGINEHEUR), A(ENGINEHEUR_MODE), T(HEUR_MODE), 1, 1, true},
     {D(EXECUTION_PLAN), A(EXECUTION_PLAN_HANDLE), T(HANDLE), 1, 1, true},
@@ -112,13 +99,14 @@ static size_t size_of(cudnnBackendAttributeType_t t)
     case CUDNN_TYPE_CONVOLUTION_MODE:
     case CUDNN_TYPE_POINTWISE_MODE:
     case CUDNN_TYPE_HEUR_MODE:
+    case CUDNN_TYPE_REDUCTION_OPERATOR_TYPE:
         return 4;
     default:
         return 8;
     }
 }
 
-static const attr *find(const desc *d, cudnnBackendAttributeName_t name)
+const attr *fake_attr(const desc *d, cudnnBackendAttributeName_t name)
 {
     for (int i = 0; i < d->n; i++)
         if (d->attrs[i].name == name)
@@ -126,9 +114,9 @@ static const attr *find(const desc *d, cudnnBackendAttributeName_t name)
     return NULL;
 }
 
-static int64_t number(const desc *d, cudnnBackendAttributeName_t name, int64_t otherwise)
+int64_t fake_number(const desc *d, cudnnBackendAttributeName_t name, int64_t otherwise)
 {
-    const attr *a = find(d, name);
+    const attr *a = fake_attr(d, name);
     int32_t small = 0;
     if (!a)
         return otherwise;
@@ -138,9 +126,9 @@ static int64_t number(const desc *d, cudnnBackendAttributeName_t name, int64_t o
     return small;
 }
 
-static desc *ref(const desc *d, cudnnBackendAttributeName_t name, int i)
+desc *fake_ref(const desc *d, cudnnBackendAttributeName_t name, int i)
 {
-    const attr *a = find(d, name);
+    const attr *a = fake_attr(d, name);
     return a ? (desc *)(intptr_t)a->v[i] : NULL;
 }
 
@@ -204,7 +192,7 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t p, cudnnBackendA
         if (rules[i].desc == d->type && rules[i].name == name)
             r = &rules[i];
     if (d->finalized || !r || r->type != type || count < r->least || count > r->most ||
-        find(d, name) || d->n == MAX_ATTRS) {
+        fake_attr(d, name) || d->n == MAX_ATTRS) {
         fake_violation("attribute %d of descriptor %d: type %d, count %lld, finalized %d", name,
                        d->type, type, (long long)count, d->finalized);
         return CUDNN_STATUS_BAD_PARAM;
@@ -228,31 +216,23 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t p, cudnnBackendA
 
 /* ---- tensors */
 
-typedef struct tensor {
-    int rank;
-    int64_t dim[8], stride[8];
-    bool bf16, is_virtual, by_value;
-    int64_t id, alignment;
-    void *data;
-} tensor;
-
 static tensor tensor_of(const desc *d)
 {
-    tensor t = {.id = number(d, A(TENSOR_UNIQUE_ID), 0),
-                .alignment = number(d, A(TENSOR_BYTE_ALIGNMENT), 0),
-                .bf16 = number(d, A(TENSOR_DATA_TYPE), 0) == CUDNN_DATA_BFLOAT16,
-                .is_virtual = number(d, A(TENSOR_IS_VIRTUAL), 0) != 0,
-                .by_value = number(d, A(TENSOR_IS_BY_VALUE), 0) != 0};
-    const attr *dim = find(d, A(TENSOR_DIMENSIONS)), *stride = find(d, A(TENSOR_STRIDES));
+    tensor t = {.id = fake_number(d, A(TENSOR_UNIQUE_ID), 0),
+                .alignment = fake_number(d, A(TENSOR_BYTE_ALIGNMENT), 0),
+                .bf16 = fake_number(d, A(TENSOR_DATA_TYPE), 0) == CUDNN_DATA_BFLOAT16,
+                .is_virtual = fake_number(d, A(TENSOR_IS_VIRTUAL), 0) != 0,
+                .by_value = fake_number(d, A(TENSOR_IS_BY_VALUE), 0) != 0};
+    const attr *dim = fake_attr(d, A(TENSOR_DIMENSIONS)), *stride = fake_attr(d, A(TENSOR_STRIDES));
     t.rank = (int)dim->count;
     memcpy(t.dim, dim->v, (size_t)t.rank * 8);
     memcpy(t.stride, stride->v, (size_t)t.rank * 8);
     return t;
 }
 
-static tensor at(const desc *op, cudnnBackendAttributeName_t name)
+tensor fake_tensor(const desc *op, cudnnBackendAttributeName_t name)
 {
-    return tensor_of(ref(op, name, 0));
+    return tensor_of(fake_ref(op, name, 0));
 }
 
 static bool same_dims(const tensor *a, const tensor *b)
@@ -260,7 +240,7 @@ static bool same_dims(const tensor *a, const tensor *b)
     return a->rank == b->rank && !memcmp(a->dim, b->dim, (size_t)a->rank * 8);
 }
 
-static int64_t extent(const tensor *t)
+int64_t fake_extent(const tensor *t)
 {
     int64_t n = 1;
     for (int i = 0; i < t->rank; i++)
@@ -271,8 +251,8 @@ static int64_t extent(const tensor *t)
 static bool tensor_is_sound(const desc *d)
 {
     tensor t = tensor_of(d);
-    int64_t type = number(d, A(TENSOR_DATA_TYPE), -1);
-    bool good = t.rank == 4 && find(d, A(TENSOR_STRIDES))->count == 4 && t.id > 0 &&
+    int64_t type = fake_number(d, A(TENSOR_DATA_TYPE), -1);
+    bool good = t.rank == 4 && fake_attr(d, A(TENSOR_STRIDES))->count == 4 && t.id > 0 &&
                 (type == CUDNN_DATA_FLOAT || type == CUDNN_DATA_BFLOAT16) && t.alignment > 0 &&
                 (t.alignment & (t.alignment - 1)) == 0 && !(t.is_virtual && t.by_value);
     for (int i = 0; good && i < 4; i++)
@@ -282,42 +262,36 @@ static bool tensor_is_sound(const desc *d)
 
 /* ---- operations: x, w, y of a convolution in their forward roles */
 
-typedef struct conv_op {
-    tensor x, w, y;
-    int64_t stride[2], before[2], after[2];
-    int written; /* 0 y, 1 x, 2 w */
-} conv_op;
-
-static bool conv_of(const desc *op, conv_op *c)
+bool fake_conv_of(const desc *op, conv_op *c)
 {
     const desc *cd;
     switch (op->type) {
     case D(OPERATION_CONVOLUTION_FORWARD):
-        cd = ref(op, A(OPERATION_CONVOLUTION_FORWARD_CONV_DESC), 0);
-        *c = (conv_op){.x = at(op, A(OPERATION_CONVOLUTION_FORWARD_X)),
-                       .w = at(op, A(OPERATION_CONVOLUTION_FORWARD_W)),
-                       .y = at(op, A(OPERATION_CONVOLUTION_FORWARD_Y))};
+        cd = fake_ref(op, A(OPERATION_CONVOLUTION_FORWARD_CONV_DESC), 0);
+        *c = (conv_op){.x = fake_tensor(op, A(OPERATION_CONVOLUTION_FORWARD_X)),
+                       .w = fake_tensor(op, A(OPERATION_CONVOLUTION_FORWARD_W)),
+                       .y = fake_tensor(op, A(OPERATION_CONVOLUTION_FORWARD_Y))};
         break;
     case D(OPERATION_CONVOLUTION_BACKWARD_DATA):
-        cd = ref(op, A(OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC), 0);
-        *c = (conv_op){.x = at(op, A(OPERATION_CONVOLUTION_BWD_DATA_DX)),
-                       .w = at(op, A(OPERATION_CONVOLUTION_BWD_DATA_W)),
-                       .y = at(op, A(OPERATION_CONVOLUTION_BWD_DATA_DY)),
+        cd = fake_ref(op, A(OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC), 0);
+        *c = (conv_op){.x = fake_tensor(op, A(OPERATION_CONVOLUTION_BWD_DATA_DX)),
+                       .w = fake_tensor(op, A(OPERATION_CONVOLUTION_BWD_DATA_W)),
+                       .y = fake_tensor(op, A(OPERATION_CONVOLUTION_BWD_DATA_DY)),
                        .written = 1};
         break;
     case D(OPERATION_CONVOLUTION_BACKWARD_FILTER):
-        cd = ref(op, A(OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC), 0);
-        *c = (conv_op){.x = at(op, A(OPERATION_CONVOLUTION_BWD_FILTER_X)),
-                       .w = at(op, A(OPERATION_CONVOLUTION_BWD_FILTER_DW)),
-                       .y = at(op, A(OPERATION_CONVOLUTION_BWD_FILTER_DY)),
+        cd = fake_ref(op, A(OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC), 0);
+        *c = (conv_op){.x = fake_tensor(op, A(OPERATION_CONVOLUTION_BWD_FILTER_X)),
+                       .w = fake_tensor(op, A(OPERATION_CONVOLUTION_BWD_FILTER_DW)),
+                       .y = fake_tensor(op, A(OPERATION_CONVOLUTION_BWD_FILTER_DY)),
                        .written = 2};
         break;
     default:
         return false;
     }
-    memcpy(c->stride, find(cd, A(CONVOLUTION_FILTER_STRIDES))->v, sizeof c->stride);
-    memcpy(c->before, find(cd, A(CONVOLUTION_PRE_PADDINGS))->v, sizeof c->before);
-    memcpy(c->after, find(cd, A(CONVOLUTION_POST_PADDINGS))->v, sizeof c->after);
+    memcpy(c->stride, fake_attr(cd, A(CONVOLUTION_FILTER_STRIDES))->v, sizeof c->stride);
+    memcpy(c->before, fake_attr(cd, A(CONVOLUTION_PRE_PADDINGS))->v, sizeof c->before);
+    memcpy(c->after, fake_attr(cd, A(CONVOLUTION_POST_PADDINGS))->v, sizeof c->after);
     return true;
 }
 
@@ -335,25 +309,59 @@ static bool conv_is_sound(const conv_op *c)
 
 static bool convolution_is_sound(const desc *d)
 {
-    const attr *dilation = find(d, A(CONVOLUTION_DILATIONS));
-    return number(d, A(CONVOLUTION_COMP_TYPE), -1) == CUDNN_DATA_FLOAT &&
-           number(d, A(CONVOLUTION_CONV_MODE), -1) == CUDNN_CROSS_CORRELATION &&
-           number(d, A(CONVOLUTION_SPATIAL_DIMS), 0) == 2 && dilation->v[0] == 1 &&
+    const attr *dilation = fake_attr(d, A(CONVOLUTION_DILATIONS));
+    return fake_number(d, A(CONVOLUTION_COMP_TYPE), -1) == CUDNN_DATA_FLOAT &&
+           fake_number(d, A(CONVOLUTION_CONV_MODE), -1) == CUDNN_CROSS_CORRELATION &&
+           fake_number(d, A(CONVOLUTION_SPATIAL_DIMS), 0) == 2 && dilation->v[0] == 1 &&
            dilation->v[1] == 1;
 }
 
-static bool addition_is_sound(const desc *d)
+static bool pointwise_is_sound(const desc *d)
 {
-    tensor x = at(d, A(OPERATION_POINTWISE_XDESC)), b = at(d, A(OPERATION_POINTWISE_BDESC));
-    tensor y = at(d, A(OPERATION_POINTWISE_YDESC));
-    bool good = same_dims(&x, &y);
+    cudnnPointwiseMode_t mode = fake_pointwise_mode(d);
+    bool good = true, unary = mode == CUDNN_POINTWISE_EXP || mode == CUDNN_POINTWISE_IDENTITY;
+    tensor x = fake_tensor(d, A(OPERATION_POINTWISE_XDESC));
+    tensor y = fake_tensor(d, A(OPERATION_POINTWISE_YDESC));
+    if (unary || !fake_attr(d, A(OPERATION_POINTWISE_BDESC)))
+        return same_dims(&x, &y) && unary && !fake_attr(d, A(OPERATION_POINTWISE_BDESC));
+    tensor b = fake_tensor(d, A(OPERATION_POINTWISE_BDESC));
     for (int i = 0; i < 4; i++)
         good = good && (b.dim[i] == y.dim[i] || b.dim[i] == 1);
+    return good && same_dims(&x, &y);
+}
+
+static bool product_is_sound(const desc *d)
+{
+    tensor a = fake_tensor(d, A(OPERATION_MATMUL_ADESC));
+    tensor b = fake_tensor(d, A(OPERATION_MATMUL_BDESC));
+    tensor c = fake_tensor(d, A(OPERATION_MATMUL_CDESC));
+    bool good = a.dim[2] == c.dim[2] && a.dim[3] == b.dim[2] && b.dim[3] == c.dim[3];
+    for (int i = 0; i < 2; i++)
+        good = good && a.dim[i] == c.dim[i] && b.dim[i] == c.dim[i];
     return good;
 }
 
-#define ATTENTION(op, bwd, x)                                                                      \
-    at(op, bwd ? A(OPERATION_SDPA_BWD_##x##DESC) : A(OPERATION_SDPA_FWD_##x##DESC))
+static bool reduction_is_sound(const desc *d)
+{
+    tensor x = fake_tensor(d, A(OPERATION_REDUCTION_XDESC));
+    tensor y = fake_tensor(d, A(OPERATION_REDUCTION_YDESC));
+    bool good = true;
+    for (int i = 0; i < 4; i++)
+        good = good && (y.dim[i] == x.dim[i] || y.dim[i] == 1);
+    return good;
+}
+
+/* As used: the last two axes change places, and nothing moves in memory. */
+static bool reshape_is_sound(const desc *d)
+{
+    static const int turned[4] = {0, 1, 3, 2};
+    tensor x = fake_tensor(d, A(OPERATION_RESHAPE_XDESC));
+    tensor y = fake_tensor(d, A(OPERATION_RESHAPE_YDESC));
+    bool good = y.is_virtual;
+    for (int i = 0; i < 4; i++)
+        good = good && y.dim[i] == x.dim[turned[i]] && y.stride[i] == x.stride[turned[i]];
+    return good;
+}
 
 static bool attention_is_sound(const desc *op)
 {
@@ -365,10 +373,12 @@ static bool attention_is_sound(const desc *op)
                 q.dim[1] == k.dim[1] && q.dim[3] == k.dim[3] && stats.dim[0] == q.dim[0] &&
                 stats.dim[1] == q.dim[1] && stats.dim[2] == q.dim[2] && stats.dim[3] == 1 &&
                 q.bf16 && k.bf16 && v.bf16 && o.bf16 && !stats.bf16 && !scale.bf16 &&
-                scale.by_value && extent(&scale) == 1;
+                scale.by_value && fake_extent(&scale) == 1;
     if (bwd) {
-        tensor dq = at(op, A(OPERATION_SDPA_BWD_DQDESC)), dk = at(op, A(OPERATION_SDPA_BWD_DKDESC));
-        tensor dv = at(op, A(OPERATION_SDPA_BWD_DVDESC)), d = at(op, A(OPERATION_SDPA_BWD_DODDESC));
+        tensor dq = fake_tensor(op, A(OPERATION_SDPA_BWD_DQDESC)),
+               dk = fake_tensor(op, A(OPERATION_SDPA_BWD_DKDESC));
+        tensor dv = fake_tensor(op, A(OPERATION_SDPA_BWD_DVDESC)),
+               d = fake_tensor(op, A(OPERATION_SDPA_BWD_DODDESC));
         good = good && same_dims(&dq, &q) && same_dims(&dk, &k) && same_dims(&dv, &v) &&
                same_dims(&d, &o) && dq.bf16 && dk.bf16 && dv.bf16 && d.bf16;
     }
@@ -377,8 +387,8 @@ static bool attention_is_sound(const desc *op)
 
 static bool pack_is_sound(const desc *d)
 {
-    const attr *id = find(d, A(VARIANT_PACK_UNIQUE_IDS));
-    const attr *p = find(d, A(VARIANT_PACK_DATA_POINTERS));
+    const attr *id = fake_attr(d, A(VARIANT_PACK_UNIQUE_IDS));
+    const attr *p = fake_attr(d, A(VARIANT_PACK_DATA_POINTERS));
     bool good = id->count == p->count;
     for (int64_t i = 0; good && i < id->count; i++)
         for (int64_t j = 0; j < i; j++)
@@ -395,24 +405,38 @@ static bool is_sound(const desc *d)
     case D(CONVOLUTION):
         return convolution_is_sound(d);
     case D(POINTWISE):
-        return number(d, A(POINTWISE_MODE), -1) == CUDNN_POINTWISE_ADD &&
-               number(d, A(POINTWISE_MATH_PREC), -1) == CUDNN_DATA_FLOAT;
+        return fake_number(d, A(POINTWISE_MATH_PREC), -1) == CUDNN_DATA_FLOAT;
+    case D(MATMUL):
+        return fake_number(d, A(MATMUL_COMP_TYPE), -1) == CUDNN_DATA_FLOAT;
+    case D(REDUCTION):
+        return fake_number(d, A(REDUCTION_OPERATOR), -1) == CUDNN_REDUCE_TENSOR_ADD &&
+               fake_number(d, A(REDUCTION_COMP_TYPE), -1) == CUDNN_DATA_FLOAT;
     case D(OPERATION_POINTWISE):
-        return addition_is_sound(d);
+        return pointwise_is_sound(d);
+    case D(OPERATION_MATMUL):
+        return product_is_sound(d);
+    case D(OPERATION_REDUCTION):
+        return reduction_is_sound(d);
+    case D(OPERATION_RESHAPE):
+        return reshape_is_sound(d);
     case D(OPERATION_SDPA_FWD):
     case D(OPERATION_SDPA_BWD):
         return attention_is_sound(d);
     case D(VARIANT_PACK):
         return pack_is_sound(d);
     default:
-        return !conv_of(d, &c) || conv_is_sound(&c);
+        return !fake_conv_of(d, &c) || conv_is_sound(&c);
     }
 }
 
-static bool is_attention(const desc *graph)
+/* Whether the graph is an attention that the test wants refused. */
+static bool is_refused(const desc *graph)
 {
-    cudnnBackendDescriptorType_t t = ref(graph, A(OPERATIONGRAPH_OPS), 0)->type;
-    return t == D(OPERATION_SDPA_FWD) || t == D(OPERATION_SDPA_BWD);
+    const attr *ops = fake_attr(graph, A(OPERATIONGRAPH_OPS));
+    cudnnBackendDescriptorType_t t = fake_ref(graph, A(OPERATIONGRAPH_OPS), 0)->type;
+    if (fake.refuse_attention)
+        return t == D(OPERATION_SDPA_FWD) || t == D(OPERATION_SDPA_BWD) || ops->count > 3;
+    return fake.refuse_unified && t == D(OPERATION_SDPA_BWD);
 }
 
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t p)
@@ -422,7 +446,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t p)
         return CUDNN_STATUS_INTERNAL_ERROR;
     bool good = !d->finalized;
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (rules[i].desc == d->type && rules[i].required && !find(d, rules[i].name)) {
+        if (rules[i].desc == d->type && rules[i].required && !fake_attr(d, rules[i].name)) {
             fake_violation("descriptor %d lacks attribute %d", d->type, rules[i].name);
             return CUDNN_STATUS_BAD_PARAM;
         }
@@ -430,11 +454,11 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t p)
         fake_violation("descriptor %d is inconsistent", d->type);
         return CUDNN_STATUS_BAD_PARAM;
     }
-    if (d->type == D(OPERATIONGRAPH) && fake.refuse_attention && is_attention(d))
+    if (d->type == D(OPERATIONGRAPH) && is_refused(d))
         return CUDNN_STATUS_BAD_PARAM;
     if (d->type == D(EXECUTION_PLAN)) {
-        d->offer = ref(d, A(EXECUTION_PLAN_ENGINE_CONFIG), 0)->offer;
-        d->graph = ref(d, A(EXECUTION_PLAN_ENGINE_CONFIG), 0)->graph;
+        d->offer = fake_ref(d, A(EXECUTION_PLAN_ENGINE_CONFIG), 0)->offer;
+        d->graph = fake_ref(d, A(EXECUTION_PLAN_ENGINE_CONFIG), 0)->graph;
         fake.built++;
         if (fake.offers[d->offer].broken)
             return CUDNN_STATUS_NOT_SUPPORTED_ARCH_MISMATCH;
@@ -447,10 +471,10 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t p)
 
 static int list(const desc *heuristics, int *offers)
 {
-    const desc *graph = ref(heuristics, A(ENGINEHEUR_OPERATION_GRAPH), 0);
-    bool fallback = number(heuristics, A(ENGINEHEUR_MODE), -1) == CUDNN_HEUR_MODE_FALLBACK;
+    const desc *graph = fake_ref(heuristics, A(ENGINEHEUR_OPERATION_GRAPH), 0);
+    bool fallback = fake_number(heuristics, A(ENGINEHEUR_MODE), -1) == CUDNN_HEUR_MODE_FALLBACK;
     int n = 0;
-    if (fake.refuse_fused && find(graph, A(OPERATIONGRAPH_OPS))->count > 1)
+    if (fake.refuse_fused && fake_attr(graph, A(OPERATIONGRAPH_OPS))->count > 1)
         return 0;
     for (int i = 0; i < fake.n_offers; i++)
         if (fake.offers[i].fallback == fallback)
@@ -470,7 +494,7 @@ static cudnnStatus_t get_results(const desc *heuristics, int64_t asked, int64_t 
             return CUDNN_STATUS_BAD_PARAM;
         }
         config->offer = offers[i];
-        config->graph = ref(heuristics, A(ENGINEHEUR_OPERATION_GRAPH), 0);
+        config->graph = fake_ref(heuristics, A(ENGINEHEUR_OPERATION_GRAPH), 0);
     }
     return CUDNN_STATUS_SUCCESS;
 }
@@ -511,199 +535,6 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const p,
 
 /* ---- execution */
 
-typedef struct memory {
-    const desc *pack;
-    void *made[64]; /* of virtual tensors, by id */
-} memory;
-
-static bool place(memory *m, tensor *t)
-{
-    if (t->is_virtual) {
-        if (!m->made[t->id])
-            m->made[t->id] = calloc((size_t)extent(t), 4);
-        t->data = m->made[t->id];
-        return t->data != NULL;
-    }
-    const attr *id = find(m->pack, A(VARIANT_PACK_UNIQUE_IDS));
-    for (int64_t i = 0; i < id->count; i++)
-        if (id->v[i] == t->id)
-            t->data = (void *)(intptr_t)find(m->pack, A(VARIANT_PACK_DATA_POINTERS))->v[i];
-    if (!t->data || (uintptr_t)t->data % (uintptr_t)t->alignment)
-        fake_violation("tensor %lld: no or unaligned address %p", (long long)t->id, t->data);
-    return t->data && (uintptr_t)t->data % (uintptr_t)t->alignment == 0;
-}
-
-static int64_t index4(const tensor *t, int64_t a, int64_t b, int64_t c, int64_t d)
-{
-    return a * t->stride[0] + b * t->stride[1] + c * t->stride[2] + d * t->stride[3];
-}
-
-static double get(const tensor *t, int64_t a, int64_t b, int64_t c, int64_t d)
-{
-    return fake_load(t->data, t->bf16, index4(t, a, b, c, d));
-}
-
-static bool run_conv(memory *m, conv_op *c)
-{
-    if (!place(m, &c->x) || !place(m, &c->w) || !place(m, &c->y))
-        return false;
-    const tensor *to = c->written == 0 ? &c->y : c->written == 1 ? &c->x : &c->w;
-    int64_t size = extent(to), R = c->w.dim[2], S = c->w.dim[3];
-    double *sum = calloc((size_t)size, sizeof *sum);
-    if (!sum)
-        return false;
-    for (int64_t n = 0; n < c->y.dim[0]; n++)
-        for (int64_t p = 0; p < c->y.dim[2] * c->y.dim[3]; p++)
-            for (int64_t tap = 0; tap < R * S; tap++) {
-                int64_t yr = p / c->y.dim[3], yc = p % c->y.dim[3];
-                int64_t xr = yr * c->stride[0] + tap / S - c->before[0];
-                int64_t xc = yc * c->stride[1] + tap % S - c->before[1];
-                if (xr < 0 || xr >= c->x.dim[2] || xc < 0 || xc >= c->x.dim[3])
-                    continue;
-                for (int64_t k = 0; k < c->w.dim[0]; k++)
-                    for (int64_t i = 0; i < c->w.dim[1]; i++) {
-                        int64_t xi = index4(&c->x, n, i, xr, xc);
-                        int64_t wi = index4(&c->w, k, i, tap / S, tap % S);
-                        int64_t yi = index4(&c->y, n, k, yr, yc);
-                        if (c->written == 0)
-                            sum[yi] += fake_load(c->x.data, c->x.bf16, xi) *
-                                       fake_load(c->w.data, c->w.bf16, wi);
-                        else if (c->written == 1)
-                            sum[xi] += fake_load(c->y.data, c->y.bf16, yi) *
-                                       fake_load(c->w.data, c->w.bf16, wi);
-                        else
-                            sum[wi] += fake_load(c->y.data, c->y.bf16, yi) *
-                                       fake_load(c->x.data, c->x.bf16, xi);
-                    }
-            }
-    for (int64_t i = 0; i < size; i++)
-        fake_store(to->data, to->bf16, i, sum[i]);
-    free(sum);
-    return true;
-}
-
-static bool run_addition(memory *m, const desc *op)
-{
-    tensor x = at(op, A(OPERATION_POINTWISE_XDESC)), b = at(op, A(OPERATION_POINTWISE_BDESC));
-    tensor y = at(op, A(OPERATION_POINTWISE_YDESC));
-    if (!place(m, &x) || !place(m, &b) || !place(m, &y))
-        return false;
-    const int64_t *d = y.dim;
-    for (int64_t i = 0; i < d[0] * d[1] * d[2] * d[3]; i++) {
-        int64_t p[4] = {i / (d[1] * d[2] * d[3]), i / (d[2] * d[3]) % d[1], i / d[3] % d[2],
-                        i % d[3]};
-        double v = get(&x, p[0], p[1], p[2], p[3]);
-        v += get(&b, b.dim[0] > 1 ? p[0] : 0, b.dim[1] > 1 ? p[1] : 0, b.dim[2] > 1 ? p[2] : 0,
-                 b.dim[3] > 1 ? p[3] : 0);
-        fake_store(y.data, y.bf16, index4(&y, p[0], p[1], p[2], p[3]), v);
-    }
-    return true;
-}
-
-static double dot(const tensor *a, const tensor *b, int64_t n, int64_t h, int64_t t, int64_t s)
-{
-    double sum = 0;
-    for (int64_t c = 0; c < a->dim[3]; c++)
-        sum += get(a, n, h, t, c) * get(b, n, h, s, c);
-    return sum;
-}
-
-static void attend_row(const tensor *q, const tensor *k, const tensor *v, const tensor *o,
-                       const tensor *stats, double scale, int64_t n, int64_t h, int64_t t)
-{
-    double max = -INFINITY, sum = 0;
-    for (int64_t s = 0; s < k->dim[2]; s++)
-        max = fmax(max, scale * dot(q, k, n, h, t, s));
-    for (int64_t s = 0; s < k->dim[2]; s++)
-        sum += exp(scale * dot(q, k, n, h, t, s) - max);
-    double lse = max + log(sum), row[256] = {0};
-    for (int64_t s = 0; s < k->dim[2]; s++) {
-        double p = exp(scale * dot(q, k, n, h, t, s) - lse);
-        for (int64_t c = 0; c < v->dim[3]; c++)
-            row[c] += p * get(v, n, h, s, c);
-    }
-    for (int64_t c = 0; c < v->dim[3]; c++)
-        fake_store(o->data, o->bf16, index4(o, n, h, t, c), row[c]);
-    fake_store(stats->data, false, index4(stats, n, h, t, 0), lse);
-}
-
-static bool run_attention(memory *m, const desc *op)
-{
-    tensor q = ATTENTION(op, false, Q), k = ATTENTION(op, false, K), v = ATTENTION(op, false, V);
-    tensor o = ATTENTION(op, false, O), stats = ATTENTION(op, false, STATS);
-    tensor scale = ATTENTION(op, false, SCALE);
-    if (!place(m, &q) || !place(m, &k) || !place(m, &v) || !place(m, &o) || !place(m, &stats) ||
-        !place(m, &scale))
-        return false;
-    for (int64_t i = 0; i < q.dim[0] * q.dim[1] * q.dim[2]; i++)
-        attend_row(&q, &k, &v, &o, &stats, *(const float *)scale.data, i / (q.dim[1] * q.dim[2]),
-                   i / q.dim[2] % q.dim[1], i % q.dim[2]);
-    return true;
-}
-
-/* dq, dk, dv of one head of one sample. */
-static bool attend_back(const tensor t[10], double scale, int64_t n, int64_t h)
-{
-    const tensor *q = &t[0], *k = &t[1], *v = &t[2], *o = &t[3], *stats = &t[4], *dO = &t[5];
-    int64_t T = q->dim[2], S = k->dim[2], C = q->dim[3];
-    double *dq = calloc((size_t)((T + 2 * S) * C), sizeof *dq);
-    if (!dq)
-        return false;
-    double *dk = dq + T * C, *dv = dk + S * C;
-    for (int64_t i = 0; i < T; i++) {
-        double delta = dot(dO, o, n, h, i, i);
-        for (int64_t j = 0; j < S; j++) {
-            double p = exp(scale * dot(q, k, n, h, i, j) - get(stats, n, h, i, 0));
-            double ds = scale * p * (dot(dO, v, n, h, i, j) - delta);
-            for (int64_t c = 0; c < C; c++) {
-                dv[j * C + c] += p * get(dO, n, h, i, c);
-                dq[i * C + c] += ds * get(k, n, h, j, c);
-                dk[j * C + c] += ds * get(q, n, h, i, c);
-            }
-        }
-    }
-    const double *from[3] = {dq, dk, dv};
-    for (int w = 0; w < 3; w++)
-        for (int64_t i = 0; i < t[6 + w].dim[2] * C; i++)
-            fake_store(t[6 + w].data, t[6 + w].bf16, index4(&t[6 + w], n, h, i / C, i % C),
-                       from[w][i]);
-    free(dq);
-    return true;
-}
-
-static bool run_attention_back(memory *m, const desc *op)
-{
-    tensor t[10] = {ATTENTION(op, true, Q),
-                    ATTENTION(op, true, K),
-                    ATTENTION(op, true, V),
-                    ATTENTION(op, true, O),
-                    ATTENTION(op, true, STATS),
-                    at(op, A(OPERATION_SDPA_BWD_DODDESC)),
-                    at(op, A(OPERATION_SDPA_BWD_DQDESC)),
-                    at(op, A(OPERATION_SDPA_BWD_DKDESC)),
-                    at(op, A(OPERATION_SDPA_BWD_DVDESC)),
-                    ATTENTION(op, true, SCALE)};
-    for (int i = 0; i < 10; i++)
-        if (!place(m, &t[i]))
-            return false;
-    for (int64_t i = 0; i < t[0].dim[0] * t[0].dim[1]; i++)
-        if (!attend_back(t, *(const float *)t[9].data, i / t[0].dim[1], i % t[0].dim[1]))
-            return false;
-    return true;
-}
-
-static bool run_op(memory *m, const desc *op)
-{
-    conv_op c;
-    if (op->type == D(OPERATION_POINTWISE))
-        return run_addition(m, op);
-    if (op->type == D(OPERATION_SDPA_FWD))
-        return run_attention(m, op);
-    if (op->type == D(OPERATION_SDPA_BWD))
-        return run_attention_back(m, op);
-    return conv_of(op, &c) && run_conv(m, &c);
-}
-
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
                                   cudnnBackendDescriptor_t pack)
 {
@@ -712,17 +543,20 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     (void)handle;
     if (fake_fails("cudnnBackendExecute") || fake.offers[p->offer].crashes)
         return CUDNN_STATUS_EXECUTION_FAILED;
-    void *workspace = (void *)(intptr_t)number(pack, A(VARIANT_PACK_WORKSPACE), 0);
+    void *workspace = (void *)(intptr_t)fake_number(pack, A(VARIANT_PACK_WORKSPACE), 0);
     size_t bytes = fake.offers[p->offer].workspace;
     if (!p->finalized || !m.pack->finalized ||
         (bytes && (!workspace || (uintptr_t)workspace % 256)))
         fake_violation("execution: not finalized, or its workspace %p is unfit", workspace);
-    else if (bytes)
-        memset(workspace, 0xee, bytes);
-    const attr *ops = find(p->graph, A(OPERATIONGRAPH_OPS));
+    const attr *ops = fake_attr(p->graph, A(OPERATIONGRAPH_OPS));
     bool good = true;
-    for (int64_t i = 0; good && i < ops->count; i++)
-        good = run_op(&m, (desc *)(intptr_t)ops->v[i]);
+    for (int64_t i = 0; good && i < ops->count; i++) {
+        if (bytes && workspace) /* nothing else may lie there */
+            memset(workspace, 0xee, bytes);
+        good = fake_run_op(&m, (desc *)(intptr_t)ops->v[i]);
+    }
+    if (ops->count > fake.most_ops)
+        fake.most_ops = (int)ops->count;
     for (int i = 0; i < 64; i++)
         free(m.made[i]);
     fake.executions++;

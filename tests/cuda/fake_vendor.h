@@ -27,12 +27,14 @@ typedef struct fake_vendor {
     long violations;     /* calls that the library would have refused; the first one: */
     char violation[240];
     long executions, built, asked, packs;
-    int last; /* offer of the last execution */
+    int last;     /* offer of the last execution */
+    int most_ops; /* of any graph executed */
     double clock_ms;
     int n_offers;
     fake_offer offers[FAKE_MAX_OFFERS];
     bool refuse_fused;     /* no engine for several operations, no algorithm for an epilogue */
-    bool refuse_attention; /* the graph is a bad parameter */
+    bool refuse_attention; /* every graph of an attention is a bad parameter */
+    bool refuse_unified;   /* of its gradient as one operation, as in cuDNN 9.19 */
     bool no_memory;        /* cudaMalloc */
 } fake_vendor;
 

@@ -1,7 +1,8 @@
-/* attention attention_grad in bf16 on cuDNN's unified attention operations: dims [N,heads,T,d] over
-   our [N,T,heads d] by strides. Causal attention (the operations of 9.19 have no attribute for a
-   mask), f32, and whatever no engine takes goes to our own kernels (flash.c). */
-#include "backend/cuda/dnn.h"
+/* attention attention_grad in bf16 on cuDNN's unified attention operations, or the gradient in
+   parts (attention_grad.c): dims [N,heads,T,d] over our [N,T,heads d] by strides. Causal attention
+   (the operations of 9.19 have no attribute for a mask), f32, and whatever no engine takes goes to
+   our own kernels (flash.c). */
+#include "backend/cuda/attention.h"
 #include "base/str.h"
 #include <math.h>
 #include <stdlib.h>
@@ -29,11 +30,11 @@ static md_status stats_tensor(dnn *g, int place, const md_tensor *t, cudnnBacken
 static md_status scale_tensor(dnn *g, double scale, cudnnBackendDescriptor_t *out)
 {
     const int64_t one[4] = {1, 1, 1, 1};
-    g->value = (float)scale;
+    g->value[0] = (float)scale;
     return dnn__tensor(g, DNN_VALUE, CUDNN_DATA_FLOAT, sizeof(float), one, one, out);
 }
 
-static double scale_of(const md_node *n, const md_tensor *q)
+double cuda__attention_scale(const md_node *n, const md_tensor *q)
 {
     double s = n->attr.attn.scale;
     return s != 0 ? s : 1 / sqrt((double)q->dim[2] / n->attr.attn.heads);
@@ -80,7 +81,7 @@ static md_status build(dnn *g, const md_node *n)
         else
             MD_TRY(heads_tensor(g, r->place, data, n->attr.attn.heads, &t[i]));
     }
-    MD_TRY(scale_tensor(g, scale_of(n, n->in[grad ? 1 : 0]), &scale));
+    MD_TRY(scale_tensor(g, cuda__attention_scale(n, n->in[grad ? 1 : 0]), &scale));
     MD_TRY(dnn__make(g,
                      grad ? CUDNN_BACKEND_OPERATION_SDPA_BWD_DESCRIPTOR
                           : CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR,
@@ -105,7 +106,8 @@ static md_status build(dnn *g, const md_node *n)
 
 #endif
 
-/* What is worth asking the heuristics about. */
+/* What is worth asking the heuristics about. Up to 9.15 the gradient in parts wants a padding mask
+   where S is no multiple of 128. */
 static bool may_fit(const md_node *n)
 {
     int64_t head = n->out[0]->dim[2] / n->attr.attn.heads;
@@ -133,15 +135,18 @@ static void release(md_kernel *k)
     k->state = NULL;
 }
 
-static md_status plan(cuda_impl *d, const md_node *node, dnn *g)
+/* Plans the node as `describe` has it; no plans where cuDNN does not know the graph. `form` tells
+   one description's timed choices from another's. */
+static md_status plan(dnn *g, const md_node *node, md_status (*describe)(dnn *, const md_node *),
+                      const char *form)
 {
     char question[320];
     const md_tensor *q = node->in[node->op == MD_OP_attention_grad ? 1 : 0];
     const md_tensor *keys = node->in[node->op == MD_OP_attention_grad ? 2 : 1];
-    MD_TRY(md_str_printf(question, sizeof question, "%s q %s k %s heads %d limit %zu",
-                         md_op_name(node->op), md_shape_text(q), md_shape_text(keys),
-                         node->attr.attn.heads, d->options.workspace_bytes));
-    md_status status = build(g, node);
+    MD_TRY(md_str_printf(question, sizeof question, "%s%s q %s k %s heads %d limit %zu",
+                         md_op_name(node->op), form, md_shape_text(q), md_shape_text(keys),
+                         node->attr.attn.heads, g->d->options.workspace_bytes));
+    md_status status = describe(g, node);
     if (status == MD_OK)
         return dnn__plan(g, node, question);
     if (status != MD_UNSUPPORTED)
@@ -160,7 +165,14 @@ static md_status prepare(md_backend *be, const md_node *node, md_kernel *k, md_p
     g->d = cuda__impl(be);
     k->release = release;
     k->run = run;
-    MD_TRY(plan(g->d, node, g));
+    bool grad = node->op == MD_OP_attention_grad;
+    if (!grad || !g->d->options.deterministic) /* the unified backward has no order of its sums */
+        MD_TRY(plan(g, node, build, ""));
+    /* the frontend lets no T = S = 1 through */
+    if (grad && g->n_plans == 0 && (node->in[1]->dim[1] > 1 || node->in[2]->dim[1] > 1)) {
+        dnn__close(g);
+        MD_TRY(plan(g, node, cuda__attention_grad_graph, " in parts"));
+    }
     if (g->n_plans > 0) {
         k->scratch_bytes = cuda__workspace_room(g->plans[0].workspace);
         return MD_OK;

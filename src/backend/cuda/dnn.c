@@ -61,10 +61,20 @@ md_status dnn__tensor(dnn *g, int place, cudnnDataType_t type, int64_t alignment
     MD_TRY(dnn__set(t, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, stride));
     if (place == DNN_VIRTUAL)
         MD_TRY(dnn__set(t, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &yes));
-    if (place == DNN_VALUE)
+    if (place >= DNN_VALUE && place < DNN_PART)
         MD_TRY(dnn__set(t, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1, &yes));
     MD_TRY(dnn__finalize(t));
     *out = t;
+    return MD_OK;
+}
+
+md_status dnn__part(dnn *g, size_t bytes, int *place)
+{
+    if (g->n_parts == DNN_MAX_PARTS)
+        MD_FAIL(MD_INTERNAL, "cuDNN graph: more than %d parts", DNN_MAX_PARTS);
+    g->part[g->n_parts] = g->part_bytes;
+    g->part_bytes += (bytes + CUDA_SCRATCH_ALIGN - 1) / CUDA_SCRATCH_ALIGN * CUDA_SCRATCH_ALIGN;
+    *place = DNN_PART + g->n_parts++;
     return MD_OK;
 }
 
@@ -142,7 +152,7 @@ static md_status finalize_plan(dnn *g, dnn_plan *p)
     MD_TRY(check(cudnnBackendGetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
                                           CUDNN_TYPE_INT64, 1, &n, &workspace),
                  "cudnnBackendGetAttribute(workspace)", __LINE__));
-    p->workspace = (size_t)workspace;
+    p->workspace = g->part_bytes + (size_t)workspace;
     return MD_OK;
 }
 
@@ -280,11 +290,15 @@ md_status dnn__plan(dnn *g, const md_node *node, const char *question)
 
 /* ---- execution */
 
-static void *address_of(dnn *g, int place, void *const *in, void *const *out)
+static void *address_of(dnn *g, int place, void *const *in, void *const *out, char *workspace)
 {
-    if (place == DNN_VALUE)
-        return &g->value;
-    return place < DNN_OUT ? in[place - DNN_IN] : out[place - DNN_OUT];
+    if (place < DNN_OUT)
+        return in[place - DNN_IN];
+    if (place < DNN_VALUE)
+        return out[place - DNN_OUT];
+    if (place < DNN_PART)
+        return &g->value[place - DNN_VALUE];
+    return workspace + g->part[place - DNN_PART];
 }
 
 /* A finalized variant pack cannot be changed, so one is made whenever an address is new; a plan's
@@ -323,10 +337,11 @@ fail:
 md_status dnn__run(dnn *g, int which, void *const *in, void *const *out, void *scratch)
 {
     void *address[DNN_MAX_TENSORS + 1] = {0};
+    char *workspace = scratch ? cuda__workspace_at(scratch) : NULL;
     for (int i = 0; i < g->n_tensors; i++)
         if (g->place[i] != DNN_VIRTUAL)
-            address[i] = address_of(g, g->place[i], in, out);
-    address[DNN_MAX_TENSORS] = scratch ? cuda__workspace_at(scratch) : NULL;
+            address[i] = address_of(g, g->place[i], in, out, workspace);
+    address[DNN_MAX_TENSORS] = workspace ? workspace + g->part_bytes : NULL;
     if (!g->pack || memcmp(address, g->address, sizeof address) != 0) {
         MD_TRY(make_pack(g, address, address[DNN_MAX_TENSORS]));
         memcpy(g->address, address, sizeof address);
@@ -342,5 +357,6 @@ void dnn__close(dnn *g)
         drop_plan(&g->plans[--g->n_plans]);
     while (g->n_made > 0)
         destroy(&g->made[--g->n_made]);
-    g->n_ops = g->n_tensors = 0;
+    g->n_ops = g->n_tensors = g->n_parts = 0;
+    g->part_bytes = 0;
 }
