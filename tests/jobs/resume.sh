@@ -5,7 +5,8 @@
 source tests/jobs/common.bash
 
 weights=models/lesion/unet/diffusion_pytorch_model.safetensors
-more=(--set finetune.steps=48 --set generate.pairs=80 --set generate.steps=8 --set checkpoint.minutes=0)
+# batches large enough that the launcher, which passes SIGTERM on a second late, still finds it training
+more=(--set finetune.steps=48 --set finetune.batch=16 --set generate.pairs=80 --set generate.steps=8 --set checkpoint.minutes=0)
 run 0 3 pipeline small.cfg --set run=whole "${more[@]}"
 
 # start NP JOB RUN: in the background; its launcher is $launcher.

@@ -99,7 +99,7 @@ headers() {
     for dir in ${CUDA_INCLUDE:-}; do cflags+=" -isystem $dir"; done
     while read -r file; do
         # what names a CUDA header needs the toolkit; CMake says where it is
-        [ -n "${CUDA_INCLUDE:-}" ] || ! grep -qE '"backend/cuda/(vendor|staging)\.h"|<cu(da|blas|dnn)' "$file" || continue
+        [ -n "${CUDA_INCLUDE:-}" ] || ! grep -qE '"backend/cuda/(vendor|staging|choose|dnn)\.h"|<cu(da|blas|dnn)' "$file" || continue
         # shellcheck disable=SC2086
         if ! ${CC:-cc} -std=c11 -D_POSIX_C_SOURCE=200809L -DMEDDIFF_VERSION='"0"' -Wall -Wextra \
             -Werror -Wno-unused-function -Wno-psabi -Isrc -Ijobs $cflags -fsyntax-only -include "$file" \
