@@ -217,8 +217,8 @@ size_t painter_bytes(const painter *p)
     size_t weights = 0;
     for (int i = 0; i < MODEL_N_PARTS; i++)
         weights += nn_params_bytes(p->f->params[i], p->be);
-    return weights + (size_t)p->x.numel * p->be->ops->elem_bytes(MD_F32) + md_plan_memory(p->plan).total +
-           md_plan_memory(codec_encode_plan(p->codec)).total +
+    return weights + (size_t)p->x.numel * p->be->ops->elem_bytes(MD_F32) +
+           md_plan_memory(p->plan).total + md_plan_memory(codec_encode_plan(p->codec)).total +
            md_plan_memory(codec_decode_plan(p->codec)).total;
 }
 

@@ -358,7 +358,7 @@ done:
 void foundation_hold(foundation *f, md_dtype dtype, unsigned trained)
 {
     for (int i = 0; i < MODEL_N_PARTS; i++)
-        nn_params_hold(f->params[i], dtype != MD_BF16     ? NN_HOLD_F32
+        nn_params_hold(f->params[i], dtype != MD_BF16   ? NN_HOLD_F32
                                      : trained >> i & 1 ? NN_HOLD_BOTH
                                                         : NN_HOLD_BF16);
 }

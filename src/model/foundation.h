@@ -48,8 +48,8 @@ void foundation_free(foundation *f, md_backend *be);
    that shapes parameters. */
 MD_MUST md_status foundation_replace(foundation *f, model_part part, const char *folder);
 
-/* For computing in `dtype`, before parts are loaded and graphs built: in bf16 parts are held in bf16,
-   those that a training updates (bit 1 << part of `trained`) in f32 as well. */
+/* For computing in `dtype`, before parts are loaded and graphs built: in bf16 parts are held in
+   bf16, those that a training updates (bit 1 << part of `trained`) in f32 as well. */
 void foundation_hold(foundation *f, md_dtype dtype, unsigned trained);
 /* Allocates the part's parameters and reads them. */
 MD_MUST md_status foundation_load(foundation *f, model_part part, md_backend *be);

@@ -19,8 +19,7 @@ static void fill(comm_writer *w)
     comm_put_i64(w, INT64_MIN);
     comm_put_f64(w, -0.1);
     comm_put_bytes(w, "a\0b", 3);
-    comm_put_text(w, "gr\xc3\xbc\xc3\x9f",
-                  5); /* five of six bytes: the last letter is cut whole */
+    comm_put_text(w, "gr\xc3\xbc\xc3\x9f", 5); /* five of six bytes: the last letter is cut whole */
     comm_put_text(w, NULL, 10);
     assert_int_equal(comm_frame_end(w), MD_OK);
 }

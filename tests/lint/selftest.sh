@@ -72,4 +72,11 @@ expect paths 'src/base/a.c:5:'
 clean
 echo 'CONFIG_KEY(data, root, STRING(""), FREE, "x")' >>src/config/keys.def
 expect keys 'nothing reads KEY_data_root'
+if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then
+    clean
+    find . -name '*.[ch]' -exec clang-format -i {} +
+    bash "$lint" format || { echo "format: fails on a clean tree"; failed=1; }
+    echo 'int  f ;' >>src/graph/g.c
+    expect format 'src/graph/g.c:2:'
+fi
 exit $failed
