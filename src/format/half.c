@@ -1,4 +1,4 @@
-/* Half-float conversions. */
+/* f16 to and from f32; bf16 is base/bf16.h. */
 #include "format/safetensors.h"
 
 #include <string.h>
@@ -41,17 +41,4 @@ uint16_t format_f32_to_f16(float f)
         return (uint16_t)(sign | (bits_of(float_of(magnitude) + 0.5f) - 0x3F000000u));
     const uint32_t odd = magnitude >> 13 & 1u;
     return (uint16_t)(sign | (magnitude - (112u << 23) + 0xFFFu + odd) >> 13);
-}
-
-float format_bf16_to_f32(uint16_t h)
-{
-    return float_of((uint32_t)h << 16);
-}
-
-uint16_t format_f32_to_bf16(float f)
-{
-    const uint32_t u = bits_of(f);
-    if ((u & 0x7FFFFFFFu) > 0x7F800000u)
-        return (uint16_t)(u >> 16 | 0x40u);
-    return (uint16_t)((u + 0x7FFFu + (u >> 16 & 1u)) >> 16);
 }

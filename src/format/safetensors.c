@@ -2,6 +2,7 @@
    safetensors_write.c. Data is read by pread, so that a file cut while open is an error, not a
    fault. */
 #include "format/safetensors.h"
+#include "base/bf16.h"
 #include "format/json_internal.h"
 
 #include "base/arena.h"
@@ -539,7 +540,7 @@ static void convert(format_dtype d, const uint8_t *src, int64_t n, float *dst)
     case FORMAT_F16:
         CONVERT(uint16_t, format_f16_to_f32(v));
     case FORMAT_BF16:
-        CONVERT(uint16_t, format_bf16_to_f32(v));
+        CONVERT(uint16_t, md_bf16_to_f32(v));
     case FORMAT_U32:
         CONVERT(uint32_t, (float)v);
     case FORMAT_I32:

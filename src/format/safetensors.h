@@ -99,8 +99,6 @@ void format_writer_free(format_writer *w); /* NULL is fine */
 /* Bit conversions, for those who hold half floats elsewhere. */
 float format_f16_to_f32(uint16_t h);
 uint16_t format_f32_to_f16(float f); /* nearest even; too large becomes infinity */
-float format_bf16_to_f32(uint16_t h);
-uint16_t format_f32_to_bf16(float f); /* nearest even; NaN stays NaN */
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
 /* Writing safetensors as a stream: the header is known before the first element, so a file of many
    gigabytes passes through one small buffer. */
+#include "base/bf16.h"
 #include "format/json.h"
 #include "format/safetensors.h"
 
@@ -182,9 +183,9 @@ static int encode(format_dtype dtype, float v, uint8_t *to)
             return 0;
         memcpy(to, &i, 8);
     } else {
-        const uint16_t h = dtype == FORMAT_F16 ? format_f32_to_f16(v) : format_f32_to_bf16(v);
+        const uint16_t h = dtype == FORMAT_F16 ? format_f32_to_f16(v) : md_f32_to_bf16(v);
         memcpy(to, &h, 2);
-        const float back = dtype == FORMAT_F16 ? format_f16_to_f32(h) : format_bf16_to_f32(h);
+        const float back = dtype == FORMAT_F16 ? format_f16_to_f32(h) : md_bf16_to_f32(h);
         return !isinf(back) || isinf(v);
     }
     return 1;

@@ -1,6 +1,9 @@
-/* Buffers, the only memory that outlives a plan, and the conversions of host arrays. */
+/* Buffers, the only memory that outlives a plan; what backends share: conversions of host arrays,
+   states of kernels. */
 #include "graph/backend.h"
+#include "base/bf16.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 size_t md_dtype_bytes(md_dtype d)
@@ -12,24 +15,6 @@ bool md_convertible(md_dtype a, md_dtype b)
 {
     bool whole = a == MD_I32 || a == MD_U8 || b == MD_I32 || b == MD_U8;
     return !whole || a == b;
-}
-
-static float from_bf16(uint16_t h)
-{
-    uint32_t u = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-/* To nearest even; NaN stays NaN. */
-static uint16_t to_bf16(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    if ((u & 0x7fffffffu) > 0x7f800000u)
-        return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 /* Double to bf16 rounds once: a float between would round twice. Sets the float's last bit when the
@@ -45,13 +30,13 @@ static uint16_t double_to_bf16(double v)
         u |= 1;
         memcpy(&f, &u, sizeof f);
     }
-    return to_bf16(f);
+    return md_f32_to_bf16(f);
 }
 
 static double load_as_double(const void *p, md_dtype d, int64_t i)
 {
     if (d == MD_BF16)
-        return from_bf16(((const uint16_t *)p)[i]);
+        return md_bf16_to_f32(((const uint16_t *)p)[i]);
     return d == MD_F32 ? (double)((const float *)p)[i] : ((const double *)p)[i];
 }
 
@@ -72,14 +57,30 @@ void md_convert_host(void *dst, md_dtype to, const void *src, md_dtype from, int
             memcpy(dst, src, (size_t)n * md_dtype_bytes(to));
     } else if (to == MD_F32 && from == MD_BF16) {
         for (int64_t i = 0; i < n; i++)
-            ((float *)dst)[i] = from_bf16(((const uint16_t *)src)[i]);
+            ((float *)dst)[i] = md_bf16_to_f32(((const uint16_t *)src)[i]);
     } else if (to == MD_BF16 && from == MD_F32) {
         for (int64_t i = 0; i < n; i++)
-            ((uint16_t *)dst)[i] = to_bf16(((const float *)src)[i]);
+            ((uint16_t *)dst)[i] = md_f32_to_bf16(((const float *)src)[i]);
     } else {
         for (int64_t i = 0; i < n; i++)
             store_double(dst, to, i, load_as_double(src, from, i));
     }
+}
+
+static void free_state(md_kernel *k)
+{
+    free(k->state);
+    k->state = NULL;
+}
+
+md_status md_kernel_state(md_kernel *k, size_t bytes, void **out)
+{
+    *out = k->state = calloc(1, bytes);
+    if (!k->state)
+        MD_FAIL(MD_NOMEM, "%s at '%s': out of memory for its kernel", md_op_name(k->node->op),
+                k->node->path);
+    k->release = free_state;
+    return MD_OK;
 }
 
 void md_buffer_init(md_buffer *b, const char *name, md_dtype dtype, int64_t numel)

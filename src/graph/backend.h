@@ -73,6 +73,9 @@ struct md_backend {
     void *impl;
 };
 
+/* For prepare functions: a zeroed state, freed by k->release, which this sets. */
+MD_MUST md_status md_kernel_state(md_kernel *k, size_t bytes, void **out);
+
 /* For backends' write and read. Float types go into each other, I32 and U8 only as they are; double
    to bf16 rounds once. */
 size_t md_dtype_bytes(md_dtype d); /* of one element in a host array */

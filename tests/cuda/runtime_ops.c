@@ -73,7 +73,7 @@ static md_status by_cpu(md_backend *be, const md_node *node, md_kernel *k)
     void *state;
     if (!cpu)
         MD_TRY(cpu_backend_open(&cpu, 1));
-    MD_TRY(cuda__state(k, sizeof(inner), &state));
+    MD_TRY(md_kernel_state(k, sizeof(inner), &state));
     inner *i = state;
     MD_TRY(cpu->ops->prepare[node->op](cpu, node, &i->kernel));
     i->holders = 1;

@@ -61,21 +61,6 @@ static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
 
 static md_prepare_fn table[MD_OP_COUNT];
 
-static void free_state(md_kernel *k)
-{
-    free(k->state);
-    k->state = NULL;
-}
-
-md_status cuda__state(md_kernel *k, size_t bytes, void **out)
-{
-    *out = k->state = calloc(1, bytes);
-    if (!k->state)
-        MD_FAIL(MD_NOMEM, "out of memory");
-    k->release = free_state;
-    return MD_OK;
-}
-
 md_status cuda__launched(const md_kernel *k, int code)
 {
     if (code)

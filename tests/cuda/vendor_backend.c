@@ -24,21 +24,6 @@ static md_status by_cpu(md_backend *be, const md_node *node, md_kernel *k)
 
 /* ---- what the rest of backend/cuda gives to the files under test */
 
-static void free_state(md_kernel *k)
-{
-    free(k->state);
-    k->state = NULL;
-}
-
-md_status cuda__state(md_kernel *k, size_t bytes, void **out)
-{
-    *out = k->state = calloc(1, bytes);
-    if (!k->state)
-        MD_FAIL(MD_NOMEM, "out of memory");
-    k->release = free_state;
-    return MD_OK;
-}
-
 md_status cuda__fail(cudaError_t e, const char *call, const char *file, int line)
 {
     return md_fail(e == cudaErrorMemoryAllocation ? MD_NOMEM : MD_DEVICE, file, line,

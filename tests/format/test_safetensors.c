@@ -1,6 +1,7 @@
 /* safetensors: every dtype as the original writes it, shards, round trips, every kind of lie. */
 #include "support/expect.h"
 
+#include "base/bf16.h"
 #include "base/file.h"
 #include "format/json.h"
 #include "format/safetensors.h"
@@ -229,15 +230,15 @@ static void halves(void **state)
 {
     (void)state;
     for (uint32_t h = 0; h < 65536; h++) {
-        const float f = format_f16_to_f32((uint16_t)h), b = format_bf16_to_f32((uint16_t)h);
+        const float f = format_f16_to_f32((uint16_t)h), b = md_bf16_to_f32((uint16_t)h);
         if (isnan(f))
             assert_true(isnan(format_f16_to_f32(format_f32_to_f16(f))));
         else
             assert_int_equal(format_f32_to_f16(f), h);
         if (isnan(b))
-            assert_true(isnan(format_bf16_to_f32(format_f32_to_bf16(b))));
+            assert_true(isnan(md_bf16_to_f32(md_f32_to_bf16(b))));
         else
-            assert_int_equal(format_f32_to_bf16(b), h);
+            assert_int_equal(md_f32_to_bf16(b), h);
         /* halfway between two neighbours goes to the even one, a hair more goes up */
         if (h < 0x7BFF) {
             const float next = format_f16_to_f32((uint16_t)(h + 1)), mid = (f + next) / 2;
@@ -246,9 +247,9 @@ static void halves(void **state)
             assert_int_equal(format_f32_to_f16(nextafterf(mid, f)), h);
         }
         if (h < 0x7F7F) {
-            const float next = format_bf16_to_f32((uint16_t)(h + 1));
+            const float next = md_bf16_to_f32((uint16_t)(h + 1));
             const float mid = b + (next - b) / 2;
-            assert_int_equal(format_f32_to_bf16(mid), h + (h & 1));
+            assert_int_equal(md_f32_to_bf16(mid), h + (h & 1));
         }
     }
     assert_int_equal(format_f32_to_f16(65520.0f), 0x7C00);

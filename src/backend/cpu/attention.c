@@ -21,7 +21,7 @@ static md_status attn_geometry(const md_node *node, const md_tensor *q, const md
                                md_kernel *k, attn_state **out)
 {
     void *state;
-    MD_TRY(cpu__state(k, sizeof(attn_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(attn_state), &state));
     attn_state *s = state;
     s->n = q->dim[0], s->t = q->dim[1], s->width = q->dim[2], s->s = key->dim[1];
     s->heads = node->attr.attn.heads;

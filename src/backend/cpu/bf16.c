@@ -1,19 +1,20 @@
 /* bf16 tensors: storage only. A node with bf16 tensors gets the f32 kernel of the same node,
    wrapped in conversions through scratch, so that every op rounds once, at its end. */
+#include "base/bf16.h"
 #include "backend/cpu/internal.h"
 
 void cpu__f32_from_bf16(float *dst, const uint16_t *src, int64_t n, int threads)
 {
 #pragma omp parallel for simd num_threads(threads) if (n > 65536)
     for (int64_t i = 0; i < n; i++)
-        dst[i] = cpu__from_bf16(src[i]);
+        dst[i] = md_bf16_to_f32(src[i]);
 }
 
 void cpu__bf16_from_f32(uint16_t *dst, const float *src, int64_t n, int threads)
 {
 #pragma omp parallel for simd num_threads(threads) if (n > 65536)
     for (int64_t i = 0; i < n; i++)
-        dst[i] = cpu__to_bf16(src[i]);
+        dst[i] = md_f32_to_bf16(src[i]);
 }
 
 typedef struct wrapped {
@@ -61,7 +62,7 @@ static void wrapped_release(md_kernel *k)
 md_status cpu__prepare_bf16(md_backend *be, const md_node *node, md_kernel *k)
 {
     void *state;
-    MD_TRY(cpu__state(k, sizeof(wrapped), &state));
+    MD_TRY(md_kernel_state(k, sizeof(wrapped), &state));
     wrapped *w = state;
     k->release = wrapped_release;
     w->node = *node;

@@ -40,7 +40,7 @@ static void conv_release(md_kernel *k)
 static md_status conv_alloc(md_kernel *k, int n_taps, int n_phases, conv_state **out)
 {
     void *state;
-    MD_TRY(cpu__state(k, sizeof(conv_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(conv_state), &state));
     k->release = conv_release;
     conv_state *s = state;
     s->tap = calloc((size_t)n_taps, sizeof(int));
@@ -313,7 +313,7 @@ md_status cpu_conv2d_dw(md_backend *be, const md_node *node, md_kernel *k)
     (void)be;
     const int64_t *dy = node->in[0]->dim, *x = node->in[1]->dim, *w = node->out[0]->dim;
     void *state;
-    MD_TRY(cpu__state(k, sizeof(dw_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(dw_state), &state));
     dw_state *s = state;
     bool merge = node->attr.conv.pad_l == 0 && node->attr.conv.pad_r == 0;
     s->n = x[0], s->h = x[1], s->w = x[2], s->c = x[3];

@@ -332,7 +332,7 @@ md_status cpu__dnnl_prepare(md_backend *be, const md_node *node, md_kernel *k, b
     /* oneDNN plans for the number of threads that it finds when a primitive is made. */
     omp_set_num_threads(be->threads);
     void *state;
-    MD_TRY(cpu__state(k, sizeof(job), &state));
+    MD_TRY(md_kernel_state(k, sizeof(job), &state));
     k->release = job_release;
     desc d[N_ARGS], plain;
     memset(d, 0, sizeof d);

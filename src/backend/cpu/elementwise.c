@@ -136,7 +136,7 @@ static md_status mul_run(const md_kernel *k, void *const *in, void *const *out, 
 static md_status prepare_binary(const md_node *node, md_kernel *k)
 {
     void *state;
-    MD_TRY(cpu__state(k, sizeof(binary), &state));
+    MD_TRY(md_kernel_state(k, sizeof(binary), &state));
     fold(state, node->in[0], node->in[1]);
     return MD_OK;
 }

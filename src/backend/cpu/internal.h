@@ -23,29 +23,8 @@ md_status cpu__prepare_bf16(md_backend *be, const md_node *node, md_kernel *k);
 md_status cpu__prepare_residual(md_backend *be, const md_node *node, md_prepare_fn inner,
                                 md_kernel *k);
 
-/* One value; to bf16 to nearest even, a NaN stays one. */
-static inline float cpu__from_bf16(uint16_t h)
-{
-    union {
-        uint32_t u;
-        float f;
-    } v = {.u = (uint32_t)h << 16};
-    return v.f;
-}
-static inline uint16_t cpu__to_bf16(float f)
-{
-    union {
-        float f;
-        uint32_t u;
-    } v = {.f = f};
-    uint32_t rounded = (v.u + 0x7fff + (v.u >> 16 & 1)) >> 16, nan = v.u >> 16 | 0x40;
-    return (uint16_t)((v.u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
-}
 void cpu__f32_from_bf16(float *dst, const uint16_t *src, int64_t n, int threads);
 void cpu__bf16_from_f32(uint16_t *dst, const float *src, int64_t n, int threads);
-
-/* Zeroed kernel state, freed by k->release. */
-md_status cpu__state(md_kernel *k, size_t bytes, void **out);
 
 static inline int64_t cpu__min(int64_t a, int64_t b)
 {

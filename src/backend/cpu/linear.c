@@ -25,7 +25,7 @@ md_status cpu_linear(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
     void *state;
-    MD_TRY(cpu__state(k, sizeof(gemm_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(gemm_state), &state));
     gemm_state *s = state;
     s->n = node->in[1]->dim[0];
     s->k = node->in[1]->dim[1];
@@ -73,7 +73,7 @@ md_status cpu_matmul(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
     void *state;
-    MD_TRY(cpu__state(k, sizeof(gemm_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(gemm_state), &state));
     gemm_state *s = state;
     const md_tensor *a = node->in[0], *b = node->in[1], *c = node->out[0];
     bool ta = node->attr.matmul.ta, tb = node->attr.matmul.tb;

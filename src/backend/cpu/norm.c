@@ -13,7 +13,7 @@ typedef struct group_state {
 static md_status group_prepare(const md_node *node, const md_tensor *x, md_kernel *k)
 {
     void *state;
-    MD_TRY(cpu__state(k, sizeof(group_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(group_state), &state));
     group_state *s = state;
     s->n = x->dim[0];
     s->c = x->dim[x->ndim - 1];
@@ -431,7 +431,7 @@ md_status cpu_layer_norm_grad(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
     void *state;
-    MD_TRY(cpu__state(k, sizeof(layer_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(layer_state), &state));
     layer_state *s = state;
     const md_tensor *x = node->in[1];
     s->d = x->dim[x->ndim - 1];

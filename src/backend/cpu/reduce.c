@@ -156,7 +156,7 @@ md_status cpu_sum_to(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
     void *state;
-    MD_TRY(cpu__state(k, sizeof(sum_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(sum_state), &state));
     sum_state *s = state;
     MD_TRY(fold(node, node->in[0], node->out[0], s));
     if (s->r2 == 1) {
@@ -204,7 +204,7 @@ md_status cpu_broadcast_to(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
     void *state;
-    MD_TRY(cpu__state(k, sizeof(sum_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(sum_state), &state));
     sum_state *s = state;
     MD_TRY(fold(node, node->out[0], node->in[0], s));
     s->piece = 16384;

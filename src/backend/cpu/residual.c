@@ -30,7 +30,7 @@ md_status cpu__prepare_residual(md_backend *be, const md_node *node, md_prepare_
                                 md_kernel *k)
 {
     void *state;
-    MD_TRY(cpu__state(k, sizeof(residual), &state));
+    MD_TRY(md_kernel_state(k, sizeof(residual), &state));
     residual *s = state;
     k->release = release;
     s->inner_node = s->add_node = *node;

@@ -1,5 +1,6 @@
 /* Ops that change persistent tensors in place; all flat. */
 #include "backend/cpu/internal.h"
+#include "base/bf16.h"
 #include "ops/ops.h"
 #include "ops/state.h"
 
@@ -90,7 +91,7 @@ static inline void widen(float *dst, const uint16_t *src, int64_t n)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
-        dst[i] = cpu__from_bf16(src[i]);
+        dst[i] = md_bf16_to_f32(src[i]);
 }
 
 /* The m or v of one block as floats: in place, or in `room` from its form in memory. */
@@ -164,7 +165,7 @@ static md_status adamw_run(const md_kernel *k, void *const *in, void *const *out
         state_close(in[3], states, in[8], true, from, n, v, a.step);
 #pragma omp simd
         for (int64_t i = 0; i < n_shadow; i++)
-            shadow[from + i] = cpu__to_bf16(p[from + i]);
+            shadow[from + i] = md_f32_to_bf16(p[from + i]);
     }
     return MD_OK;
 }

@@ -160,7 +160,7 @@ static md_status prepare(md_backend *be, const md_node *node, md_kernel *k, md_p
     if (!may_fit(node))
         return own(be, node, k);
     void *state;
-    MD_TRY(cuda__state(k, sizeof(dnn), &state));
+    MD_TRY(md_kernel_state(k, sizeof(dnn), &state));
     dnn *g = state;
     g->d = cuda__impl(be);
     k->release = release;

@@ -77,22 +77,6 @@ static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
 static const md_prepare_fn prepare_table[64] = {PREPARE_16, PREPARE_16, PREPARE_16, PREPARE_16};
 _Static_assert(MD_OP_COUNT <= 64, "prepare_table is too short");
 
-static void free_state(md_kernel *k)
-{
-    free(k->state);
-    k->state = NULL;
-}
-
-md_status cuda__state(md_kernel *k, size_t bytes, void **out)
-{
-    *out = k->state = calloc(1, bytes);
-    if (!k->state)
-        MD_FAIL(MD_NOMEM, "%s at '%s': out of memory for its kernel", md_op_name(k->node->op),
-                k->node->path);
-    k->release = free_state;
-    return MD_OK;
-}
-
 /* ---- memory */
 
 static md_status not_while_recording(const cuda_impl *d, const char *what)

@@ -218,7 +218,7 @@ static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
     cuda_impl *d = cuda__impl(be);
     void *state;
     char question[320];
-    MD_TRY(cuda__state(k, sizeof(conv), &state));
+    MD_TRY(md_kernel_state(k, sizeof(conv), &state));
     conv *s = state;
     k->release = release;
     k->run = run;

@@ -33,7 +33,7 @@ static md_status binary_run(const md_kernel *k, void *const *in, void *const *ou
 static md_status binary(const md_node *node, md_kernel *k)
 {
     void *state;
-    MD_TRY(cuda__state(k, sizeof(cuda_broadcast), &state));
+    MD_TRY(md_kernel_state(k, sizeof(cuda_broadcast), &state));
     *(cuda_broadcast *)state = cuda__broadcast(node->in[0], node->in[1]);
     k->run = binary_run;
     return MD_OK;

@@ -8,7 +8,7 @@ static md_status shape_prepare(md_kernel *k, const md_tensor *q, const md_tensor
     if (q->dtype != MD_F32 && q->dtype != MD_BF16)
         MD_FAIL(MD_SHAPE, "%s at '%s': no kernel for %s", md_op_name(k->node->op), k->node->path,
                 md_shape_text(q));
-    MD_TRY(cuda__state(k, sizeof(cuda_flash_shape), &state));
+    MD_TRY(md_kernel_state(k, sizeof(cuda_flash_shape), &state));
     const md_attr *attr = &k->node->attr;
     int64_t d = q->dim[2] / attr->attn.heads;
     double scale = attr->attn.scale;

@@ -30,9 +30,6 @@ static inline cuda_device *cuda__device(md_backend *be)
     return (cuda_device *)be->impl;
 }
 
-/* Zeroed state for a kernel, freed by its release (which this sets). */
-MD_MUST md_status cuda__state(md_kernel *k, size_t bytes, void **out);
-
 /* MD_DEVICE... with the op's name and the runtime's text, when a launcher returned an error. */
 MD_MUST md_status cuda__launched(const md_kernel *k, int code);
 

@@ -229,7 +229,7 @@ static md_status prepare_add(md_backend *be, const md_node *node, product *p)
 static md_status prepare(md_backend *be, const md_node *node, md_kernel *k, const product *shape)
 {
     void *state;
-    MD_TRY(cuda__state(k, sizeof(product), &state));
+    MD_TRY(md_kernel_state(k, sizeof(product), &state));
     product *p = state;
     *p = *shape;
     p->d = cuda__impl(be);

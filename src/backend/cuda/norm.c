@@ -13,7 +13,7 @@ static md_status shape_prepare(md_kernel *k, const md_tensor *x, int64_t samples
     if (x->dtype != MD_F32 && x->dtype != MD_BF16)
         MD_FAIL(MD_SHAPE, "%s at '%s': no kernel for %s", md_op_name(k->node->op), k->node->path,
                 md_shape_text(x));
-    MD_TRY(cuda__state(k, sizeof(cuda_norm_shape), &state));
+    MD_TRY(md_kernel_state(k, sizeof(cuda_norm_shape), &state));
     cuda_norm_shape *z = state;
     z->samples = samples;
     z->channels = x->dim[x->ndim - 1];

@@ -73,7 +73,7 @@ static md_status sum_run(const md_kernel *k, void *const *in, void *const *out, 
 static md_status sum_prepare(md_kernel *k, const sum_state *s)
 {
     void *state;
-    MD_TRY(cuda__state(k, sizeof(sum_state), &state));
+    MD_TRY(md_kernel_state(k, sizeof(sum_state), &state));
     sum_state *own = state;
     *own = *s;
     int64_t n = s->first.a * s->first.b;
@@ -136,7 +136,7 @@ md_status cuda_broadcast_to(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
     void *state;
-    MD_TRY(cuda__state(k, sizeof(cuda_broadcast), &state));
+    MD_TRY(md_kernel_state(k, sizeof(cuda_broadcast), &state));
     *(cuda_broadcast *)state = cuda__broadcast(node->out[0], node->in[0]);
     k->run = broadcast_to_run;
     return MD_OK;
