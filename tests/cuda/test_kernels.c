@@ -5,8 +5,7 @@
 #include "sim.h"
 
 static md_backend *ref, *sim;
-static int seen[2][MD_OP_COUNT];
-static double worst[2][MD_OP_COUNT];
+static op_tally tally;
 
 static int open_backends(void **state)
 {
@@ -22,15 +21,15 @@ static int close_backends(void **state)
     print_message("%-20s %6s %10s %6s %10s\n", "op", "f32", "error", "bf16", "error");
     int missing = 0;
     for (int op = 0; op < MD_OP_COUNT; op++) {
-        print_message("%-20s %6d %10.2g %6d %10.2g\n", md_op_name(op), seen[0][op], worst[0][op],
-                      seen[1][op], worst[1][op]);
+        print_message("%-20s %6d %10.2g %6d %10.2g\n", md_op_name(op), tally.seen[0][op],
+                      tally.worst[0][op], tally.seen[1][op], tally.worst[1][op]);
         bool vendor = op == MD_OP_linear || op == MD_OP_matmul || op == MD_OP_conv2d ||
                       op == MD_OP_conv2d_dx || op == MD_OP_conv2d_dw;
         if (!sim_has_kernel((md_op)op) && !vendor) {
             print_error("%s has no kernel\n", md_op_name((md_op)op));
             missing++;
         }
-        missing += !seen[0][op] && !seen[1][op];
+        missing += !tally.seen[0][op] && !tally.seen[1][op];
     }
     sim->ops->close(sim);
     ref->ops->close(ref);
@@ -39,21 +38,7 @@ static int close_backends(void **state)
 
 static md_status run(const op_family *f, int row)
 {
-    const op_case *c = &f->rows[row];
-    for (int d = 0; d < 2; d++) {
-        if (d == 1 && !(c->flags & BF16))
-            continue;
-        for (int shift = 0; shift < (c->flags & BIG ? 1 : 2); shift++) {
-            op_compare o = {.oracle = ref,
-                            .tested = sim,
-                            .with_grad = c->flags & GRAD,
-                            .shift = shift,
-                            .seen = seen[d],
-                            .worst = worst[d]};
-            MD_TRY(op_compare_run(&o, f, row, d ? MD_BF16 : MD_F32));
-        }
-    }
-    return MD_OK;
+    return op_compare_row(ref, sim, f, row, &tally);
 }
 
 int main(void)

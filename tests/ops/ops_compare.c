@@ -449,3 +449,23 @@ done:
     release(&l);
     return status == MD_OK ? status : md_context(status, "%s", op_case_text(f, row, dtype));
 }
+
+md_status op_compare_row(md_backend *oracle, md_backend *tested, const op_family *f, int row,
+                         op_tally *tally)
+{
+    int flags = f->rows[row].flags;
+    for (int d = 0; d < 2; d++) {
+        if (d == 1 && !(flags & BF16))
+            continue;
+        for (int shift = 0; shift < (flags & BIG ? 1 : 2); shift++) {
+            op_compare o = {.oracle = oracle,
+                            .tested = tested,
+                            .with_grad = flags & GRAD,
+                            .shift = shift,
+                            .seen = tally->seen[d],
+                            .worst = tally->worst[d]};
+            MD_TRY(op_compare_run(&o, f, row, d ? MD_BF16 : MD_F32));
+        }
+    }
+    return MD_OK;
+}

@@ -104,4 +104,13 @@ typedef struct op_compare {
 } op_compare;
 MD_MUST md_status op_compare_run(const op_compare *o, const op_family *f, int row, md_dtype dtype);
 
+/* op_compare's counts and errors, for f32 and bf16. */
+typedef struct op_tally {
+    int seen[2][MD_OP_COUNT];
+    double worst[2][MD_OP_COUNT];
+} op_tally;
+/* The row in each type that it wants, in place and, unless BIG, one element off its alignment. */
+MD_MUST md_status op_compare_row(md_backend *oracle, md_backend *tested, const op_family *f,
+                                 int row, op_tally *tally);
+
 #endif

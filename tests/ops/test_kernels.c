@@ -5,8 +5,7 @@
 #include <stdlib.h>
 
 static md_backend *ref, *cpu;
-static int seen[2][MD_OP_COUNT]; /* f32, bf16 */
-static double worst[2][MD_OP_COUNT];
+static op_tally tally;
 
 static int open_backends(void **state)
 {
@@ -24,9 +23,9 @@ static int close_backends(void **state)
     print_message("%-20s %6s %10s %6s %10s\n", "op", "f32", "error", "bf16", "error");
     for (int op = 0; op < MD_OP_COUNT; op++) {
         bool f32_only = op == MD_OP_adamw || op == MD_OP_ema || op == MD_OP_timestep_embedding;
-        print_message("%-20s %6d %10.2g %6d %10.2g\n", md_op_name(op), seen[0][op], worst[0][op],
-                      seen[1][op], worst[1][op]);
-        if (!seen[0][op] || (!seen[1][op] && !f32_only)) {
+        print_message("%-20s %6d %10.2g %6d %10.2g\n", md_op_name(op), tally.seen[0][op],
+                      tally.worst[0][op], tally.seen[1][op], tally.worst[1][op]);
+        if (!tally.seen[0][op] || (!tally.seen[1][op] && !f32_only)) {
             print_error("%s was never compared\n", md_op_name(op));
             missing++;
         }
@@ -38,21 +37,7 @@ static int close_backends(void **state)
 
 static md_status run(const op_family *f, int row)
 {
-    const op_case *c = &f->rows[row];
-    for (int d = 0; d < 2; d++) {
-        if (d == 1 && !(c->flags & BF16))
-            continue;
-        for (int shift = 0; shift < (c->flags & BIG ? 1 : 2); shift++) {
-            op_compare o = {.oracle = ref,
-                            .tested = cpu,
-                            .with_grad = c->flags & GRAD,
-                            .shift = shift,
-                            .seen = seen[d],
-                            .worst = worst[d]};
-            MD_TRY(op_compare_run(&o, f, row, d ? MD_BF16 : MD_F32));
-        }
-    }
-    return MD_OK;
+    return op_compare_row(ref, cpu, f, row, &tally);
 }
 
 int main(void)
