@@ -17,7 +17,8 @@ on the host to latents on the host and back.
 
 A ratio is PyTorch's median by ours: above 1 ours is faster. Memory: on cuda what each took there at most
 (torch.cuda.max_memory_allocated; meddiff's own count of its arenas, weights and state), on the CPU the
-process's largest RSS. One process per side and row, in turns, so that both see the same neighbours.
+process's largest RSS. One process per side and row, in turns, so that both see the same neighbours. Where
+the two do not fit side by side (SD 1.5's training on 24 GiB), --apart ends PyTorch's process after each turn.
 """
 import argparse
 import json
@@ -50,6 +51,7 @@ def arguments():
     p.add_argument("--warmup", type=int, default=2, help="runs before those, once per process (2)")
     p.add_argument("--rounds", type=int, default=2, help="turns of each side (2)")
     p.add_argument("--seconds", type=float, default=60, help="limit of one turn's timing (60)")
+    p.add_argument("--apart", action="store_true", help="never both in memory: a new PyTorch process each turn")
     p.add_argument("--tf32", action="store_true", help="let PyTorch round f32 products to TF32")
     p.add_argument("--json", metavar="FILE", help="results, one object per line")
     p.add_argument("--worker", metavar="ROW,MODE", help=argparse.SUPPRESS)
@@ -269,19 +271,25 @@ class Torch:
     def answer(self):
         line = self.p.stdout.readline()
         if not line:
-            self.p.wait()
+            code = self.p.wait()
             self.errors.seek(0)
-            said = self.errors.read().strip().splitlines() or ["it said nothing"]
-            raise RuntimeError(said[-1])
+            said = self.errors.read().strip().splitlines() or ["it said nothing and ended with %d" % code]
+            raise RuntimeError("PyTorch: " + said[-1])
         return json.loads(line)
 
     def turn(self):
-        self.p.stdin.write("go\n")
-        self.p.stdin.flush()
+        try:
+            self.p.stdin.write("go\n")
+            self.p.stdin.flush()
+        except BrokenPipeError:
+            pass  # answer() says what it died of
         return self.answer()
 
     def close(self):
-        self.p.stdin.close()
+        try:
+            self.p.stdin.close()
+        except BrokenPipeError:
+            pass
         self.p.wait()
 
 
@@ -321,19 +329,21 @@ def compare(a, config, folder, row, mode):
     """One line of the table as a dict; PyTorch's failure is data, ours is an error."""
     line = {"row": row, "mode": mode, "device": a.device, "size": a.size, "dtype": a.dtype, "batch": a.batch,
             "threads": a.threads}
-    try:
-        other = Torch(a, row, mode)
-    except RuntimeError as e:
-        if mode == "eager":
-            raise
-        return dict(line, failed=str(e))
-    mine, theirs = [], []
+    mine, theirs, other = [], [], None
     try:
         for _ in range(a.rounds):
             mine.append(ours(a, config, folder, row))
-            theirs.append(other.turn())
+            try:
+                other = other or Torch(a, row, mode)
+                theirs.append(other.turn())
+            except RuntimeError as e:
+                return dict(line, failed=str(e), meddiff_ms=mine[0]["median_ms"])
+            if a.apart:
+                other.close()
+                other = None
     finally:
-        other.close()
+        if other:
+            other.close()
     m, t = (statistics.median(r["median_ms"] for r in side) for side in (mine, theirs))
     return dict(line, meddiff_ms=m, torch_ms=t, ratio=t / m, runs=[sum(r["runs"] for r in mine),
                                                                   sum(r["runs"] for r in theirs)],
@@ -343,7 +353,7 @@ def compare(a, config, folder, row, mode):
 
 def print_line(r):
     if "failed" in r:
-        print("%-7s %-8s failed: %s" % (r["row"], r["mode"], r["failed"][:90]))
+        print("%-7s %-8s %11.2f failed: %s" % (r["row"], r["mode"], r["meddiff_ms"], r["failed"][:90]), flush=True)
         return
     print("%-7s %-8s %11.2f %11.2f %8.2f %12.0f %12.0f  %s"
           % (r["row"], r["mode"], r["meddiff_ms"], r["torch_ms"], r["ratio"], r["meddiff_bytes"] / 2 ** 20,
