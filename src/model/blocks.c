@@ -44,3 +44,14 @@ md_tensor *model__attention(nn m, md_tensor *x, md_tensor *context, int heads, b
     md_tensor *h = md_attention(q, k, v, heads, 0, false);     /* [N,T,D] */
     return nn_linear(m, "to_out.0", h, d, true);
 }
+
+md_tensor *model__image_attention(nn m, md_tensor *x, int heads, int groups, double eps)
+{
+    md_block_begin(m.g);
+    md_tensor *h = nn_group_norm(m, "group_norm", x, groups, eps, MD_ACT_NONE);
+    h = model__tokens(h);                                 /* [N,HW,C] */
+    h = model__attention(m, h, h, heads, true);           /* [N,HW,C] */
+    x = md_add(x, model__image(h, x->dim[1], x->dim[2])); /* [N,H,W,C] */
+    md_block_end(m.g);
+    return nn_tap(m, x);
+}

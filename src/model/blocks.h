@@ -19,6 +19,11 @@ md_tensor *model__upsample(nn m, md_tensor *x);
    [N,T,D]. Keys: to_q to_k to_v to_out.0; qkv_bias: whether the first three have one. */
 md_tensor *model__attention(nn m, md_tensor *x, md_tensor *context, int heads, bool qkv_bias);
 
+/* diffusers attention_processor.py, Attention with a group norm and a residual: every position of
+   x [N,H,W,C] attends to every other -> same. One recompute block. Keys: group_norm to_q to_k to_v
+   to_out.0 */
+md_tensor *model__image_attention(nn m, md_tensor *x, int heads, int groups, double eps);
+
 /* [N,H,W,C] <-> [N,HW,C]: the same bytes. */
 md_tensor *model__tokens(md_tensor *x);
 md_tensor *model__image(md_tensor *x, int64_t h, int64_t w);

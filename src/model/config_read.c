@@ -260,34 +260,142 @@ static const rule unet_rules[] = {
     {0},
 };
 
+/* Keys that mean the same in UNet2DConditionModel and UNet2DModel. `attention` begins the names of
+   block types with attention; `sample` stands for a missing sample_size, `channels` for missing
+   in_channels and out_channels. */
+static md_status read_unet_common(const format_json *doc, const char *attention, int sample,
+                                  int channels, unet_config *c)
+{
+    char down[32], up[32];
+    MD_TRY(md_str_printf(down, sizeof down, "%sDownBlock2D", attention));
+    MD_TRY(md_str_printf(up, sizeof up, "%sUpBlock2D", attention));
+    MD_TRY(read_channels(doc, &c->n_blocks, c->block_out_channels));
+    int n = c->n_blocks;
+    MD_TRY(read_block_types(doc, "down_block_types", n, "DownBlock2D", down, c->down_attention));
+    MD_TRY(read_block_types(doc, "up_block_types", n, "UpBlock2D", up, c->up_attention));
+    MD_TRY(read_int(doc, "in_channels", 1, 256, channels, &c->in_channels));
+    MD_TRY(read_int(doc, "out_channels", 1, 256, channels, &c->out_channels));
+    MD_TRY(read_int(doc, "sample_size", 1, 1 << 16, sample, &c->sample_size));
+    MD_TRY(read_per_block(doc, "layers_per_block", 1, 8, 2, n, c->layers_per_block));
+    MD_TRY(read_int(doc, "norm_num_groups", 1, MAX_CHANNELS, 32, &c->norm_num_groups));
+    MD_TRY(format_json_float_or(doc, "norm_eps", 1e-5, &c->norm_eps));
+    MD_TRY(format_json_bool_or(doc, "flip_sin_to_cos", true, &c->flip_sin_to_cos));
+    MD_TRY(format_json_float_or(doc, "freq_shift", 0, &c->freq_shift));
+    return read_int(doc, "time_embedding_dim", 1, 1 << 16, 4 * (int64_t)c->block_out_channels[0],
+                    &c->time_embedding_dim);
+}
+
 static md_status read_unet(const format_json *doc, unet_config *c)
 {
     MD_TRY(check_class(doc, "_class_name", "UNet2DConditionModel"));
     MD_TRY(check_rules(doc, unet_rules));
-    MD_TRY(read_channels(doc, &c->n_blocks, c->block_out_channels));
+    MD_TRY(read_unet_common(doc, "CrossAttn", 64, 4, c));
     int n = c->n_blocks;
-    MD_TRY(read_block_types(doc, "down_block_types", n, "DownBlock2D", "CrossAttnDownBlock2D",
-                            c->down_attention));
-    MD_TRY(read_block_types(doc, "up_block_types", n, "UpBlock2D", "CrossAttnUpBlock2D",
-                            c->up_attention));
-    MD_TRY(read_int(doc, "in_channels", 1, 256, 4, &c->in_channels));
-    MD_TRY(read_int(doc, "out_channels", 1, 256, 4, &c->out_channels));
-    MD_TRY(read_int(doc, "sample_size", 1, 1 << 16, 64, &c->sample_size));
-    MD_TRY(read_per_block(doc, "layers_per_block", 1, 8, 2, n, c->layers_per_block));
     MD_TRY(read_per_block(doc, "transformer_layers_per_block", 1, MAX_LAYERS, 1, n,
                           c->transformer_layers));
     const char *heads =
         format_json_has(doc, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim";
     MD_TRY(read_per_block(doc, heads, 1, 1024, 8, n, c->heads));
     MD_TRY(read_int(doc, "cross_attention_dim", 1, MAX_CHANNELS, 1280, &c->cross_attention_dim));
-    MD_TRY(read_int(doc, "norm_num_groups", 1, MAX_CHANNELS, 32, &c->norm_num_groups));
-    MD_TRY(format_json_float_or(doc, "norm_eps", 1e-5, &c->norm_eps));
     MD_TRY(format_json_bool_or(doc, "use_linear_projection", false, &c->use_linear_projection));
-    MD_TRY(format_json_bool_or(doc, "flip_sin_to_cos", true, &c->flip_sin_to_cos));
-    MD_TRY(format_json_float_or(doc, "freq_shift", 0, &c->freq_shift));
-    MD_TRY(read_int(doc, "time_embedding_dim", 1, 1 << 16, 4 * (int64_t)c->block_out_channels[0],
-                    &c->time_embedding_dim));
     return unet_config_check(format_json_name(doc), c);
+}
+
+static const rule mask_unet_rules[] = {
+    {"act_fn", "silu swish"},
+    {"add_attention", "true"},
+    {"attn_norm_num_groups", "null"},
+    {"center_input_sample", "false"},
+    {"class_embed_type", "null"},
+    {"downsample_padding", "1"},
+    {"downsample_type", "conv"},
+    {"upsample_type", "conv"},
+    {"dropout", "0"},
+    {"mid_block_scale_factor", "1"},
+    {"num_class_embeds", "null"},
+    {"num_train_timesteps", "null"},
+    {"resnet_time_scale_shift", "default"},
+    {"time_embedding_type", "positional"},
+    {"attention_head_dim", "*"},
+    {"block_out_channels", "*"},
+    {"down_block_types", "*"},
+    {"up_block_types", "*"},
+    {"flip_sin_to_cos", "*"},
+    {"freq_shift", "*"},
+    {"in_channels", "*"},
+    {"out_channels", "*"},
+    {"layers_per_block", "*"},
+    {"norm_eps", "*"},
+    {"norm_num_groups", "*"},
+    {"sample_size", "*"},
+    {0},
+};
+
+/* attention_head_dim is the width of a head here; missing, a head is 8 wide; null: one head. */
+static md_status read_mask_unet(const format_json *doc, unet_config *c)
+{
+    int width = 0;
+    MD_TRY(check_class(doc, "_class_name", "UNet2DModel"));
+    MD_TRY(check_rules(doc, mask_unet_rules));
+    MD_TRY(read_unet_common(doc, "Attn", 64, 3, c));
+    if (!format_json_has(doc, "attention_head_dim") ||
+        strcmp(format_json_type(doc, "attention_head_dim"), "null") != 0)
+        MD_TRY(read_int(doc, "attention_head_dim", 1, MAX_CHANNELS, 8, &width));
+    for (int i = 0; i < c->n_blocks; i++) {
+        c->transformer_layers[i] = 1;
+        c->heads[i] = width ? c->block_out_channels[i] / width : 1;
+        if (width && c->heads[i] * width != c->block_out_channels[i])
+            MD_FAIL(MD_BAD_INPUT, "%s: attention_head_dim %d does not divide block_out_channels %d",
+                    format_json_name(doc), width, c->block_out_channels[i]);
+    }
+    return mask_unet_config_check(format_json_name(doc), c);
+}
+
+static const rule dino_rules[] = {
+    {"architectures", "*"},
+    {"model_type", "dinov2"},
+    {"apply_layernorm", "*"}, /* of the backbone's feature maps, as the next ones */
+    {"reshape_hidden_states", "*"},
+    {"out_features", "*"},
+    {"out_indices", "*"},
+    {"stage_names", "*"},
+    {"attention_probs_dropout_prob", "0"},
+    {"hidden_dropout_prob", "0"},
+    {"drop_path_rate", "*"}, /* of training */
+    {"hidden_act", "gelu"},
+    {"hidden_size", "*"},
+    {"image_size", "*"},
+    {"initializer_range", "*"},
+    {"layer_norm_eps", "*"},
+    {"layerscale_value", "*"}, /* a start value */
+    {"mlp_ratio", "*"},
+    {"num_attention_heads", "*"},
+    {"num_channels", "*"},
+    {"num_hidden_layers", "*"},
+    {"patch_size", "*"},
+    {"qkv_bias", "*"},
+    {"torch_dtype", "*"},
+    {"dtype", "*"},
+    {"transformers_version", "*"},
+    {"use_swiglu_ffn", "false"}, /* true: size g */
+    {"use_mask_token", "*"},     /* of pretraining */
+    {0},
+};
+
+static md_status read_dino(const format_json *doc, dino_config *c)
+{
+    MD_TRY(check_class(doc, "architectures[0]", "Dinov2Model"));
+    MD_TRY(check_rules(doc, dino_rules));
+    MD_TRY(read_int(doc, "num_channels", 1, 64, 3, &c->num_channels));
+    MD_TRY(read_int(doc, "image_size", 1, 1 << 16, 224, &c->image_size));
+    MD_TRY(read_int(doc, "patch_size", 1, 1 << 10, 16, &c->patch_size));
+    MD_TRY(read_int(doc, "hidden_size", 1, MAX_CHANNELS, 768, &c->hidden_size));
+    MD_TRY(read_int(doc, "num_hidden_layers", 1, 256, 12, &c->num_hidden_layers));
+    MD_TRY(read_int(doc, "num_attention_heads", 1, 1024, 12, &c->num_attention_heads));
+    MD_TRY(read_int(doc, "mlp_ratio", 1, 64, 4, &c->mlp_ratio));
+    MD_TRY(format_json_bool_or(doc, "qkv_bias", true, &c->qkv_bias));
+    MD_TRY(format_json_float_or(doc, "layer_norm_eps", 1e-6, &c->layer_norm_eps));
+    return dino_config_check(format_json_name(doc), c);
 }
 
 static const rule clip_rules[] = {
@@ -333,38 +441,21 @@ static md_status read_clip_text(const format_json *doc, clip_text_config *c)
 }
 
 /* Results only on success: the callers' structs stay as they were. */
-md_status vae_config_read(const char *path, vae_config *out)
-{
-    format_json *doc;
-    vae_config c = {0};
-    MD_TRY(format_json_load(path, &doc));
-    md_status status = read_vae(doc, &c);
-    format_json_free(doc);
-    MD_TRY(status);
-    *out = c;
-    return MD_OK;
-}
+#define READ_FUNCTION(name, config)                                                                \
+    md_status name##_config_read(const char *path, config *out)                                    \
+    {                                                                                              \
+        format_json *doc;                                                                          \
+        config c = {0};                                                                            \
+        MD_TRY(format_json_load(path, &doc));                                                      \
+        md_status status = read_##name(doc, &c);                                                   \
+        format_json_free(doc);                                                                     \
+        MD_TRY(status);                                                                            \
+        *out = c;                                                                                  \
+        return MD_OK;                                                                              \
+    }
 
-md_status unet_config_read(const char *path, unet_config *out)
-{
-    format_json *doc;
-    unet_config c = {0};
-    MD_TRY(format_json_load(path, &doc));
-    md_status status = read_unet(doc, &c);
-    format_json_free(doc);
-    MD_TRY(status);
-    *out = c;
-    return MD_OK;
-}
-
-md_status clip_text_config_read(const char *path, clip_text_config *out)
-{
-    format_json *doc;
-    clip_text_config c = {0};
-    MD_TRY(format_json_load(path, &doc));
-    md_status status = read_clip_text(doc, &c);
-    format_json_free(doc);
-    MD_TRY(status);
-    *out = c;
-    return MD_OK;
-}
+READ_FUNCTION(vae, vae_config)
+READ_FUNCTION(unet, unet_config)
+READ_FUNCTION(mask_unet, unet_config)
+READ_FUNCTION(clip_text, clip_text_config)
+READ_FUNCTION(dino, dino_config)

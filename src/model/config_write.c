@@ -42,12 +42,12 @@ md_status vae_config_check(const char *name, const vae_config *c)
     return MD_OK;
 }
 
-md_status unet_config_check(const char *name, const unet_config *c)
+/* What both kinds of UNet must fulfil. */
+static md_status check_unet_common(const char *name, const unet_config *c)
 {
     MD_TRY(check_blocks(name, c->n_blocks, c->block_out_channels, c->norm_num_groups));
     MD_TRY(positive(name, "in_channels", c->in_channels));
     MD_TRY(positive(name, "out_channels", c->out_channels));
-    MD_TRY(positive(name, "cross_attention_dim", c->cross_attention_dim));
     MD_TRY(positive(name, "time_embedding_dim", c->time_embedding_dim));
     MD_TRY(divides(name, "2, since the time embedding is sines and cosines,", 2,
                    "block_out_channels[0]", c->block_out_channels[0]));
@@ -58,13 +58,52 @@ md_status unet_config_check(const char *name, const unet_config *c)
         if (used)
             MD_TRY(positive(name, "transformer_layers_per_block", c->transformer_layers[i]));
         if (used)
-            MD_TRY(divides(name, "attention_head_dim (the number of heads)", c->heads[i],
+            MD_TRY(divides(name, "the number of heads (attention_head_dim)", c->heads[i],
                            "block_out_channels", c->block_out_channels[i]));
     }
     if (!(c->norm_eps > 0 && c->norm_eps < 1))
         MD_FAIL(MD_BAD_INPUT, "%s: norm_eps is %g", name, c->norm_eps);
     if (!(c->freq_shift >= 0 && c->freq_shift < c->block_out_channels[0] / 2))
         MD_FAIL(MD_BAD_INPUT, "%s: freq_shift is %g", name, c->freq_shift);
+    return MD_OK;
+}
+
+md_status unet_config_check(const char *name, const unet_config *c)
+{
+    MD_TRY(check_unet_common(name, c));
+    return positive(name, "cross_attention_dim", c->cross_attention_dim);
+}
+
+/* The file gives the width of a head, one for all levels, so that is all that can be written. */
+md_status mask_unet_config_check(const char *name, const unet_config *c)
+{
+    MD_TRY(check_unet_common(name, c));
+    if (c->cross_attention_dim)
+        MD_FAIL(MD_BAD_INPUT, "%s: a mask UNet has no cross attention", name);
+    for (int i = 0; i < c->n_blocks; i++) {
+        if (c->layers_per_block[i] != c->layers_per_block[0])
+            MD_FAIL(MD_BAD_INPUT, "%s: layers_per_block must be one number", name);
+        if (c->heads[i] != 1 &&
+            c->block_out_channels[i] / c->heads[i] != c->block_out_channels[0] / c->heads[0])
+            MD_FAIL(MD_BAD_INPUT, "%s: attention_head_dim must be one number", name);
+    }
+    return MD_OK;
+}
+
+md_status dino_config_check(const char *name, const dino_config *c)
+{
+    enum { MAX_GRID = 1024 };
+    MD_TRY(positive(name, "num_channels", c->num_channels));
+    MD_TRY(positive(name, "patch_size", c->patch_size));
+    MD_TRY(positive(name, "num_hidden_layers", c->num_hidden_layers));
+    MD_TRY(positive(name, "mlp_ratio", c->mlp_ratio));
+    MD_TRY(divides(name, "num_attention_heads", c->num_attention_heads, "hidden_size",
+                   c->hidden_size));
+    if (c->image_size < c->patch_size || c->image_size / c->patch_size > MAX_GRID)
+        MD_FAIL(MD_BAD_INPUT, "%s: image_size is %d, wanted 1 to %d times patch_size %d", name,
+                c->image_size, MAX_GRID, c->patch_size);
+    if (!(c->layer_norm_eps > 0 && c->layer_norm_eps < 1))
+        MD_FAIL(MD_BAD_INPUT, "%s: layer_norm_eps is %g", name, c->layer_norm_eps);
     return MD_OK;
 }
 
@@ -170,6 +209,47 @@ static md_status unet_text(md_text *t, const unet_config *c)
     return md_text_add(t, "\n}\n");
 }
 
+static md_status mask_unet_text(md_text *t, const unet_config *c)
+{
+    int n = c->n_blocks, width = c->block_out_channels[n - 1] / c->heads[n - 1];
+    bool one = c->heads[n - 1] == 1; /* null: one head of each level's width */
+    MD_TRY(md_text_add(t, "{\n  \"_class_name\": \"UNet2DModel\""));
+    MD_TRY(md_text_add(t, ",\n  \"_diffusers_version\": \"0.27.2\",\n  \"act_fn\": \"silu\""));
+    MD_TRY(one ? md_text_add(t, ",\n  \"attention_head_dim\": null")
+               : add_int(t, "attention_head_dim", width));
+    MD_TRY(add_ints(t, "block_out_channels", n, c->block_out_channels));
+    MD_TRY(
+        add_types(t, "down_block_types", n, c->down_attention, "DownBlock2D", "AttnDownBlock2D"));
+    MD_TRY(add_bool(t, "flip_sin_to_cos", c->flip_sin_to_cos));
+    MD_TRY(md_text_add(t, ",\n  \"freq_shift\": %.17g", c->freq_shift));
+    MD_TRY(add_int(t, "in_channels", c->in_channels));
+    MD_TRY(add_int(t, "layers_per_block", c->layers_per_block[0]));
+    MD_TRY(md_text_add(t, ",\n  \"norm_eps\": %.17g", c->norm_eps));
+    MD_TRY(add_int(t, "norm_num_groups", c->norm_num_groups));
+    MD_TRY(add_int(t, "out_channels", c->out_channels));
+    if (c->sample_size > 0)
+        MD_TRY(add_int(t, "sample_size", c->sample_size));
+    MD_TRY(add_types(t, "up_block_types", n, c->up_attention, "UpBlock2D", "AttnUpBlock2D"));
+    return md_text_add(t, "\n}\n");
+}
+
+static md_status dino_text(md_text *t, const dino_config *c)
+{
+    MD_TRY(
+        md_text_add(t, "{\n  \"architectures\": [\"Dinov2Model\"],\n  \"hidden_act\": \"gelu\""));
+    MD_TRY(add_int(t, "hidden_size", c->hidden_size));
+    MD_TRY(add_int(t, "image_size", c->image_size));
+    MD_TRY(md_text_add(t, ",\n  \"layer_norm_eps\": %.17g", c->layer_norm_eps));
+    MD_TRY(add_int(t, "mlp_ratio", c->mlp_ratio));
+    MD_TRY(md_text_add(t, ",\n  \"model_type\": \"dinov2\""));
+    MD_TRY(add_int(t, "num_attention_heads", c->num_attention_heads));
+    MD_TRY(add_int(t, "num_channels", c->num_channels));
+    MD_TRY(add_int(t, "num_hidden_layers", c->num_hidden_layers));
+    MD_TRY(add_int(t, "patch_size", c->patch_size));
+    MD_TRY(add_bool(t, "qkv_bias", c->qkv_bias));
+    return md_text_add(t, "\n}\n");
+}
+
 static md_status clip_text_text(md_text *t, const clip_text_config *c)
 {
     MD_TRY(md_text_add(t, "{\n  \"architectures\": [\"CLIPTextModel\"]"));
@@ -198,23 +278,16 @@ static md_status write_text(const char *path, md_text *t, md_status status)
     return status;
 }
 
-md_status vae_config_write(const char *path, const vae_config *c)
-{
-    md_text t = {0};
-    md_status status = vae_text(&t, c);
-    return write_text(path, &t, status);
-}
+#define WRITE_FUNCTION(name, config)                                                               \
+    md_status name##_config_write(const char *path, const config *c)                               \
+    {                                                                                              \
+        md_text t = {0};                                                                           \
+        md_status status = name##_text(&t, c);                                                     \
+        return write_text(path, &t, status);                                                       \
+    }
 
-md_status unet_config_write(const char *path, const unet_config *c)
-{
-    md_text t = {0};
-    md_status status = unet_text(&t, c);
-    return write_text(path, &t, status);
-}
-
-md_status clip_text_config_write(const char *path, const clip_text_config *c)
-{
-    md_text t = {0};
-    md_status status = clip_text_text(&t, c);
-    return write_text(path, &t, status);
-}
+WRITE_FUNCTION(vae, vae_config)
+WRITE_FUNCTION(unet, unet_config)
+WRITE_FUNCTION(mask_unet, unet_config)
+WRITE_FUNCTION(clip_text, clip_text_config)
+WRITE_FUNCTION(dino, dino_config)

@@ -26,6 +26,9 @@ static bool rename_old_attention(const char *name, char *buf, size_t size)
 /* A buffer 0, 1, 2, ... in files of older transformers. */
 static const char *const clip_ignorable[] = {".position_ids", NULL};
 
+/* What stood for hidden patches in pretraining. */
+static const char *const dino_ignorable[] = {".mask_token", NULL};
+
 #define ROW_FUNCTIONS(name, member)                                                                \
     static md_status name##_read(const char *path, model_config *c)                                \
     {                                                                                              \
@@ -47,8 +50,10 @@ static const char *const clip_ignorable[] = {".position_ids", NULL};
 ROW_FUNCTIONS(clip_text, text)
 ROW_FUNCTIONS(vae, vae)
 ROW_FUNCTIONS(unet, unet)
+ROW_FUNCTIONS(mask_unet, unet)
+ROW_FUNCTIONS(dino, dino)
 
-static const model_row rows[MODEL_N_PARTS] = {
+static const model_row rows[MODEL_N] = {
     {"text_encoder",
      "transformers",
      "CLIPTextModel",
@@ -79,6 +84,26 @@ static const model_row rows[MODEL_N_PARTS] = {
      unet_check,
      unet_write,
      unet_declare_row},
+    {"masks",
+     "diffusers",
+     "UNet2DModel",
+     "diffusion_pytorch_model",
+     "diffusion_pytorch_model.bin",
+     {NULL, NULL},
+     mask_unet_read,
+     mask_unet_check,
+     mask_unet_write,
+     mask_unet_declare_row},
+    {"encoder",
+     "transformers",
+     "Dinov2Model",
+     "model",
+     "pytorch_model.bin",
+     {NULL, dino_ignorable},
+     dino_read,
+     dino_check,
+     dino_write,
+     dino_declare_row},
 };
 
 const model_row *model_registry(model_part part)

@@ -9,13 +9,23 @@
 extern "C" {
 #endif
 
-typedef enum model_part { MODEL_TEXT_ENCODER, MODEL_VAE, MODEL_UNET, MODEL_N_PARTS } model_part;
+/* The first MODEL_N_PARTS make a foundation; the others stand alone. */
+typedef enum model_part {
+    MODEL_TEXT_ENCODER,
+    MODEL_VAE,
+    MODEL_UNET,
+    MODEL_N_PARTS,
+    MODEL_MASK_UNET = MODEL_N_PARTS,
+    MODEL_DINO,
+    MODEL_N
+} model_part;
 
 /* Any model's config; which member holds is the part's. */
 typedef union model_config {
     clip_text_config text;
     vae_config vae;
-    unet_config unet;
+    unet_config unet; /* of both UNets */
+    dino_config dino;
 } model_config;
 
 typedef struct model_row {

@@ -1,5 +1,6 @@
-/* UNet2DConditionModel as a graph. Reference: diffusers 0.27.2, models/unets/unet_2d_condition.py,
-   unet_2d_blocks.py, models/transformers/transformer_2d.py, models/attention.py. */
+/* UNet2DConditionModel and UNet2DModel as a graph. Reference: diffusers 0.27.2,
+   models/unets/{unet_2d_condition,unet_2d,unet_2d_blocks}.py,
+   models/transformers/transformer_2d.py, models/attention.py. */
 #include "model/unet.h"
 #include "model/blocks.h"
 
@@ -54,6 +55,14 @@ static md_tensor *transformer(nn m, const unet_config *c, md_tensor *x, md_tenso
     return nn_tap(m, x);
 }
 
+/* What a level with attention has after each ResNet block. x [N,H,W,C] -> same */
+static md_tensor *attend(nn m, const unet_config *c, md_tensor *x, md_tensor *context, int level)
+{
+    if (!context)
+        return model__image_attention(m, x, c->heads[level], c->norm_num_groups, c->norm_eps);
+    return transformer(m, c, x, context, level);
+}
+
 static md_tensor *push(skip_stack *s, md_tensor *x)
 {
     if (s->n == MAX_SKIPS)
@@ -71,7 +80,7 @@ static md_tensor *down_block(nn m, const unet_config *c, md_tensor *x, md_tensor
         nn r = nn_in(m, "resnets.%d", i);
         x = model__resnet(r, x, temb, ch, c->norm_num_groups, c->norm_eps); /* [N,H,W,C] */
         if (c->down_attention[level])
-            x = transformer(nn_in(m, "attentions.%d", i), c, x, context, level);
+            x = attend(nn_in(m, "attentions.%d", i), c, x, context, level);
         x = push(skips, x);
     }
     if (level < c->n_blocks - 1) {
@@ -94,7 +103,7 @@ static md_tensor *up_block(nn m, const unet_config *c, md_tensor *x, md_tensor *
         nn r = nn_in(m, "resnets.%d", i);
         x = model__resnet(r, x, temb, ch, c->norm_num_groups, c->norm_eps); /* [N,H,W,C] */
         if (c->up_attention[c->n_blocks - 1 - level])
-            x = transformer(nn_in(m, "attentions.%d", i), c, x, context, level);
+            x = attend(nn_in(m, "attentions.%d", i), c, x, context, level);
     }
     if (level > 0)
         x = model__upsample(nn_in(m, "upsamplers.0"), x); /* [N,2H,2W,C] */
@@ -108,7 +117,7 @@ static md_tensor *mid_block(nn m, const unet_config *c, md_tensor *x, md_tensor 
     int64_t ch = x->dim[3];
     int last = c->n_blocks - 1;
     x = model__resnet(nn_in(m, "resnets.0"), x, temb, ch, c->norm_num_groups, c->norm_eps);
-    x = transformer(nn_in(m, "attentions.0"), c, x, context, last);
+    x = attend(nn_in(m, "attentions.0"), c, x, context, last);
     x = model__resnet(nn_in(m, "resnets.1"), x, temb, ch, c->norm_num_groups, c->norm_eps);
     return nn_tap(m, x);
 }
@@ -128,7 +137,7 @@ static md_tensor *time_embedding(nn root, const unet_config *c, md_tensor *times
 static md_tensor *check_arguments(nn m, const unet_config *c, md_tensor *x, md_tensor *t,
                                   md_tensor *context)
 {
-    if (md_is_poison(x) || md_is_poison(t) || md_is_poison(context))
+    if (md_is_poison(x) || md_is_poison(t) || (context && md_is_poison(context)))
         return md_is_poison(x) ? x : md_is_poison(t) ? t : context;
     int f = unet_multiple(c);
     if (x->ndim != 4 || x->dim[3] != c->in_channels || x->dim[1] % f || x->dim[2] % f)
@@ -138,6 +147,12 @@ static md_tensor *check_arguments(nn m, const unet_config *c, md_tensor *x, md_t
     if (t->ndim != 1 || t->dim[0] != x->dim[0])
         return md_graph_poison(m.g, MD_SHAPE, "unet: timesteps %s; wanted [%lld]", md_shape_text(t),
                                (long long)x->dim[0]);
+    if (!context != !c->cross_attention_dim)
+        return md_graph_poison(m.g, MD_SHAPE,
+                               "unet: a context is wanted exactly by a model with "
+                               "cross attention");
+    if (!context)
+        return NULL;
     if (context->ndim != 3 || context->dim[0] != x->dim[0] ||
         context->dim[2] != c->cross_attention_dim)
         return md_graph_poison(m.g, MD_SHAPE, "unet: context %s; wanted [%lld,T,%d]",
@@ -174,7 +189,9 @@ md_status unet_declare(nn_params *p, const unet_config *c)
     int f = unet_multiple(c);
     md_tensor *x = md_input(g, "sample", MD_F32, 4, MD_DIMS(1, f, f, c->in_channels));
     md_tensor *t = md_input(g, "timesteps", MD_F32, 1, MD_DIMS(1));
-    md_tensor *context = md_input(g, "context", MD_F32, 3, MD_DIMS(1, 1, c->cross_attention_dim));
+    md_tensor *context = NULL;
+    if (c->cross_attention_dim)
+        context = md_input(g, "context", MD_F32, 3, MD_DIMS(1, 1, c->cross_attention_dim));
     unet(nn_root(g, p, MD_F32), c, x, t, context);
     md_status status = md_graph_check(g);
     md_graph_free(g);

@@ -11,24 +11,12 @@ int vae_shrink(const vae_config *c)
     return 1 << (c->n_blocks - 1);
 }
 
-/* One head over all positions: x [N,H,W,C] -> same. Keys: group_norm to_q to_k to_v to_out.0 */
-static md_tensor *mid_attention(nn m, const vae_config *c, md_tensor *x)
-{
-    md_block_begin(m.g);
-    md_tensor *h = nn_group_norm(m, "group_norm", x, c->norm_num_groups, EPS, MD_ACT_NONE);
-    h = model__tokens(h);                                 /* [N,HW,C] */
-    h = model__attention(m, h, h, 1, true);               /* [N,HW,C] */
-    x = md_add(x, model__image(h, x->dim[1], x->dim[2])); /* [N,H,W,C] */
-    md_block_end(m.g);
-    return nn_tap(m, x);
-}
-
 /* x [N,H,W,C] -> same. Keys: resnets.0 attentions.0 resnets.1 */
 static md_tensor *mid_block(nn m, const vae_config *c, md_tensor *x)
 {
     x = model__resnet(nn_in(m, "resnets.0"), x, NULL, x->dim[3], c->norm_num_groups, EPS);
     if (c->mid_attention)
-        x = mid_attention(nn_in(m, "attentions.0"), c, x);
+        x = model__image_attention(nn_in(m, "attentions.0"), x, 1, c->norm_num_groups, EPS);
     x = model__resnet(nn_in(m, "resnets.1"), x, NULL, x->dim[3], c->norm_num_groups, EPS);
     return nn_tap(m, x);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Small random models with what diffusers and transformers compute from them.
 
-    python3 tests/golden/make_models.py          (rewrites tests/golden/{sd,unet9,clip_gelu})
+    python3 tests/golden/make_models.py          (rewrites tests/golden/{sd,unet9,clip_gelu,masks,dino})
 
 sd/ is a whole foundation folder, written by the libraries' own save_pretrained; <part>.expected holds
 inputs, the output of every block ("tap.<key>", images as NHWC), outputs, and the gradient of
@@ -22,10 +22,11 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from diffusers.models import embeddings
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, Dinov2Config, Dinov2Model
+from transformers.models.dinov2 import modeling_dinov2
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VERSIONS = {
@@ -39,9 +40,10 @@ TAPPED = {
     "Upsample2D", "Encoder", "Decoder", "DownEncoderBlock2D", "UpDecoderBlock2D", "UNetMidBlock2D",
     "DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D",
     "UNetMidBlock2DCrossAttn", "TimestepEmbedding", "CLIPTextEmbeddings", "CLIPAttention", "CLIPMLP",
-    "CLIPEncoderLayer",
+    "CLIPEncoderLayer", "AttnDownBlock2D", "AttnUpBlock2D", "Dinov2Embeddings", "Dinov2Attention",
+    "Dinov2MLP", "Dinov2Layer",
 }
-TAPPED_NAMES = ("conv_in", "conv_out", "quant_conv", "post_quant_conv", "final_layer_norm")
+TAPPED_NAMES = ("conv_in", "conv_out", "quant_conv", "post_quant_conv", "final_layer_norm", "layernorm")
 
 
 def time_embedding_in_double():
@@ -107,6 +109,8 @@ def save(path, model, taps, tensors):
     for name, t in taps.items():
         tensors["tap." + name] = nhwc(t)
     for name, p in model.named_parameters():
+        if name.endswith("mask_token"):  # of pretraining; not used
+            continue
         assert p.grad is not None, name
         tensors["grad." + name] = p.grad
     flat = {k: t.detach().to(torch.int32 if t.dtype == torch.int64 else torch.float32).contiguous().clone()
@@ -181,6 +185,49 @@ def make_clip(folder, name, seed, act, n_vocab, **save_options):
          {"ids": ids, "weight": weight, "out": out})
 
 
+def make_mask_unet(folder, seed):
+    unet = UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=[4, 8, 8], layers_per_block=1,
+        norm_num_groups=2, attention_head_dim=4,
+        down_block_types=["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"],
+        up_block_types=["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"])
+    randomize(unet, seed).save_pretrained(folder, safe_serialization=True)
+    unet = unet.double()
+    gen = torch.Generator().manual_seed(seed + 10)
+    sample = torch.randn(2, 1, 8, 12, generator=gen).double().requires_grad_()
+    timesteps = torch.tensor([3, 501])
+    weight = torch.randn(2, 1, 8, 12, generator=gen).double()
+    taps = tap(unet)
+    out = unet(sample, timesteps).sample
+    (out * weight).sum().backward()
+    save(folder + ".expected.safetensors", unet, taps, {
+        "sample": nhwc(sample), "timesteps": timesteps.float(), "weight": nhwc(weight), "out": nhwc(out),
+        "dsample": nhwc(sample.grad)})
+
+
+def make_dino(folder, seed):
+    """An image of the size that the positions stand for (3 x 3 patches) and one that is not (4 x 5)."""
+    source = inspect.getsource(modeling_dinov2.Dinov2Embeddings).replace("torch.float32", "torch.float64")
+    exec(compile(source, "modeling_dinov2.py", "exec"), modeling_dinov2.__dict__)
+    dino = Dinov2Model(Dinov2Config(
+        hidden_size=8, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=12, patch_size=4,
+        layerscale_value=1.0))
+    randomize(dino, seed).save_pretrained(folder, safe_serialization=True)
+    dino = dino.double()
+    gen = torch.Generator().manual_seed(seed + 10)
+    for name, h, w in (("", 12, 12), (".wide", 16, 20)):
+        dino.zero_grad(set_to_none=True)
+        image = torch.randn(2, 3, h, w, generator=gen).double()
+        n = 1 + h * w // 16
+        weight = torch.randn(2, n, 8, generator=gen).double()
+        taps = tap(dino)
+        out = dino(image)
+        (out.last_hidden_state * weight).sum().backward()
+        save(folder + name + ".expected.safetensors", dino, taps, {
+            "image": nhwc(image), "weight": weight, "out": out.last_hidden_state,
+            "class": out.pooler_output})
+
+
 def byte_alphabet():
     """GPT-2's table from bytes to printable characters, as CLIP's tokenizer orders it."""
     keep = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
@@ -233,7 +280,7 @@ def main():
     time_embedding_in_double()
     plain_bmm()
     sd = os.path.join(HERE, "sd")
-    for folder in ("sd", "unet9", "clip_gelu"):
+    for folder in ("sd", "unet9", "clip_gelu", "masks", "dino"):
         shutil.rmtree(os.path.join(HERE, folder), ignore_errors=True)
     n_vocab = make_tokenizer(sd)
     make_index(sd)
@@ -252,6 +299,8 @@ def main():
               up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"])
     # in several files with an index, as large text encoders come
     make_clip(os.path.join(HERE, "clip_gelu"), "text_encoder", 5, "gelu", 40, max_shard_size="4KB")
+    make_mask_unet(os.path.join(HERE, "masks"), 6)
+    make_dino(os.path.join(HERE, "dino"), 7)
     for root, _dirs, files in os.walk(HERE):
         for f in files:
             os.chmod(os.path.join(root, f), 0o755 if f == "make_models.py" else 0o644)

@@ -96,15 +96,26 @@ md_tensor *feed(model_graph *b, const char *name)
     return q->i32 ? t : md_cast(t, b->m.dtype);
 }
 
+md_tensor *given(model_graph *b, float *values, int64_t rows, int64_t columns)
+{
+    assert_true(b->n_in < MAX_LEAVES);
+    md_tensor *t = md_input(b->g, "given", MD_F32, 2, MD_DIMS(rows, columns));
+    b->in[b->n_in].values = values;
+    b->in[b->n_in++].t = t;
+    return t;
+}
+
 void expect(model_graph *b, md_tensor *t, const char *name, const char *weight)
 {
     t = md_cast(t, MD_F32);
+    b->out[b->n_out].golden = name;
+    b->out[b->n_out++].t = t;
+    if (!weight)
+        return;
     const golden_tensor *q = golden_get(b->golden, "%s", weight);
     md_tensor *w = md_input(b->g, weight, MD_F32, q->ndim, q->dim);
     b->in[b->n_in].golden = weight;
     b->in[b->n_in++].t = w;
-    b->out[b->n_out].golden = name;
-    b->out[b->n_out++].t = t;
     md_tensor *l = md_sum(md_mul(t, w));
     b->loss = b->loss ? md_add(b->loss, l) : l;
 }
@@ -196,7 +207,7 @@ static void open_session(session *s, const model_case *c, md_backend *be, md_dty
 {
     char path[256];
     const model_row *row = model_registry(c->part);
-    snprintf(path, sizeof path, "%s.expected.safetensors", c->folder);
+    snprintf(path, sizeof path, "%s.expected.safetensors", c->expected ? c->expected : c->folder);
     s->be = be;
     s->golden = golden_open(path);
     snprintf(path, sizeof path, "%s%s/config.json", GOLDEN, c->folder);
@@ -244,6 +255,11 @@ static void run_session(session *s, int n_recompute)
     free(wanted);
     OK(md_plan_load(s->plan));
     for (int i = 0; i < b->n_in; i++) {
+        if (b->in[i].values) {
+            md_tensor *t = b->in[i].t;
+            OK(md_plan_write(s->plan, t, b->in[i].values, MD_F32, md_numel(t)));
+            continue;
+        }
         const golden_tensor *q = golden_get(&s->golden, "%s", b->in[i].golden);
         OK(md_plan_write(s->plan, b->in[i].t, q->data, q->i32 ? MD_I32 : MD_F32, q->numel));
     }
@@ -261,6 +277,8 @@ static const double *fetch(session *s, md_tensor *t, const golden_tensor *q, con
 
 static void close_session(session *s)
 {
+    for (int i = 0; i < s->b.n_in; i++)
+        free(s->b.in[i].values);
     md_plan_free(s->plan);
     md_graph_free(s->b.g);
     nn_params_free(s->params, s->be);
@@ -352,14 +370,14 @@ static void run_and_compare(const model_case *c, md_backend *be, md_dtype dtype,
     close_session(&s);
 }
 
-void check_ref(const model_case *c)
+static void check_ref(const model_case *c)
 {
     md_backend *be;
     OK(ref_backend_open(&be));
     run_and_compare(c, be, MD_F32, (tolerance){c->ref_tolerance, c->ref_tolerance});
 }
 
-/* What check_cpu and the like run on: MEDDIFF_TEST_DEVICE, or the CPU. */
+/* MEDDIFF_TEST_DEVICE, or the CPU. */
 static md_backend *open_tested(void)
 {
     const char *device = getenv("MEDDIFF_TEST_DEVICE");
@@ -373,19 +391,19 @@ static md_backend *open_tested(void)
     return be;
 }
 
-void check_cpu(const model_case *c)
+static void check_cpu(const model_case *c)
 {
     md_backend *be = open_tested();
     run_and_compare(c, be, MD_F32, CPU);
 }
 
-void check_cpu_bf16(const model_case *c)
+static void check_cpu_bf16(const model_case *c)
 {
     md_backend *be = open_tested();
     run_and_compare(c, be, MD_BF16, (tolerance){c->bf16_out, c->bf16_gradient});
 }
 
-void check_recompute(const model_case *c)
+static void check_recompute(const model_case *c)
 {
     double *kept[2] = {0};
     int64_t n_values[2] = {0};
@@ -409,4 +427,47 @@ void check_recompute(const model_case *c)
     assert_memory_equal(kept[0], kept[1], (size_t)n_values[0] * sizeof(double));
     free(kept[0]);
     free(kept[1]);
+}
+
+static const model_case *the_cases;
+static int n_cases;
+
+static void each(void (*check)(const model_case *))
+{
+    for (int i = 0; i < n_cases; i++)
+        check(&the_cases[i]);
+}
+
+static void test_ref(void **state)
+{
+    (void)state;
+    each(check_ref);
+}
+
+static void test_cpu(void **state)
+{
+    (void)state;
+    each(check_cpu);
+}
+
+static void test_cpu_bf16(void **state)
+{
+    (void)state;
+    each(check_cpu_bf16);
+}
+
+static void test_recompute(void **state)
+{
+    (void)state;
+    each(check_recompute);
+}
+
+int model_cases_run(const model_case *cases, int n)
+{
+    the_cases = cases;
+    n_cases = n;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu),
+                                       cmocka_unit_test(test_cpu_bf16),
+                                       cmocka_unit_test(test_recompute)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,7 @@ typedef struct model_graph {
     struct {
         md_tensor *t;
         const char *golden;
+        float *values; /* of an input that is no golden tensor */
     } in[MAX_LEAVES], out[MAX_OUT];
     struct {
         md_tensor *leaf;
@@ -50,28 +51,29 @@ typedef struct model_graph {
 
 /* An input shaped as the golden tensor of this name, fed with it. */
 md_tensor *feed(model_graph *b, const char *name);
-/* Compares t with the golden tensor `name` and adds sum(t * golden `weight`) to the loss. */
+/* An f32 input [rows,columns] of other origin; takes `values` over, from malloc. */
+md_tensor *given(model_graph *b, float *values, int64_t rows, int64_t columns);
+/* Compares t with the golden tensor `name` and, if `weight` is not NULL, adds sum(t * golden
+ * `weight`) to the loss. */
 void expect(model_graph *b, md_tensor *t, const char *name, const char *weight);
 /* Compares the gradient of the loss with respect to an input with the golden tensor `name`. */
 void expect_gradient(model_graph *b, md_tensor *input, const char *name);
 
 typedef struct model_case {
-    const char
-        *folder; /* below GOLDEN, e.g. "sd/vae"; expected values: <folder>.expected.safetensors */
+    const char *folder; /* of config and weights, below GOLDEN, e.g. "sd/vae" */
     model_part part;
     void (*build)(model_graph *b, const model_config *config);
     double ref_tolerance;           /* relative to a tensor's largest value */
     double bf16_out, bf16_gradient; /* relative L2 of all outputs, of all gradients */
+    const char *expected; /* <expected>.expected.safetensors holds the values; NULL: <folder> */
 } model_case;
 
-/* Fails the running cmocka test at the first tap, output or gradient beyond the tolerance; names
-   it. The config, the weights and the parameters' names go through the product's own readers. What
-   says cpu runs on the device that the environment names in MEDDIFF_TEST_DEVICE, if it does. */
-void check_ref(const model_case *c);
-void check_cpu(const model_case *c);
-/* bf16: outputs and all gradients together, by relative L2. */
-void check_cpu_bf16(const model_case *c);
-/* Gradients with every block recomputed equal those with none, exactly. */
-void check_recompute(const model_case *c);
+/* Runs all cases as cmocka tests: in `ref`; on the device that
+   the environment names in MEDDIFF_TEST_DEVICE, or the CPU, in f32 and in bf16 (outputs and all
+   gradients together, by relative L2); and with every block recomputed, which must give the same
+   gradients exactly. A test fails at the first tap, output or gradient beyond the tolerance and
+   names it. The config, the weights and the parameters' names go through the product's own readers.
+   Returns what main returns. */
+int model_cases_run(const model_case *cases, int n);
 
 #endif

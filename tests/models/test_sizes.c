@@ -1,10 +1,15 @@
-/* Stable Diffusion 1.5 at full size, without weights: the published configs declare the published
-   number of parameters, and the graphs do the published amount of work. */
+/* Stable Diffusion 1.5 and DINOv2 at full size, without weights: the published configs declare the
+   published number of parameters, and the graphs do the published amount of work. And every
+   config.json that we write is read as what it was written from. */
+#include "base/str.h"
 #include "model/registry.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -94,9 +99,69 @@ static void test_text(void **state)
     nn_params_free(p, NULL);
 }
 
+/* Parameters without the mask token of pretraining. */
+static void test_dino(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        int64_t numel;
+        int count;
+        double width, layers;
+    } sizes[] = {{PUBLISHED "dinov2-small.json", 22056192, 222, 384, 12},
+                 {PUBLISHED "dinov2-base.json", 86579712, 222, 768, 12},
+                 {PUBLISHED "dinov2-large.json", 304367616, 438, 1024, 24}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        model_config c;
+        md_graph *g;
+        OK(dino_config_read(sizes[i].path, &c.dino));
+        nn_params *p = declare(MODEL_DINO, &c);
+        assert_int_equal(nn_params_numel(p), sizes[i].numel);
+        assert_int_equal(nn_params_count(p), sizes[i].count);
+        OK(md_graph_new(&g));
+        md_tensor *image = md_input(g, "image", MD_F32, 4, MD_DIMS(1, 224, 224, 3));
+        assert_true(dino_interpolates(&c.dino, 224, 224));
+        dino(nn_root(g, p, MD_F32), &c.dino, image,
+             md_input(g, "positions", MD_F32, 2, MD_DIMS(256, dino_positions(&c.dino))));
+        double d = sizes[i].width, t = 257;
+        assert_near(gmac(g), (sizes[i].layers * (12 * d * d * t + 2 * t * t * d) +
+                              256 * d * (14 * 14 * 3 + 37 * 37)) /
+                                 1e9);
+        nn_params_free(p, NULL);
+    }
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    static const struct {
+        model_part part;
+        const char *path;
+    } files[] = {{MODEL_UNET, PUBLISHED "sd15-unet.json"},
+                 {MODEL_VAE, PUBLISHED "sd15-vae.json"},
+                 {MODEL_TEXT_ENCODER, PUBLISHED "sd15-text_encoder.json"},
+                 {MODEL_DINO, PUBLISHED "dinov2-large.json"},
+                 {MODEL_DINO, "tests/golden/dino/config.json"},
+                 {MODEL_MASK_UNET, "tests/golden/masks/config.json"}};
+    char path[64];
+    OK(md_str_printf(path, sizeof path, "test_sizes.%d.json", (int)getpid()));
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        const model_row *row = model_registry(files[i].part);
+        model_config a, b;
+        memset(&a, 0, sizeof a);
+        memset(&b, 0, sizeof b);
+        OK(row->read(files[i].path, &a));
+        OK(row->write(path, &a));
+        OK(row->read(path, &b));
+        assert_memory_equal(&a, &b, sizeof a);
+    }
+    remove(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_unet), cmocka_unit_test(test_vae),
-                                       cmocka_unit_test(test_text)};
+                                       cmocka_unit_test(test_text), cmocka_unit_test(test_dino),
+                                       cmocka_unit_test(test_round_trip)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
