@@ -253,3 +253,52 @@ md_status image_warp(const image *src, const image_affine *a, image *out)
     *out = im;
     return MD_OK;
 }
+
+/* ---- polygons */
+
+typedef struct crossing {
+    double x;
+    int winding;
+} crossing;
+
+static int by_x(const void *a, const void *b)
+{
+    double x = ((const crossing *)a)->x, y = ((const crossing *)b)->x;
+    return (x > y) - (x < y);
+}
+
+/* Where the row through y meets the polygon's edges, from left to right. */
+static int64_t row_crossings(const double *xy, int64_t n, double y, crossing *out)
+{
+    int64_t count = 0;
+    for (int64_t i = 0, j = n - 1; i < n; j = i++) {
+        const double x0 = xy[2 * j], y0 = xy[2 * j + 1], x1 = xy[2 * i], y1 = xy[2 * i + 1];
+        if ((y0 <= y) != (y1 <= y))
+            out[count++] = (crossing){x0 + (y - y0) / (y1 - y0) * (x1 - x0), y0 < y1 ? 1 : -1};
+    }
+    qsort(out, (size_t)count, sizeof *out, by_x);
+    return count;
+}
+
+md_status image_mask_fill_polygon(image *mask, const double *xy, int64_t n)
+{
+    MD_TRY(check(mask));
+    crossing *at = malloc((size_t)(n > 0 ? n : 1) * sizeof *at);
+    if (!at)
+        MD_FAIL(MD_NOMEM, "no memory for a polygon of %lld points", (long long)n);
+    for (int64_t y = 0; y < mask->h; y++) {
+        int64_t count = row_crossings(xy, n, (double)y, at);
+        int winding = 0;
+        for (int64_t i = 0; i + 1 < count; i++) {
+            winding += at[i].winding;
+            if (winding == 0)
+                continue;
+            const double from = fmax(ceil(at[i].x), 0);
+            const double to = fmin(floor(at[i + 1].x), (double)mask->w - 1);
+            for (double x = from; x <= to; x++)
+                mask->px[y * mask->w + (int64_t)x] = 1;
+        }
+    }
+    free(at);
+    return MD_OK;
+}

@@ -34,6 +34,12 @@ MD_MUST md_status image_mask_components(const image *mask, int64_t *n, int32_t *
 /* Fills background that no path over sides joins to the border. */
 MD_MUST md_status image_mask_fill_holes(const image *mask, image *out);
 
+/* Adds a filled polygon: sets the pixels whose centres lie in it or on its left or right edge, by
+   the nonzero rule, so that the loops of a freehand outline count. xy [n,2] x and y where pixel
+   (x,y) has its centre at (x,y); finite. Closed from the last point to the first. Parts beyond the
+   mask are cut off. */
+MD_MUST md_status image_mask_fill_polygon(image *mask, const double *xy, int64_t n);
+
 typedef struct image_mask_stats {
     int64_t area, n_components;
     int64_t border;         /* mask pixels in the outermost rows and columns */

@@ -20,7 +20,8 @@
 #include "store/import_read.h"
 #include "store/import_sheet.h"
 
-static const import_format *const formats[] = {&import_folder, &import_busi, &import_isic};
+static const import_format *const formats[] = {&import_folder, &import_busi, &import_ddti,
+                                               &import_isic, &import_ph2};
 
 const import_format *import_find(const char *name)
 {

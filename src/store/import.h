@@ -44,7 +44,9 @@ enum { IMPORT_MAX_MASKS = 32, IMPORT_NO_SPLIT = -1 };
 typedef struct import_picture {
     const char *image; /* path below the root; all text lives in the list's arena */
     const char *mask[IMPORT_MAX_MASKS];
-    int n_masks;         /* several: their union. 0 only for DATA_HEALTHY */
+    int n_masks;                          /* several: their union */
+    const struct format_polygon *outline; /* the mask in place of files: their filled union */
+    int64_t n_outlines;  /* a DATA_LESION has masks or outlines, a DATA_HEALTHY may have masks */
     data_kind kind;      /* DATA_LESION or DATA_HEALTHY */
     const char *group;   /* patient or lesion, where the layout tells; NULL: a group of its own */
     int split;           /* the data set's own data_split, or IMPORT_NO_SPLIT */
@@ -64,7 +66,7 @@ typedef struct import_format {
     md_status (*scan)(import_list *list); /* fills the list in natural order; opens no picture */
 } import_format;
 
-extern const import_format import_busi, import_isic, import_folder;
+extern const import_format import_busi, import_ddti, import_folder, import_isic, import_ph2;
 const import_format *import_find(const char *name); /* NULL when there is none */
 
 #ifdef __cplusplus

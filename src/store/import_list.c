@@ -81,7 +81,8 @@ static bool is_picture(const char *name)
     return false;
 }
 
-md_status import__pictures(const import_list *list, const char *dir, import_names *out)
+static md_status list_names(const import_list *list, const char *dir, bool pictures,
+                            import_names *out)
 {
     char path[PATH_MAX];
     char **name = NULL;
@@ -89,11 +90,21 @@ md_status import__pictures(const import_list *list, const char *dir, import_name
     MD_TRY(md_path_join(path, sizeof path, list->root, dir));
     MD_TRY(md_dir_list(path, &name, &n));
     for (size_t i = 0; i < n; i++)
-        if (is_picture(name[i]))
+        if (pictures ? is_picture(name[i]) : name[i][0] != '.')
             name[kept++] = name[i];
     qsort(name, kept, sizeof *name, by_nature);
     *out = (import_names){name, kept};
     return MD_OK;
+}
+
+md_status import__entries(const import_list *list, const char *dir, import_names *out)
+{
+    return list_names(list, dir, false, out);
+}
+
+md_status import__pictures(const import_list *list, const char *dir, import_names *out)
+{
+    return list_names(list, dir, true, out);
 }
 
 void import__names_free(import_names *names)

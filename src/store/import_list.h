@@ -11,6 +11,8 @@ typedef struct import_names {
 
 /* 2 before 10, and otherwise bytewise: "benign (2)" < "benign (10)". */
 int import__natural(const char *a, const char *b);
+/* All names in root/dir but hidden ones. */
+MD_MUST md_status import__entries(const import_list *list, const char *dir, import_names *out);
 /* Picture files (png jpg jpeg bmp) directly in root/dir; hidden files and others are skipped. */
 MD_MUST md_status import__pictures(const import_list *list, const char *dir, import_names *out);
 void import__names_free(import_names *names);

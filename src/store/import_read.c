@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "format/outlines.h"
+#include "image/mask.h"
 #include "store/import_list.h"
 
 enum { FILE_MAX = 1 << 30 };
@@ -69,6 +71,15 @@ static md_status read_mask(const import_list *list, const import_picture *p, int
     return MD_OK;
 }
 
+static md_status draw_outlines(const import_list *list, const import_picture *p, import_pixels *out)
+{
+    for (int64_t i = 0; i < p->n_outlines; i++)
+        MD_TRY(image_mask_fill_polygon(&out->mask, p->outline[i].xy, p->outline[i].n));
+    if (p->n_outlines && !memchr(out->mask.px, 1, (size_t)(out->mask.h * out->mask.w)))
+        MD_FAIL(MD_BAD_INPUT, "%s/%s: its outlines mark no pixel of it", list->root, p->image);
+    return MD_OK;
+}
+
 md_status import__read(const import_list *list, const import_picture *p, import_pixels *out)
 {
     *out = (import_pixels){0};
@@ -76,7 +87,7 @@ md_status import__read(const import_list *list, const import_picture *p, import_
     MD_TRY(image_new(&out->mask, out->rgb.h, out->rgb.w, 1));
     for (int i = 0; i < p->n_masks; i++)
         MD_TRY(read_mask(list, p, i, out));
-    return MD_OK;
+    return draw_outlines(list, p, out);
 }
 
 void import__pixels_free(import_pixels *px)

@@ -74,3 +74,10 @@ write("messages/result", frame(3, struct.pack("<I", 1) + item + struct.pack("<BI
                                struct.pack("<I", 4) + b"abcd"))
 write("messages/end", frame(4, struct.pack("<BBI", 3, 1, 2) + b"hi"))
 write("messages/bye", frame(5, b""))
+
+square = '[{"points": [{"x": 1, "y": 2}, {"x": 9, "y": 2}, {"x": 9, "y": 8}], "regionType": "%s"}]'
+mark = "<mark><image>%s</image><svg>%s</svg></mark>"
+write("outlines/two.xml", "<case><number>1</number>%s%s</case>" % (mark % (2, square % "freehand"),
+                                                                   mark % (1, square % "arrow")))
+write("outlines/cut.xml", "<case>%s</case>" % (mark % (1, square[:40])))
+write("outlines/empty.xml", "<?xml version='1.0' encoding='latin-1'?>\n<case>%s</case>" % (mark % (1, "")))

@@ -1,6 +1,7 @@
 /* Morphology against brute force, components, holes, measures, warps, sheets. */
 #include "support/expect.h"
 
+#include "base/rng.h"
 #include "image/mask.h"
 #include "image/sheet.h"
 
@@ -205,6 +206,60 @@ static void warps(void **state)
     image_free(&m);
 }
 
+static const double PI = 3.14159265358979323846;
+
+/* How often the polygon turns around (x,y), by angles: another way than the program's. */
+static int turns(const double *xy, int n, double x, double y)
+{
+    double sum = 0;
+    for (int i = 0, j = n - 1; i < n; j = i++) {
+        double d =
+            atan2(xy[2 * i + 1] - y, xy[2 * i] - x) - atan2(xy[2 * j + 1] - y, xy[2 * j] - x);
+        sum += d > PI ? d - 2 * PI : d < -PI ? d + 2 * PI : d;
+    }
+    return (int)lround(sum / (2 * PI));
+}
+
+static void polygons(void **state)
+{
+    (void)state;
+    image m;
+    OK(image_new(&m, 30, 40, 1));
+    /* pixels are their centres: columns 3 to 7, rows 2 to 5 (the lower edge is not in) */
+    static const double box[] = {3, 2, 7, 2, 7, 6, 3, 6};
+    image_mask_stats s;
+    OK(image_mask_fill_polygon(&m, box, 4));
+    OK(image_mask_measure(&m, &s));
+    assert_true(s.area == 20 && s.x0 == 3 && s.x1 == 8 && s.y0 == 2 && s.y1 == 6);
+    static const double far[] = {100, 0, 200, 5, 100, 9, -50, -60, -90, -60};
+    image_free(&m);
+    OK(image_new(&m, 30, 40, 1));
+    OK(image_mask_fill_polygon(&m, far, 3)); /* beside the mask, and above it */
+    OK(image_mask_fill_polygon(&m, far + 6, 2));
+    OK(image_mask_fill_polygon(&m, far, 0));
+    OK(image_mask_measure(&m, &s));
+    assert_int_equal(s.area, 0);
+    md_rng r = md_rng_at(5, MD_RNG_TRAIN_NOISE, 0, 0);
+    for (int round = 0; round < 200; round++) {
+        double xy[24];
+        int n = 3 + (int)md_rng_below(&r, 10);
+        for (int i = 0; i < n; i++) { /* crossing itself, and beyond the borders */
+            xy[2 * i] = md_rng_range(&r, -15, 55);
+            xy[2 * i + 1] = md_rng_range(&r, -15, 45);
+        }
+        memset(m.px, 0, 30 * 40);
+        OK(image_mask_fill_polygon(&m, xy, n));
+        for (int y = 0; y < 30; y++)
+            for (int x = 0; x < 40; x++) {
+                int t = turns(xy, n, x, y);
+                if (m.px[y * 40 + x] != (t != 0))
+                    fail_msg("round %d, pixel (%d,%d): %d, but %d turns", round, x, y,
+                             m.px[y * 40 + x], t);
+            }
+    }
+    image_free(&m);
+}
+
 static int64_t count_color(const image *im, uint8_t r, uint8_t g, uint8_t b)
 {
     int64_t n = 0;
@@ -255,8 +310,8 @@ static void drawing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(distances), cmocka_unit_test(feather),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(distances),  cmocka_unit_test(feather),
                                        cmocka_unit_test(components), cmocka_unit_test(warps),
-                                       cmocka_unit_test(drawing)};
+                                       cmocka_unit_test(polygons),   cmocka_unit_test(drawing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

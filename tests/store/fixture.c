@@ -140,6 +140,26 @@ void fixture_mask(const char *path, fixture_type type, int h, int w, const int b
     free(px);
 }
 
+void fixture_bmp1(const char *path, int h, int w, const int box[4])
+{
+    int stride = (w + 31) / 32 * 4, bytes = 62 + stride * h;
+    const uint32_t head[] = {
+        (uint32_t)bytes,        0, 62, 40, (uint32_t)w, (uint32_t)h, 1 | 1 << 16, 0,
+        (uint32_t)(stride * h), 0, 0,  2,  2,           0,           0xffffff};
+    uint8_t *px = calloc((size_t)bytes, 1);
+    FILE *f = fopen(path, "wb");
+    if (!px || !f)
+        die(path);
+    memcpy(px, "BM", 2);
+    memcpy(px + 2, head, sizeof head);
+    for (int y = box[0]; y < box[2]; y++)
+        for (int x = box[1]; x < box[3]; x++)
+            px[62 + (h - 1 - y) * stride + x / 8] |= (uint8_t)(0x80 >> x % 8);
+    if (fwrite(px, 1, (size_t)bytes, f) != (size_t)bytes || fclose(f) != 0)
+        die(path);
+    free(px);
+}
+
 void fixture_dir(const char *path)
 {
     char part[1024];

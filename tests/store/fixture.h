@@ -12,6 +12,8 @@ void fixture_png(const char *path, fixture_type type, int h, int w, const uint8_
 void fixture_image(const char *path, int id, int h, int w);
 /* A mask with one rectangle {y0,x0,y1,x1} of ones. */
 void fixture_mask(const char *path, fixture_type type, int h, int w, const int box[4]);
+/* The same as a BMP of 1 bit with a palette of black and white, bottom-up. */
+void fixture_bmp1(const char *path, int h, int w, const int box[4]);
 void fixture_dir(const char *path); /* with parents */
 void fixture_text(const char *path, const char *text);
 void fixture_copy(const char *from, const char *to);

@@ -327,6 +327,123 @@ static void duplicates_across_splits_stop(void **state)
     assert_true(r.official && r.joined == 1 && r.lesion[DATA_TEST] == 2);
 }
 
+/* DDTI: a case of two images, one of one, and three that do not say where the nodule is. */
+static void ddti_is_understood(void **state)
+{
+    (void)state;
+    static const char one[] = "{\"points\": [{\"x\": 20, \"y\": 10}, {\"x\": 60, \"y\": 10}, "
+                              "{\"x\": 60, \"y\": 99}, {\"x\": 20, \"y\": 99}]%s}";
+    char a[400], text[2000];
+    import_report r;
+    fresh("ddti");
+    (void)snprintf(a, sizeof a, one, ", \"regionType\": \"freehand\"");
+    (void)snprintf(text, sizeof text,
+                   "<case><mark><image>2</image><svg>[%s]</svg></mark><mark><image>1</image><svg>"
+                   "[%s, {\"points\": [{\"x\": 1, \"y\": 1}, {\"x\": 5, \"y\": 1}, {\"x\": 5, "
+                   "\"y\": 5}]}]</svg></mark></case>",
+                   a, a);
+    fixture_text(helper_path("ddti/7.xml"), text);
+    (void)snprintf(text, sizeof text,
+                   "<case><mark><image>1</image><svg>[%s]</svg></mark><mark><image>2</image><svg>"
+                   "[{\"points\": [{\"x\": 1</svg></mark><mark><image>3</image><svg></svg></mark>"
+                   "</case>",
+                   a);
+    fixture_text(helper_path("ddti/70.xml"), text);
+    static const char *const names[] = {"7_1", "7_2", "70_1", "70_2", "70_3", "70_4"};
+    for (int i = 0; i < 6; i++)
+        fixture_image(helper_path("ddti/%s.png", names[i]), 40 + i, H, W);
+    assert_ok(import_with("ddti", helper_path("ddti"), NULL, &r));
+    assert_true(r.lesion[0] + r.lesion[1] + r.lesion[2] == 3 && r.groups == 2);
+    data_store *d = open_data();
+    data_row row[3];
+    uint8_t mask[64 * 64];
+    int64_t area[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        assert_ok(data_read_row(d, i, &row[i]));
+        assert_ok(data_read_pixels(d, i, NULL, mask));
+        for (int k = 0; k < 64 * 64; k++)
+            area[i] += mask[k];
+    }
+    assert_string_equal(row[0].name, "7_1.png");
+    assert_true(row[0].group == row[1].group && row[0].group != row[2].group);
+    /* 41 of 80 columns and 50 of 60 rows, cut off below, at 64/80; and a small second region */
+    assert_true(abs((int)area[1] - 41 * 50 * 64 * 64 / 80 / 80) < 60);
+    assert_true(area[0] > area[1] + 2 && area[0] < area[1] + 20);
+    data_close(d);
+    fixture_image(helper_path("ddti/8_1.png"), 50, H, W);
+    assert_fails(import_with("ddti", helper_path("ddti"), NULL, &r), MD_BAD_INPUT, "8.xml");
+    fixture_text(helper_path("ddti/8.xml"), "<case><mark></case>");
+    assert_fails(import_with("ddti", helper_path("ddti"), NULL, &r), MD_BAD_INPUT, "8.xml:1");
+    (void)snprintf(
+        text, sizeof text,
+        "<case><mark><image>1</image><svg>[{\"points\": [{\"x\": 900, \"y\": 1}, {\"x\": "
+        "905, \"y\": 1}, {\"x\": 905, \"y\": 5}]}]</svg></mark></case>");
+    fixture_text(helper_path("ddti/8.xml"), text);
+    assert_fails(import_with("ddti", helper_path("ddti"), NULL, &r), MD_BAD_INPUT, "8_1.png");
+    fixture_image(helper_path("ddti/scan.png"), 51, H, W);
+    assert_fails(import_with("ddti", helper_path("ddti"), NULL, &r), MD_BAD_INPUT, "139_2.jpg");
+}
+
+static void ph2_case(int id, const char *mask_suffix)
+{
+    char name[16];
+    (void)snprintf(name, sizeof name, "IMD%03d", id);
+    const char *parts[] = {"Dermoscopic_Image", "lesion", "roi"};
+    for (int i = 0; i < 3; i++)
+        fixture_dir(
+            helper_path("ph2/PH2Dataset/PH2 Dataset images/%s/%s_%s", name, name, parts[i]));
+    const char *dir = helper_path("ph2/PH2Dataset/PH2 Dataset images/%s", name);
+    char path[600];
+    (void)snprintf(path, sizeof path, "%s/%s_Dermoscopic_Image/%s.bmp", dir, name, name);
+    fixture_image(path, id, H, W);
+    (void)snprintf(path, sizeof path, "%s/%s_lesion/%s_lesion%s", dir, name, name, mask_suffix);
+    if (strcmp(mask_suffix, ".bmp") == 0)
+        fixture_bmp1(path, H, W, box);
+    else
+        fixture_mask(path, FIXTURE_RGB, H, W, box);
+    static const int all[4] = {0, 0, H, W};
+    (void)snprintf(path, sizeof path, "%s/%s_roi/%s_R1_Label3.bmp", dir, name, name);
+    fixture_bmp1(path, H, W, all);
+}
+
+/* PH2: 1-bit masks, a re-saved copy, regions of colour that are no masks. */
+static void ph2_is_understood(void **state)
+{
+    (void)state;
+    import_report r;
+    fresh("ph2");
+    ph2_case(2, ".bmp");
+    ph2_case(10, ".png");
+    ph2_case(437, ".bmp");
+    fixture_text(helper_path("ph2/PH2Dataset/PH2 Dataset images/Readme.txt"), "\xe9");
+    static const char *const roots[] = {"ph2", "ph2/PH2Dataset",
+                                        "ph2/PH2Dataset/PH2 Dataset images"};
+    for (int i = 0; i < 3; i++) {
+        assert_ok(import_with("ph2", helper_path("%s", roots[i]), NULL, &r));
+        assert_true(r.lesion[0] + r.lesion[1] + r.lesion[2] == 3 && r.groups == 3);
+        data_store *d = open_data();
+        data_row row;
+        uint8_t mask[64 * 64];
+        assert_ok(data_read_row(d, 1, &row));
+        assert_true(helper_has(row.name, "IMD010.bmp") && helper_has(row.licence, "research"));
+        for (int k = 0; k < 3; k++) {
+            int64_t area = 0;
+            assert_ok(data_read_pixels(d, k, NULL, mask));
+            for (int j = 0; j < 64 * 64; j++)
+                area += mask[j];
+            assert_true(labs((long)area - 20 * 32 * 64 * 64 / 80 / 80) < 40);
+        }
+        data_close(d);
+    }
+    assert_int_equal(remove(helper_path("ph2/PH2Dataset/PH2 Dataset images/IMD437/IMD437_lesion/"
+                                        "IMD437_lesion.bmp")),
+                     0);
+    assert_fails(import_with("ph2", helper_path("ph2"), NULL, &r), MD_BAD_INPUT,
+                 "IMD437_lesion holds no picture IMD437_lesion.bmp");
+    assert_fails(import_with("ph2", helper_path("busi"), NULL, &r), MD_BAD_INPUT,
+                 "PH2 Dataset images");
+}
+
 static void make_folder(int n, bool backgrounds)
 {
     fresh("folder");
@@ -544,6 +661,8 @@ int main(void)
         cmocka_unit_test(links_stay_inside),
         cmocka_unit_test(isic_is_understood),
         cmocka_unit_test(duplicates_across_splits_stop),
+        cmocka_unit_test(ddti_is_understood),
+        cmocka_unit_test(ph2_is_understood),
         cmocka_unit_test(folders_are_understood),
         cmocka_unit_test(splits_follow_groups_and_seed),
         cmocka_unit_test(crops_avoid_lesions),

@@ -1,5 +1,5 @@
-/* The importers on the real samples of BUSI, ISIC 2017 and ISIC 2018, where they lie beside the
- * checkout. */
+/* The importers on the real samples of BUSI, DDTI, ISIC 2017 and ISIC 2018, where they lie beside
+ * the checkout. */
 #include "helper.h"
 
 #include <stdbool.h>
@@ -130,6 +130,18 @@ static void isic2017(void **state)
     helper_end();
 }
 
+/* 45 pictures of 34 cases; five show no usable outline, and 1_1 is 1_2. */
+static void ddti(void **state)
+{
+    (void)state;
+    import_report r;
+    import_set("ddti", "ddti", NULL, &r);
+    assert_int_equal(r.lesion[0] + r.lesion[1] + r.lesion[2], 40);
+    assert_int_equal(r.groups, 29);
+    check_rows(DATA_IMAGES, "data.h5", 40);
+    helper_end();
+}
+
 int main(void)
 {
     const char *given = getenv("MEDDIFF_REAL");
@@ -141,6 +153,7 @@ int main(void)
     }
     md_log_quiet(true);
     const struct CMUnitTest tests[] = {cmocka_unit_test(busi), cmocka_unit_test(busi_unites_masks),
-                                       cmocka_unit_test(isic2018), cmocka_unit_test(isic2017)};
+                                       cmocka_unit_test(isic2018), cmocka_unit_test(isic2017),
+                                       cmocka_unit_test(ddti)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
