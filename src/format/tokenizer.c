@@ -1,6 +1,6 @@
-/* Byte-pair encoding of prompts: transformers models/clip/tokenization_clip.py is the model.
-   Symbols are numbered over the vocabulary and the merges; the files are read in tokenizer_read.c.
- */
+/* Byte-pair encoding of prompts: transformers models/clip/tokenization_clip.py is the model, with
+   its BasicTokenizer (README.md says why). Symbols are numbered over the vocabulary and the merges;
+   the files are read in tokenizer_read.c. */
 #include "format/tokenizer_internal.h"
 #include "format/unicode.h"
 
@@ -13,7 +13,8 @@ typedef struct encoder {
     int32_t *ids;
     int64_t n; /* ids wanted so far, the start token included; those beyond room are not kept */
     int64_t room;
-    int32_t *code; /* the segment's code points, lower case */
+    /* What stands between two spaces, three times: as it came, its NFC, that in lower case. */
+    int32_t *raw, *nfc, *lower;
     int32_t *word; /* symbols of one word, -1: not in any table */
 } encoder;
 
@@ -80,33 +81,35 @@ static void encode_word(encoder *e, const int32_t *code, int64_t n)
     }
 }
 
-/* Length of the literal at code, or 0. */
+/* Length of the literal at code, or 0. The pattern ignores case: a long s is an s too. */
 static int64_t literal(const int32_t *code, int64_t n, const char *text)
 {
     int64_t i = 0;
-    while (text[i] && i < n && code[i] == text[i])
+    while (text[i] && i < n && (code[i] == text[i] || (code[i] == 0x17F && text[i] == 's')))
         i++;
     return text[i] ? 0 : i;
 }
 
-static int64_t special_word(const int32_t *code, int64_t n)
+/* U+0345, a mark, is a case of the letter iota: where case is ignored, neither a letter nor none.
+ */
+static bool is_nothing(int32_t c)
 {
-    const int64_t start = literal(code, n, "<|startoftext|>");
-    return start ? start : literal(code, n, "<|endoftext|>");
+    return c == 0x345;
 }
 
-static bool is_other(int32_t c)
+static bool is_sign(int32_t c)
 {
-    return !format__is_space(c) && !format__is_letter(c) && !format__is_number(c);
+    return !is_nothing(c) && !format__is_letter(c) && !format__is_number(c);
 }
 
 /* The pattern <|startoftext|>|<|endoftext|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|
-   [^\s\p{L}\p{N}]+ at code[0], which is no space. */
+   [^\s\p{L}\p{N}]+ at code[0]; no code point is a space. 0: no match. */
 static int64_t word_length(const int32_t *code, int64_t n)
 {
-    static const char *const endings[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        const int64_t length = literal(code, n, endings[i]);
+    static const char *const whole[] = {
+        "<|startoftext|>", "<|endoftext|>", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+        const int64_t length = literal(code, n, whole[i]);
         if (length)
             return length;
     }
@@ -118,43 +121,70 @@ static int64_t word_length(const int32_t *code, int64_t n)
     }
     if (format__is_number(code[0]))
         return 1;
-    while (i < n && is_other(code[i]))
+    while (i < n && is_sign(code[i]))
         i++;
     return i;
 }
 
+/* A special token's name that was written in another case is looked up, not split. Nothing else
+   that starts with a sign holds a letter. */
+static bool encode_name(encoder *e, const int32_t *code, int64_t n)
+{
+    if (n < 3 || code[0] != '<' || (code[2] != 's' && code[2] != 'e'))
+        return false;
+    char name[16];
+    for (int64_t i = 0; i < n; i++)
+        name[i] = (char)code[i];
+    const int32_t s = format__strmap_get(&e->t->symbols, name, (size_t)n);
+    emit(e, s < 0 || e->t->symbol_id[s] < 0 ? e->t->unknown : e->t->symbol_id[s]);
+    return true;
+}
+
+/* The words of e->raw[n], which holds no space; then raw is free again. */
+static void encode_chunk(encoder *e, int64_t n)
+{
+    n = format__nfc(e->raw, n, e->nfc);
+    n = format__lower(e->nfc, n, e->lower);
+    for (int64_t at = 0; at < n;) {
+        const int32_t *code = e->lower + at;
+        const int64_t length = word_length(code, n - at);
+        if (length && !encode_name(e, code, length))
+            encode_word(e, code, length);
+        at += length ? length : 1;
+    }
+}
+
+/* Each of these stands alone: the ranges are the reference's, not Unicode's. */
+static bool is_chinese(int32_t c)
+{
+    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+           (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2CEAF) ||
+           (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
 static void encode_segment(encoder *e, const char *text, size_t n)
 {
-    int64_t count = 0, at = 0;
+    int64_t count = 0;
     for (size_t i = 0; i < n;) {
         int length = 1;
         const int32_t c = format__utf8_get(text + i, n - i, &length);
-        e->code[count++] = format__to_lower(c);
-        if (c == 0x130) { /* the one letter whose lower case is two: i and a dot above */
-            e->code[count - 1] = 'i';
-            e->code[count++] = 0x307;
-        }
         i += (size_t)length;
-    }
-    while (at < count) {
-        const int32_t *code = e->code + at;
-        if (format__is_space(code[0])) {
-            at++;
-            continue;
+        const bool blank = c == '\t' || c == '\n' || c == '\r';
+        if (c == 0xFFFD || (format__is_other(c) && !blank))
+            continue; /* what it stood between is one word */
+        const bool alone = is_chinese(c);
+        if (alone || format__is_space(c)) {
+            encode_chunk(e, count);
+            count = 0;
         }
-        int64_t length = special_word(code, count - at);
-        if (length) {
-            char name[16];
-            for (int64_t i = 0; i < length; i++)
-                name[i] = (char)code[i];
-            const int32_t s = format__strmap_get(&e->t->symbols, name, (size_t)length);
-            emit(e, s < 0 || e->t->symbol_id[s] < 0 ? e->t->unknown : e->t->symbol_id[s]);
-        } else {
-            length = word_length(code, count - at);
-            encode_word(e, code, length);
+        if (!format__is_space(c))
+            e->raw[count++] = c;
+        if (alone) {
+            encode_chunk(e, count);
+            count = 0;
         }
-        at += length;
     }
+    encode_chunk(e, count);
 }
 
 /* The special token (as written, case and all) at s: its index, or -1; the longest wins. */
@@ -189,12 +219,14 @@ md_status format_tokenizer_encode(const format_tokenizer *t, const char *text, i
 {
     const size_t n = strlen(text);
     MD_TRY(check_text(text, n));
-    /* At most one code point a byte (two for U+0130, of two bytes); in a word 4 bytes a code point.
-     */
-    int32_t *memory = malloc((n + 1) * 5 * sizeof *memory);
+    const size_t most = n + n / 2 + 1; /* code points, see unicode.h; in a word 4 bytes each */
+    int32_t *memory = malloc((n + 1 + 2 * most + 4 * most) * sizeof *memory);
     if (!memory)
         MD_FAIL(MD_NOMEM, "no memory to encode a prompt of %zu bytes", n);
-    encoder e = {.t = t, .ids = ids, .room = t->length - 1, .code = memory, .word = memory + n + 1};
+    encoder e = {.t = t, .ids = ids, .room = t->length - 1, .raw = memory};
+    e.nfc = e.raw + n + 1;
+    e.lower = e.nfc + most;
+    e.word = e.lower + most;
     emit(&e, t->special[SPECIAL_START].id);
     size_t from = 0, at = 0;
     while (at < n) {

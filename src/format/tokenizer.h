@@ -1,7 +1,6 @@
 /* CLIP's byte-pair tokenizer, read from a diffusers tokenizer folder (vocab.json, merges.txt,
-   tokenizer_config.json, special_tokens_map.json), after openai/CLIP simple_tokenizer.py and
-   transformers CLIPTokenizer without ftfy's repair of broken text, and without spaces put around
-   Chinese characters or the Greek final sigma. Vocabularies of any size. */
+   tokenizer_config.json, special_tokens_map.json): the ids of transformers' CLIPTokenizer without
+   ftfy (README.md). Vocabularies of any size. */
 #ifndef MD_FORMAT_TOKENIZER_H
 #define MD_FORMAT_TOKENIZER_H
 
@@ -14,7 +13,7 @@
 extern "C" {
 #endif
 
-#define FORMAT_PROMPT_BYTES_MAX 16384
+#define FORMAT_PROMPT_BYTES_MAX (64 << 10)
 
 typedef struct format_tokenizer format_tokenizer;
 

@@ -60,6 +60,8 @@ write("tokenizer/full", "\n---\n".join([json.dumps(vocab), "#version: 0.2\na b</
                                         json.dumps({"eos_token": "<|endoftext|>"}), "ab ba!  a'll <|endoftext|> 12 \u00e9\u0130"]))
 write("tokenizer/short", json.dumps(vocab) + "\n---\n#v\na b</w>\n")
 write("tokenizer/prompt", "It's a PHOTO of 12 l\u00e9sions\u2014we've\t'tis abababab <|startoftext|>")
+write("tokenizer/unicode", "e\u0323\u0302\u0301 \u1112\u1161\u11ab \ud55c\u11a8 \u03a3\u0391.\u03a3' \u0345\u0130 \U0002f800\u76ae"
+      "\u200d\ufffd it'\u017f <|\u017ftartoftext|> <|EndOfText|> \U0001f468\u200d\U0001f469")
 
 
 def frame(kind, body):
