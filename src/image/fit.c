@@ -2,7 +2,6 @@
 #include "image/fit.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 md_status image_fit_mode_parse(const char *name, image_fit_mode *out)
@@ -100,32 +99,6 @@ md_status image_fit(const image *src, int64_t size, image_fit_mode mode, image_f
     return status;
 }
 
-/* Averaged by area, then 1 where at least half is covered. */
-static md_status resample_mask(const image *src, image_box box, int64_t h, int64_t w, image *out)
-{
-    image part = {0};
-    if (src->c != 1)
-        MD_FAIL(MD_INTERNAL, "a mask has one channel, not %d", src->c);
-    float *wide = malloc((size_t)(src->h * src->w) * sizeof *wide);
-    float *cover = malloc((size_t)(h * w) * sizeof *cover);
-    md_status status = MD_OK;
-    if (!wide || !cover) {
-        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "no memory to resize a mask");
-        goto done;
-    }
-    for (int64_t i = 0; i < src->h * src->w; i++)
-        wide[i] = src->px[i] ? 1 : 0;
-    MD_TRY_GOTO(image_resize_plane_box(wide, src->h, src->w, box, cover, h, w, IMAGE_AREA), done);
-    MD_TRY_GOTO(image_new(&part, h, w, 1), done);
-    for (int64_t i = 0; i < h * w; i++)
-        part.px[i] = cover[i] >= 0.5f - 1e-6f; /* half, rounding of the sum included */
-    *out = part;
-done:
-    free(cover);
-    free(wide);
-    return status;
-}
-
 md_status image_fit_mask(const image *src, int64_t size, image_fit_mode mode, image *dst,
                          image_fit_map *map)
 {
@@ -135,7 +108,7 @@ md_status image_fit_mask(const image *src, int64_t size, image_fit_mode mode, im
     MD_TRY(image_fit_map_make(src->h, src->w, size, mode, &m));
     source_rect(&m, &y, &x, &h, &w);
     const image_box box = {(double)y, (double)x, (double)(y + h), (double)(x + w)};
-    MD_TRY(resample_mask(src, box, m.y1 - m.y0, m.x1 - m.x0, &part));
+    MD_TRY(image_resize_mask_box(src, box, m.y1 - m.y0, m.x1 - m.x0, IMAGE_AREA, &part));
     const md_status status = image_new(&whole, size, size, 1);
     if (status == MD_OK) {
         paste(&part, m.y0, m.x0, &whole);
@@ -189,7 +162,7 @@ md_status image_unfit_mask(const image *fitted, const image_fit_map *m, image *o
     int64_t y, x, h, w;
     MD_TRY(check_fitted(fitted, m));
     source_rect(m, &y, &x, &h, &w);
-    MD_TRY(resample_mask(fitted, valid_box(m), h, w, &part));
+    MD_TRY(image_resize_mask_box(fitted, valid_box(m), h, w, IMAGE_AREA, &part));
     const md_status status = image_new(&whole, m->src_h, m->src_w, 1);
     if (status == MD_OK) {
         paste(&part, y, x, &whole);

@@ -273,6 +273,56 @@ fail_tx:
     return status;
 }
 
+/* Covered shares by exact areas, in floats: with 8 bits between the passes a quarter of a pixel
+   could round to a half, and that to one. */
+static md_status mask_by_area(const image *src, image_box box, image *out)
+{
+    float *wide = malloc((size_t)(src->h * src->w) * sizeof *wide);
+    float *cover = malloc((size_t)(out->h * out->w) * sizeof *cover);
+    md_status status =
+        wide && cover ? MD_OK : md_fail(MD_NOMEM, __FILE__, __LINE__, "no memory to resize a mask");
+    for (int64_t i = 0; i < src->h * src->w && status == MD_OK; i++)
+        wide[i] = src->px[i] ? 1 : 0;
+    if (status == MD_OK)
+        status =
+            image_resize_plane_box(wide, src->h, src->w, box, cover, out->h, out->w, IMAGE_AREA);
+    for (int64_t i = 0; i < out->h * out->w && status == MD_OK; i++)
+        out->px[i] = cover[i] >= 0.5f - 1e-6f; /* half, rounding of the sum included */
+    free(cover);
+    free(wide);
+    return status;
+}
+
+static md_status mask_by_filter(const image *src, image_box box, image_filter filter, image *out)
+{
+    image full = {0}, part = {0};
+    MD_TRY(image_copy(src, &full));
+    for (int64_t i = 0; i < full.h * full.w; i++)
+        full.px[i] = full.px[i] ? 255 : 0;
+    md_status status = image_resize_box(&full, box, out->h, out->w, filter, &part);
+    for (int64_t i = 0; i < out->h * out->w && status == MD_OK; i++)
+        out->px[i] = part.px[i] >= 128;
+    image_free(&part);
+    image_free(&full);
+    return status;
+}
+
+md_status image_resize_mask_box(const image *src, image_box box, int64_t h, int64_t w,
+                                image_filter filter, image *out)
+{
+    image im = {0};
+    if (src->c != 1)
+        MD_FAIL(MD_INTERNAL, "a mask has one channel, not %d", src->c);
+    MD_TRY(image_new(&im, h, w, 1));
+    const md_status status =
+        filter == IMAGE_AREA ? mask_by_area(src, box, &im) : mask_by_filter(src, box, filter, &im);
+    if (status == MD_OK)
+        *out = im;
+    else
+        image_free(&im);
+    return status;
+}
+
 md_status image_resize_plane(const float *src, int64_t sh, int64_t sw, float *dst, int64_t h,
                              int64_t w, image_filter filter)
 {

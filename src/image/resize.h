@@ -31,6 +31,11 @@ MD_MUST md_status image_resize(const image *src, int64_t h, int64_t w, image_fil
 MD_MUST md_status image_resize_box(const image *src, image_box box, int64_t h, int64_t w,
                                    image_filter filter, image *out);
 
+/* A part of a mask [h,w,1] of 0 and 1: 1 where at least half of the pixel is covered. IMAGE_AREA:
+   by exact areas; any other filter: as PIL resizes 0 and 255 to 8 bits, then 1 from 128 on. */
+MD_MUST md_status image_resize_mask_box(const image *src, image_box box, int64_t h, int64_t w,
+                                        image_filter filter, image *out);
+
 /* src [sh,sw] -> dst [h,w], both the caller's, any filter, f32 with f64 sums. */
 MD_MUST md_status image_resize_plane(const float *src, int64_t sh, int64_t sw, float *dst,
                                      int64_t h, int64_t w, image_filter filter);

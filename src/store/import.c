@@ -44,6 +44,7 @@ typedef struct importer {
     data_row *row;       /* [list.n] */
     int64_t size;
     image_fit_mode fit;
+    image_filter filter, mask_filter, background_filter;
     uint8_t *rgb, *mask;    /* one stored picture */
     background *background; /* [n_backgrounds] */
     int64_t n_backgrounds, cap_backgrounds;
@@ -87,12 +88,23 @@ static md_status scan(importer *im, config *cfg)
     return MD_OK;
 }
 
+static void read_filters(importer *im, const config *cfg)
+{
+    /* as keys.def lists them */
+    static const image_filter of_images[] = {IMAGE_BICUBIC, IMAGE_BILINEAR, IMAGE_LANCZOS};
+    static const image_filter of_masks[] = {IMAGE_AREA, IMAGE_BILINEAR, IMAGE_LANCZOS};
+    im->filter = of_images[config_choice(cfg, KEY_data_filter)];
+    im->mask_filter = of_masks[config_choice(cfg, KEY_data_mask_filter)];
+    im->background_filter = of_images[config_choice(cfg, KEY_data_background_filter)];
+}
+
 static md_status begin(importer *im, config *cfg, const char *path)
 {
     MD_TRY(scan(im, cfg));
     md_status status = MD_OK;
     im->size = config_int(cfg, KEY_data_size);
     im->fit = (image_fit_mode)config_choice(cfg, KEY_data_fit);
+    read_filters(im, cfg);
     im->seed = (uint64_t)config_int(cfg, KEY_seed);
     im->config = config_text(cfg, &status);
     MD_TRY(im->config ? MD_OK : status);
@@ -132,7 +144,8 @@ static md_status take_picture(importer *im, int64_t i, import_pixels *px)
     MD_TRY(import__hash(&px->rgb, &im->facts[i].hash));
     MD_TRY(md_str_copy(im->facts[i].sha256, sizeof im->facts[i].sha256, px->sha256));
     MD_TRY(import__place(px->rgb.h, px->rgb.w, im->fit, im->size, row));
-    MD_TRY(import__draw(px, row, im->size, im->rgb, im->mask));
+    MD_TRY(import__draw_image(px, row, im->size, im->filter, im->rgb));
+    MD_TRY(import__draw_mask(px, row, im->size, im->mask_filter, im->mask));
     if (p->kind == DATA_LESION && !memchr(im->mask, 1, (size_t)(im->size * im->size)))
         MD_FAIL(
             MD_BAD_INPUT,
@@ -250,15 +263,17 @@ static md_status write_background(importer *im, int64_t b)
 {
     const background *from = &im->background[b];
     data_row row = im->row[from->picture];
-    if (from->square.side == 0) {
+    import_square s = from->square;
+    if (s.side == 0 && im->background_filter == im->filter) {
         MD_TRY(data_read_pixels(im->data, from->picture, im->rgb, NULL));
     } else {
-        import_square s = from->square;
         image_box box = {(double)s.y, (double)s.x, (double)(s.y + s.side), (double)(s.x + s.side)};
         MD_TRY(load_source(im, from->picture));
-        row.kind = DATA_CROP;
-        import__place_box(im->source.rgb.h, im->source.rgb.w, box, im->size, &row);
-        MD_TRY(import__draw(&im->source, &row, im->size, im->rgb, NULL));
+        if (s.side) {
+            row.kind = DATA_CROP;
+            import__place_box(im->source.rgb.h, im->source.rgb.w, box, im->size, &row);
+        }
+        MD_TRY(import__draw_image(&im->source, &row, im->size, im->background_filter, im->rgb));
     }
     MD_TRY(data_write_pixels(im->backgrounds, b, im->rgb, NULL));
     MD_TRY(data_write_row(im->backgrounds, b, &row));

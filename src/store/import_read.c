@@ -129,27 +129,38 @@ md_status import__place(int64_t h, int64_t w, image_fit_mode fit, int64_t size, 
     return MD_OK;
 }
 
-/* Resizes the part of src into the valid rectangle of dst [size,size,c], which was zeroed. */
-static md_status draw(const image *src, const data_row *row, int64_t size, image_filter filter,
-                      uint8_t *dst)
+/* `part` into the valid rectangle of dst [size,size,c]; the rest is 0. */
+static void put(const image *part, const data_row *row, int64_t size, uint8_t *dst)
 {
-    image_box box = {row->source[0], row->source[1], row->source[2], row->source[3]};
-    int64_t vh = row->valid[2] - row->valid[0], vw = row->valid[3] - row->valid[1];
+    memset(dst, 0, (size_t)(size * size * part->c));
+    for (int64_t y = 0; y < part->h; y++)
+        memcpy(dst + ((row->valid[0] + y) * size + row->valid[1]) * part->c,
+               part->px + y * part->w * part->c, (size_t)(part->w * part->c));
+}
+
+static image_box source_box(const data_row *row)
+{
+    return (image_box){row->source[0], row->source[1], row->source[2], row->source[3]};
+}
+
+md_status import__draw_image(const import_pixels *px, const data_row *row, int64_t size,
+                             image_filter filter, uint8_t *rgb)
+{
     image part = {0};
-    memset(dst, 0, (size_t)(size * size * src->c));
-    MD_TRY(image_resize_box(src, box, vh, vw, filter, &part));
-    for (int64_t y = 0; y < vh; y++)
-        memcpy(dst + ((row->valid[0] + y) * size + row->valid[1]) * src->c,
-               part.px + y * vw * src->c, (size_t)(vw * src->c));
+    MD_TRY(image_resize_box(&px->rgb, source_box(row), row->valid[2] - row->valid[0],
+                            row->valid[3] - row->valid[1], filter, &part));
+    put(&part, row, size, rgb);
     image_free(&part);
     return MD_OK;
 }
 
-md_status import__draw(const import_pixels *px, const data_row *row, int64_t size, uint8_t *rgb,
-                       uint8_t *mask)
+md_status import__draw_mask(const import_pixels *px, const data_row *row, int64_t size,
+                            image_filter filter, uint8_t *mask)
 {
-    MD_TRY(draw(&px->rgb, row, size, IMAGE_BICUBIC, rgb));
-    if (mask)
-        MD_TRY(draw(&px->mask, row, size, IMAGE_AREA, mask)); /* rounding = at least half */
+    image part = {0};
+    MD_TRY(image_resize_mask_box(&px->mask, source_box(row), row->valid[2] - row->valid[0],
+                                 row->valid[3] - row->valid[1], filter, &part));
+    put(&part, row, size, mask);
+    image_free(&part);
     return MD_OK;
 }

@@ -27,9 +27,11 @@ MD_MUST md_status import__place(int64_t h, int64_t w, image_fit_mode fit, int64_
                                 data_row *row);
 /* A square part of the source that fills the whole picture. */
 void import__place_box(int64_t h, int64_t w, image_box box, int64_t size, data_row *row);
-/* Draws what row says: rgb [S,S,3] bicubic, mask [S,S] 1 where at least half of the pixel is (may
-   be NULL). Outside row->valid: 0. */
-MD_MUST md_status import__draw(const import_pixels *px, const data_row *row, int64_t size,
-                               uint8_t *rgb, uint8_t *mask);
+/* Draws what row says: rgb [S,S,3], and mask [S,S], 1 where at least half of the pixel is. Outside
+   row->valid: 0. */
+MD_MUST md_status import__draw_image(const import_pixels *px, const data_row *row, int64_t size,
+                                     image_filter filter, uint8_t *rgb);
+MD_MUST md_status import__draw_mask(const import_pixels *px, const data_row *row, int64_t size,
+                                    image_filter filter, uint8_t *mask);
 
 #endif

@@ -178,10 +178,48 @@ static void half_covered(void **state)
     image_free(&out);
 }
 
+/* A quarter of a pixel is no half, in whatever order the axes are averaged; and a filter of PIL's
+   works on 0 and 255, where its 8 bits between the passes cannot round a share to one. */
+static void masks_need_a_half(void **state)
+{
+    (void)state;
+    static const image_filter filters[] = {IMAGE_AREA, IMAGE_BOX, IMAGE_BILINEAR, IMAGE_LANCZOS};
+    image m, out;
+    OK(image_new(&m, 6, 2, 1));
+    m.px[0] = 1;           /* rows 0, 1: a quarter */
+    m.px[8] = m.px[9] = 1; /* rows 4, 5: a half */
+    for (size_t f = 0; f < 4; f++) {
+        OK(image_resize_mask_box(&m, (image_box){0, 0, 2, 2}, 1, 1, filters[f], &out));
+        assert_int_equal(out.px[0], 0);
+        image_free(&out);
+        OK(image_resize_mask_box(&m, (image_box){4, 0, 6, 2}, 1, 1, filters[f], &out));
+        assert_int_equal(out.px[0], filters[f] == IMAGE_AREA || filters[f] == IMAGE_BOX);
+        image_free(&out);
+    }
+    image_free(&m);
+    /* an edge in the middle of 64 columns, enlarged and shrunk: it stays where it is */
+    OK(image_new(&m, 3, 64, 1));
+    for (int i = 0; i < 3 * 64; i++)
+        m.px[i] = i % 64 >= 32;
+    for (size_t f = 0; f < 4; f++)
+        for (int64_t w = 16; w <= 256; w *= 2) {
+            OK(image_resize_mask_box(&m, (image_box){0, 0, 3, 64}, 3, w, filters[f], &out));
+            for (int64_t i = 0; i < 3 * w; i++)
+                assert_int_equal(out.px[i], i % w >= w / 2);
+            image_free(&out);
+        }
+    image_free(&m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_pil), cmocka_unit_test(boxes),          cmocka_unit_test(planes),
-        cmocka_unit_test(maps),   cmocka_unit_test(there_and_back), cmocka_unit_test(half_covered)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(masks_need_a_half),
+
+                                       cmocka_unit_test(as_pil),
+                                       cmocka_unit_test(boxes),
+                                       cmocka_unit_test(planes),
+                                       cmocka_unit_test(maps),
+                                       cmocka_unit_test(there_and_back),
+                                       cmocka_unit_test(half_covered)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 #include "fixture.h"
+#include "image/image.h"
+#include "image/resize.h"
 #include "store/data.h"
 #include "store/import.h"
 
@@ -141,6 +143,84 @@ static void fits_differ(void **state)
     assert_ok(data_read_row(d, 0, &row));
     data_close(d);
     assert_true(row.valid[2] == 64 && row.source[1] == 0 && row.source[3] == 80);
+}
+
+/* The stored picture i of run/<store> against the file, resized here. */
+static void same_as_resized(data_store *d, int64_t i, const char *file, image_filter filter)
+{
+    image any, want;
+    uint8_t rgb[64 * 64 * 3];
+    assert_ok(image_read(file, &any));
+    image source;
+    assert_ok(image_to_rgb(&any, &source));
+    assert_ok(image_resize(&source, 64, 64, filter, &want));
+    assert_ok(data_read_pixels(d, i, rgb, NULL));
+    assert_memory_equal(rgb, want.px, sizeof rgb);
+    image_free(&any);
+    image_free(&source);
+    image_free(&want);
+}
+
+static void filters_are_obeyed(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"bicubic", "bilinear", "lanczos"};
+    static const image_filter filters[] = {IMAGE_BICUBIC, IMAGE_BILINEAR, IMAGE_LANCZOS};
+    import_report r;
+    make_busi();
+    for (int i = 0; i < 9; i++) {
+        char set[6][600];
+        const char *sets[6];
+        config *cfg = NULL;
+        for (int k = 0; k < 6; k++)
+            sets[k] = set[k];
+        (void)snprintf(set[0], sizeof set[0], "data.root=%s", helper_path("busi"));
+        (void)snprintf(set[1], sizeof set[1], "data.filter=%s", names[i / 3]);
+        (void)snprintf(set[2], sizeof set[2], "data.background_filter=%s", names[i % 3]);
+        sets[3] = "data.format=busi";
+        sets[4] = "data.size=64";
+        sets[5] = "data.fit=squash";
+        assert_ok(config_load(NULL, sets, 6, &cfg));
+        fixture_dir(helper_path("run"));
+        assert_ok(import_run(cfg, helper_path("run"), &r));
+        config_free(cfg);
+        data_store *d = open_data();
+        same_as_resized(d, 0, helper_path("busi/benign/benign (1).png"), filters[i / 3]);
+        data_close(d);
+        assert_true(r.backgrounds > 0);
+        data_row row;
+        assert_ok(data_open(helper_path("run/backgrounds.h5"), DATA_BACKGROUNDS, &d));
+        assert_ok(data_read_row(d, 0, &row));
+        same_as_resized(d, 0, helper_path("busi/%s", row.name), filters[i % 3]);
+        data_close(d);
+    }
+}
+
+/* Squares of 2 x 2 source pixels make one: a quarter is none, a half is one, by whatever filter. */
+static void a_quarter_of_a_pixel_is_none(void **state)
+{
+    (void)state;
+    static const char *const filters[] = {"area", "bilinear", "lanczos"};
+    uint8_t px[128 * 128] = {0}, mask[64 * 64];
+    import_report r;
+    for (int y = 0; y < 128; y++)
+        for (int x = 0; x < 128; x++)
+            px[y * 128 + x] = y < 64 ? (y % 2 == 0 && x % 2 == 0) : x < 64;
+    make_busi();
+    fixture_image(helper_path("busi/benign/benign (1).png"), 1, 128, 128);
+    fixture_png(helper_path("busi/benign/benign (1)_mask.png"), FIXTURE_GRAY1, 128, 128, px);
+    for (size_t f = 0; f < 3; f++) {
+        char set[64];
+        (void)snprintf(set, sizeof set, "data.mask_filter=%s", filters[f]);
+        assert_ok(import_with("busi", helper_path("busi"), set, &r));
+        data_store *d = open_data();
+        uint8_t rgb[3 * 64 * 64];
+        assert_ok(data_read_pixels(d, 0, rgb, mask));
+        for (int i = 0; i < 64 * 64; i++)
+            if (i / 64 < 30 || i / 64 > 34) /* a wide filter sees beyond the middle */
+                assert_int_equal(mask[i], i / 64 > 31 && i % 64 < 32);
+        data_close(d);
+    }
 }
 
 static void flipped_pixels_are_found(void **state)
@@ -655,6 +735,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(busi_is_understood),
         cmocka_unit_test(fits_differ),
+        cmocka_unit_test(filters_are_obeyed),
+        cmocka_unit_test(a_quarter_of_a_pixel_is_none),
         cmocka_unit_test(flipped_pixels_are_found),
         cmocka_unit_test(busi_faults_are_named),
         cmocka_unit_test(a_failed_import_leaves_the_old_one),
