@@ -7,7 +7,6 @@
 #include "generate/pairs.h"
 #include "session.h"
 #include "train/finetune.h"
-#include "train/lesions.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -275,7 +274,7 @@ static void close_training(bench_part *p)
 /* PICTURES latents, each with a lesion of a quarter of the edge. */
 static md_status draw_source(bench *b, training *g)
 {
-    g->source = finetune_source_shape(b->f, b->size);
+    MD_TRY(finetune_source_shape(b->cfg, b->f, b->size, &g->source));
     denoise_source *s = &g->source;
     s->n = PICTURES;
     int64_t e = s->edge, n = s->n * s->variants * e * e;
@@ -338,7 +337,7 @@ typedef struct painting {
     painter *k;
     image guide;
     uint8_t *background, *rgb;
-    float *clean;
+    float *moments;
     painter_item *items;
     bool *finite;
     bench_meter *meter;
@@ -369,7 +368,7 @@ static void close_painting(bench_part *p)
     image_free(&g->guide);
     free(g->background);
     free(g->rgb);
-    free(g->clean);
+    free(g->moments);
     free(g->items);
     free(g->finite);
     free(g);
@@ -386,14 +385,14 @@ static md_status draw_items(const bench *b, bench_part *p, painting *g)
             8 * x >= 3 * size && 8 * x < 5 * size && 8 * y >= 3 * size && 8 * y < 5 * size;
     }
     MD_TRY(draw_pixels(3 * pixels, &g->background));
-    MD_TRY(draw(painter_latent(g->k), &g->clean));
+    MD_TRY(draw(painter_moments(g->k), &g->moments));
     g->rgb = malloc((size_t)(p->batch * 3 * pixels));
     g->items = calloc((size_t)p->batch, sizeof *g->items);
     g->finite = calloc((size_t)p->batch, sizeof *g->finite);
     if (!g->rgb || !g->items || !g->finite)
         MD_FAIL(MD_NOMEM, "bench: out of memory");
     for (int64_t i = 0; i < p->batch; i++)
-        g->items[i] = (painter_item){i, 0, &g->guide, g->background, g->clean};
+        g->items[i] = (painter_item){i, 0, &g->guide, g->background, g->moments};
     return MD_OK;
 }
 

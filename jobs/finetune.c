@@ -5,7 +5,6 @@
 #include "base/log.h"
 #include "diffusion/schedule.h"
 #include "session.h"
-#include "train/lesions.h"
 #include "train/loop.h"
 
 #include <stdlib.h>
@@ -67,13 +66,7 @@ static md_status work(session *s, const train_loop *l, const char *data, const c
                       double *alphas)
 {
     const config *c = s->j->cfg;
-    lesions_options o = {.data = data,
-                         .prompt = config_string(c, KEY_model_prompt),
-                         .region = (lesions_region)config_choice(c, KEY_finetune_region),
-                         .grow_px = config_float(c, KEY_finetune_grow_px),
-                         .mask_out = config_bool(c, KEY_finetune_mask_out),
-                         .train_text = config_bool(c, KEY_finetune_text_encoder),
-                         .dtype = s->dtype};
+    lesions_options o = finetune_lesions(c, data);
     lesions in = {0};
     denoise d;
     train *t = NULL;

@@ -6,7 +6,6 @@
 #include "ops/ops.h"
 #include "session.h"
 #include "train/finetune.h"
-#include "train/lesions.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -174,7 +173,8 @@ static md_status plan_finetune(plan_job *p)
     nn_params *stores[MODEL_N_PARTS];
     size_t budget, most = 0;
     train *t = NULL;
-    denoise_source source = finetune_source_shape(p->f, p->size);
+    denoise_source source;
+    MD_TRY(finetune_source_shape(p->cfg, p->f, p->size, &source));
     denoise d = finetune_task(p->cfg, p->f, &source, NULL);
     train_task task = denoise_task(&d);
     finetune_hold(p->cfg, p->f);

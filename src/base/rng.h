@@ -28,7 +28,9 @@ extern "C" {
     X(SPLIT)                                                                                       \
     X(PHANTOM)                                                                                     \
     X(PROCEDURAL)                                                                                  \
-    X(TEST)
+    X(TEST)                                                                                        \
+    X(SAMPLE_POSTERIOR)                                                                            \
+    X(MASKED_POSTERIOR)
 
 typedef enum md_purpose {
 #define X(name) MD_RNG_##name,

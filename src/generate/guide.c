@@ -116,6 +116,13 @@ md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t 
             (long long)slot, (int)(valid[3] - valid[1]), (int)(valid[2] - valid[0]));
 }
 
+md_status guide_take(const guide_bank *b, int64_t slot, image *out, int32_t *id)
+{
+    MD_TRY(image_copy(&b->mask[slot % b->n], out));
+    *id = b->id[slot % b->n];
+    return MD_OK;
+}
+
 md_status guide_paste(const image *guide, double feather_px, const uint8_t *background,
                       uint8_t *rgb)
 {
@@ -142,24 +149,16 @@ md_status guide_corrode(const image *guide, int radius_px, image *mask)
     return MD_OK;
 }
 
-static float covered(const image *guide, int64_t f, int64_t y, int64_t x, bool max)
+md_status guide_pool(const image *guide, int64_t edge, image_mask_pooling how, int grow, float *out)
 {
-    int64_t sum = 0;
-    for (int64_t dy = 0; dy < f; dy++)
-        for (int64_t dx = 0; dx < f; dx++)
-            sum += guide->px[(y * f + dy) * guide->w + x * f + dx] != 0;
-    return max ? (float)(sum > 0) : (float)sum / (float)(f * f);
-}
-
-md_status guide_pool(const image *guide, int64_t edge, bool max, int grow, float *out)
-{
-    int64_t f = guide->h / edge;
     float *small = malloc((size_t)(edge * edge) * sizeof *small);
     if (!small)
         MD_FAIL(MD_NOMEM, "guide: out of memory");
-    for (int64_t y = 0; y < edge; y++)
-        for (int64_t x = 0; x < edge; x++)
-            small[y * edge + x] = covered(guide, f, y, x, max);
+    const md_status status = image_mask_pool(guide, edge, how, small);
+    if (status != MD_OK) {
+        free(small);
+        return md_frame(status, __FILE__, __LINE__);
+    }
     for (int64_t y = 0; y < edge; y++)
         for (int64_t x = 0; x < edge; x++) {
             float most = 0;

@@ -22,6 +22,9 @@ void guide_bank_free(guide_bank *b);
 MD_MUST md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t attempt,
                              const int32_t valid[4], image *out, int32_t *id);
 
+/* The training masks in turn, each as it is: slot's. out and id as above. */
+MD_MUST md_status guide_take(const guide_bank *b, int64_t slot, image *out, int32_t *id);
+
 /* alpha [S,S]: how much of the painted image shows; 0 from the guide's edge outward, 1 at
    feather_px inside. rgb = alpha rgb + (1 - alpha) background, in place; where alpha is 0 the
    background's pixels stand exactly. */
@@ -31,8 +34,9 @@ MD_MUST md_status guide_paste(const image *guide, double feather_px, const uint8
 /* The stored mask: the guide eroded by a disc; the guide itself where nothing would be left. */
 MD_MUST md_status guide_corrode(const image *guide, int radius_px, image *mask);
 
-/* guide -> [edge,edge] at the latent's size: covered share (or, max: 1 where any pixel is), then
-   grown by `grow` latent pixels (maximum over a disc). */
-MD_MUST md_status guide_pool(const image *guide, int64_t edge, bool max, int grow, float *out);
+/* guide -> [edge,edge] at the latent's size, pooled, then grown by `grow` latent pixels (maximum
+   over a disc). */
+MD_MUST md_status guide_pool(const image *guide, int64_t edge, image_mask_pooling how, int grow,
+                             float *out);
 
 #endif

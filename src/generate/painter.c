@@ -197,9 +197,9 @@ void painter_free(painter *p)
     free(p);
 }
 
-int64_t painter_latent(const painter *p)
+int64_t painter_moments(const painter *p)
 {
-    return p->latent;
+    return 2 * p->latent;
 }
 
 const codec *painter_codec(const painter *p)
@@ -232,42 +232,46 @@ md_status painter_fits(const painter *p, size_t budget)
     return MD_OK;
 }
 
-/* The mean of the posterior, scaled, from moments [pixels,2C]. */
-static void scaled_mean(const painter *p, const float *moments, float *out)
+md_status painter_encode(painter *p, const uint8_t *rgb, float *moments)
 {
-    int64_t c = p->channels;
-    for (int64_t i = 0; i < p->latent; i++)
-        out[i] = (float)p->f->vae->scaling_factor * moments[i / c * 2 * c + i % c];
+    return codec_encode(p->codec, rgb, 1, moments);
 }
 
-md_status painter_encode(painter *p, const uint8_t *rgb, float *clean)
+/* The stream of a picture's draws for one purpose. */
+static md_rng stream(const painter *p, md_purpose what, const painter_item *it)
 {
-    float *moments = malloc((size_t)(2 * p->latent) * sizeof *moments);
-    if (!moments)
-        MD_FAIL(MD_NOMEM, "generate: out of memory");
-    md_status status = codec_encode(p->codec, rgb, 1, moments);
-    if (status == MD_OK)
-        scaled_mean(p, moments, clean);
-    free(moments);
-    return status;
+    return p->o.same_noise ? md_rng_at(p->o.seed, what, 0, 0)
+                           : md_rng_at(p->o.seed, what, (uint64_t)it->slot, it->attempt);
+}
+
+/* moments [pixels,2C] -> out [pixels,C], scaled: the mean, or with sample_posterior a draw. */
+static void take_latent(const painter *p, const float *moments, md_rng r, float *out)
+{
+    int64_t c = p->channels;
+    if (p->o.sample_posterior)
+        md_rng_normal_fill(&r, out, p->latent);
+    for (int64_t i = 0; i < p->latent; i++) {
+        const float *mom = moments + i / c * 2 * c + i % c;
+        double std = p->o.sample_posterior ? exp(0.5 * fmin(fmax((double)mom[c], -30), 20)) : 0;
+        double e = p->o.sample_posterior ? (double)out[i] : 0;
+        out[i] = (float)(p->f->vae->scaling_factor * ((double)mom[0] + std * e));
+    }
 }
 
 /* The latents of the backgrounds with mid-gray where the guide is. */
 static md_status write_masked(painter *p, const painter_item *items, int n)
 {
-    int64_t pixels = (int64_t)p->o.size * p->o.size;
-    uint8_t *rgb = malloc((size_t)(3 * pixels));
-    if (!rgb)
+    float *moments = malloc((size_t)painter_moments(p) * sizeof *moments);
+    if (!moments)
         MD_FAIL(MD_NOMEM, "generate: out of memory");
     md_status status = MD_OK;
     for (int i = 0; i < n && status == MD_OK; i++) {
-        memcpy(rgb, items[i].background, (size_t)(3 * pixels));
-        for (int64_t k = 0; k < pixels; k++)
-            if (items[i].guide->px[k])
-                memset(rgb + 3 * k, 128, 3);
-        status = painter_encode(p, rgb, p->host + i * p->latent);
+        status = codec_encode_holed(p->codec, items[i].background, items[i].guide->px, 1, moments);
+        if (status == MD_OK)
+            take_latent(p, moments, stream(p, MD_RNG_MASKED_POSTERIOR, &items[i]),
+                        p->host + i * p->latent);
     }
-    free(rgb);
+    free(moments);
     if (status == MD_OK)
         status = md_plan_write(p->plan, p->masked, p->host, MD_F32, p->o.batch * p->latent);
     return status;
@@ -299,16 +303,17 @@ static md_status write_items(painter *p, const painter_item *items, int n)
     int64_t px = p->edge * p->edge, all = p->o.batch * p->latent;
     for (int i = 0; i < n; i++) {
         const painter_item *it = &items[i];
-        md_rng r = md_rng_at(p->o.seed, MD_RNG_SAMPLE_NOISE, (uint64_t)it->slot, it->attempt);
+        md_rng r = stream(p, MD_RNG_SAMPLE_NOISE, it);
         md_rng_normal_fill(&r, p->host + i * p->latent, p->latent);
-        p->rng[i] = md_rng_at(p->o.seed, MD_RNG_STEP_NOISE, (uint64_t)it->slot, it->attempt);
-        MD_TRY(guide_pool(it->guide, p->edge, p->o.pool_max, p->o.grow, p->mask_host + i * px));
+        p->rng[i] = stream(p, MD_RNG_STEP_NOISE, it);
+        MD_TRY(guide_pool(it->guide, p->edge, p->o.pool, p->o.grow, p->mask_host + i * px));
         MD_TRY(guide_depth(it->guide, p->edge, p->depth + i * px));
     }
     MD_TRY(md_buffer_write(p->be, &p->x, 0, p->host, MD_F32, all));
     MD_TRY(md_plan_write(p->plan, p->map, p->host, MD_F32, all));
     for (int i = 0; i < n; i++)
-        memcpy(p->host + i * p->latent, items[i].clean, (size_t)p->latent * sizeof *p->host);
+        take_latent(p, items[i].moments, stream(p, MD_RNG_SAMPLE_POSTERIOR, &items[i]),
+                    p->host + i * p->latent);
     MD_TRY(md_plan_write(p->plan, p->clean, p->host, MD_F32, all));
     return p->masked ? write_masked(p, items, n) : MD_OK;
 }

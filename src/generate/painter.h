@@ -5,7 +5,7 @@
 
 #include "diffusion/blend.h"
 #include "diffusion/guidance.h"
-#include "image/image.h"
+#include "image/mask.h"
 #include "model/codec.h"
 #include "model/foundation.h"
 
@@ -17,9 +17,11 @@ typedef struct painter_options {
     int steps;
     double eta;
     const diffusion_blend *blend;
-    blend_motion motion; /* of the guide over the steps */
-    bool pool_max;       /* guide to latent size: any pixel, or the covered share */
-    int grow;            /* latent pixels */
+    blend_motion motion;     /* of the guide over the steps */
+    image_mask_pooling pool; /* guide to latent size */
+    int grow;                /* latent pixels */
+    bool same_noise;         /* the same draws for every picture, as the released code has it */
+    bool sample_posterior;   /* latents of pictures are drawn; else the posterior's mean */
     uint64_t seed;
     md_dtype dtype;
 } painter_options;
@@ -29,7 +31,7 @@ typedef struct painter_item {
     uint32_t attempt;
     const image *guide;        /* [S,S,1] */
     const uint8_t *background; /* [S,S,3] */
-    const float *clean;        /* its latent from painter_encode */
+    const float *moments;      /* its posterior from painter_encode */
 } painter_item;
 
 typedef struct painter painter;
@@ -41,15 +43,15 @@ MD_MUST md_status painter_new(const foundation *f, md_backend *be, const painter
 void painter_free(painter *p);
 /* Takes all memory that painting needs. All parts of f must be loaded on be. */
 MD_MUST md_status painter_load(painter *p);
-int64_t painter_latent(const painter *p); /* floats of one latent */
+int64_t painter_moments(const painter *p); /* floats of one posterior */
 const codec *painter_codec(const painter *p);
 md_plan *painter_step_plan(const painter *p); /* one sampling step of a batch */
 /* Bytes on the device while painting, exactly: with the weights of all parts. */
 size_t painter_bytes(const painter *p);
 /* MD_NOMEM, and what would help, when they exceed the budget; 0: no limit. */
 MD_MUST md_status painter_fits(const painter *p, size_t budget);
-/* rgb [S,S,3] -> clean [painter_latent]: the posterior's mean, scaled. */
-MD_MUST md_status painter_encode(painter *p, const uint8_t *rgb, float *clean);
+/* rgb [S,S,3] -> moments [painter_moments], as codec_encode. */
+MD_MUST md_status painter_encode(painter *p, const uint8_t *rgb, float *moments);
 /* n <= batch pictures into rgb [n,S,S,3]. The result of an item depends on nothing but the item.
    finite[i] is false, and its picture undefined, where the latent stopped being finite. `beat` is
    called between steps and may end the painting. */

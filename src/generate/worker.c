@@ -5,8 +5,8 @@
 
 /* A background as it is needed over and over: read and encoded once. */
 typedef struct scene {
-    uint8_t *rgb; /* [S,S,3]; NULL until used */
-    float *clean; /* its latent */
+    uint8_t *rgb;   /* [S,S,3]; NULL until used */
+    float *moments; /* of its latent's posterior */
     int32_t valid[4];
     bool gray; /* three equal channels: what is painted must have them too */
 } scene;
@@ -22,7 +22,7 @@ struct pairs_worker {
     scene *scenes;                 /* [n_scenes] */
     double feather_px;
     int corrode_px, batch;
-    bool paste;
+    bool paste, in_turn, keep_gray;
     uint8_t *rgb; /* [batch,S,S,3] */
     bool *finite;
 };
@@ -39,8 +39,10 @@ md_status pairs_painter_options(const config *cfg, int64_t size, painter_options
         .eta = config_float(cfg, KEY_generate_eta),
         .blend = blend_find(config_string(cfg, KEY_guide_blend)),
         .motion = (blend_motion)config_choice(cfg, KEY_guide_dynamic),
-        .pool_max = config_choice(cfg, KEY_guide_pool) == 1,
+        .pool = (image_mask_pooling)config_choice(cfg, KEY_guide_pool),
         .grow = (int)config_int(cfg, KEY_guide_grow),
+        .same_noise = config_choice(cfg, KEY_generate_noise) == 1,
+        .sample_posterior = config_choice(cfg, KEY_generate_posterior) == 1,
         .seed = (uint64_t)config_int(cfg, KEY_seed),
         .dtype = config_choice(cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
     };
@@ -75,6 +77,8 @@ static md_status setup(pairs_worker *w)
     w->feather_px = config_float(c, KEY_guide_feather_px);
     w->corrode_px = (int)config_int(c, KEY_quality_corrode_px);
     w->paste = config_bool(c, KEY_guide_paste);
+    w->in_turn = config_choice(c, KEY_generate_pairing) == 1;
+    w->keep_gray = config_bool(c, KEY_generate_gray);
     MD_TRY(open_inputs(w));
     w->scenes = calloc((size_t)w->n_scenes, sizeof *w->scenes);
     w->rgb = malloc((size_t)(3 * w->batch * w->size * w->size));
@@ -114,7 +118,7 @@ void pairs_worker_close(pairs_worker *w)
         return;
     for (int64_t i = 0; i < w->n_scenes && w->scenes; i++) {
         free(w->scenes[i].rgb);
-        free(w->scenes[i].clean);
+        free(w->scenes[i].moments);
     }
     free(w->scenes);
     free(w->rows);
@@ -148,18 +152,18 @@ static md_status read_scene(pairs_worker *w, int64_t i)
     if (s->rgb)
         return MD_OK;
     uint8_t *rgb = malloc((size_t)(3 * w->size * w->size));
-    s->clean = malloc((size_t)painter_latent(w->painter) * sizeof *s->clean);
-    md_status status = rgb && s->clean
+    s->moments = malloc((size_t)painter_moments(w->painter) * sizeof *s->moments);
+    md_status status = rgb && s->moments
                            ? data_read_row(w->backgrounds, w->rows[i], &row)
                            : md_fail(MD_NOMEM, __FILE__, __LINE__, "generate: out of memory");
     if (status == MD_OK)
         status = data_read_pixels(w->backgrounds, w->rows[i], rgb, NULL);
     if (status == MD_OK)
-        status = painter_encode(w->painter, rgb, s->clean);
+        status = painter_encode(w->painter, rgb, s->moments);
     if (status != MD_OK) {
         free(rgb);
-        free(s->clean);
-        s->clean = NULL;
+        free(s->moments);
+        s->moments = NULL;
         return md_context(status, "background %lld", (long long)w->rows[i]);
     }
     memcpy(s->valid, row.valid, sizeof s->valid);
@@ -178,8 +182,10 @@ typedef struct recipe {
 static md_status choose(pairs_worker *w, cluster_item it, recipe *r)
 {
     md_rng rng = md_rng_at(w->seed, MD_RNG_BACKGROUND, (uint64_t)it.id, it.attempt);
-    r->scene = md_rng_below(&rng, w->n_scenes);
+    r->scene = w->in_turn ? it.id % w->n_scenes : md_rng_below(&rng, w->n_scenes);
     MD_TRY(read_scene(w, r->scene));
+    if (w->in_turn)
+        return guide_take(&w->guides, it.id, &r->guide, &r->mask_id);
     return guide_draw(&w->guides, w->seed, it.id, it.attempt, w->scenes[r->scene].valid, &r->guide,
                       &r->mask_id);
 }
@@ -189,7 +195,7 @@ static md_status finish(pairs_worker *w, cluster_item it, const recipe *r, uint8
                         pairs_report *report)
 {
     image mask = {0};
-    if (w->scenes[r->scene].gray)
+    if (w->keep_gray && w->scenes[r->scene].gray)
         make_gray(rgb, w->size * w->size);
     if (w->paste)
         MD_TRY(guide_paste(&r->guide, w->feather_px, w->scenes[r->scene].rgb, rgb));
@@ -213,7 +219,7 @@ static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *
     for (int i = 0; i < n; i++) {
         cluster_item it = cluster_batch_item(b, of[i]);
         const scene *s = &w->scenes[r[of[i]].scene];
-        item[i] = (painter_item){it.id, it.attempt, &r[of[i]].guide, s->rgb, s->clean};
+        item[i] = (painter_item){it.id, it.attempt, &r[of[i]].guide, s->rgb, s->moments};
     }
     MD_TRY(painter_paint(w->painter, item, n, beat, b, w->rgb, w->finite));
     pairs_report report[CLUSTER_LEASE_MAX];

@@ -136,6 +136,31 @@ md_status image_mask_measure(const image *mask, image_mask_stats *out)
     return MD_OK;
 }
 
+/* Pixels set in the f x f square at (y,x). */
+static int64_t count_in(const image *m, int64_t y, int64_t x, int64_t f)
+{
+    int64_t n = 0;
+    for (int64_t dy = 0; dy < f; dy++)
+        for (int64_t dx = 0; dx < f; dx++)
+            n += m->px[(y + dy) * m->w + x + dx] != 0;
+    return n;
+}
+
+md_status image_mask_pool(const image *mask, int64_t edge, image_mask_pooling how, float *out)
+{
+    MD_TRY(check(mask));
+    if (edge < 1 || mask->h != mask->w || mask->h % edge)
+        MD_FAIL(MD_SHAPE, "a mask of %lld x %lld does not pool to %lld x %lld", (long long)mask->w,
+                (long long)mask->h, (long long)edge, (long long)edge);
+    const int64_t f = mask->h / edge;
+    for (int64_t y = 0; y < edge; y++)
+        for (int64_t x = 0; x < edge; x++) {
+            const int64_t n = count_in(mask, y * f, x * f, how == IMAGE_POOL_NEAREST ? 1 : f);
+            out[y * edge + x] = how == IMAGE_POOL_AREA ? (float)n / (float)(f * f) : (float)(n > 0);
+        }
+    return MD_OK;
+}
+
 static md_status same_size(const image *a, const image *b)
 {
     MD_TRY(check(a));

@@ -48,6 +48,16 @@ typedef struct image_mask_stats {
 } image_mask_stats;
 MD_MUST md_status image_mask_measure(const image *mask, image_mask_stats *out);
 
+/* mask [S,S,1] -> out [edge,edge], edge a divisor of S: a latent's view of it. */
+typedef enum image_mask_pooling {
+    IMAGE_POOL_AREA,   /* the covered share */
+    IMAGE_POOL_MAX,    /* 1 where any pixel is */
+    IMAGE_POOL_NEAREST /* the upper left pixel of each square: torch's interpolate(mode="nearest")
+                        */
+} image_mask_pooling;
+MD_MUST md_status image_mask_pool(const image *mask, int64_t edge, image_mask_pooling how,
+                                  float *out);
+
 /* Elementwise on equal sizes, in place on a. */
 MD_MUST md_status image_mask_union(image *a, const image *b);
 /* Dice = 2|A n B| / (|A|+|B|); 1 when both are empty. */

@@ -136,18 +136,32 @@ static md_status run(codec *k, half *h)
     return md_plan_read(h->plan, h->out, k->out, MD_F32, h->batch * h->out_numel);
 }
 
-md_status codec_encode(codec *k, const uint8_t *rgb, int64_t n, float *moments)
+/* rgb as the network sees it; hole (may be NULL): one value per pixel of C channels. */
+static void normalize(const uint8_t *rgb, const uint8_t *hole, int64_t n, int64_t channels,
+                      float *out)
 {
-    int64_t pixels = k->encode.in_numel, latent = k->encode.out_numel;
-    memset(k->in, 0, (size_t)(k->encode.batch * pixels) * sizeof *k->in);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = hole && hole[i / channels] ? 0 : (float)rgb[i] / 127.5F - 1.0F;
+}
+
+md_status codec_encode_holed(codec *k, const uint8_t *rgb, const uint8_t *hole, int64_t n,
+                             float *moments)
+{
+    int64_t values = k->encode.in_numel, latent = k->encode.out_numel;
+    int64_t channels = k->encode.in->dim[3], pixels = values / channels;
+    memset(k->in, 0, (size_t)(k->encode.batch * values) * sizeof *k->in);
     for (int64_t at = 0; at < n; at += k->encode.batch) {
         int64_t m = n - at < k->encode.batch ? n - at : k->encode.batch;
-        for (int64_t i = 0; i < m * pixels; i++)
-            k->in[i] = (float)rgb[at * pixels + i] / 127.5F - 1.0F;
+        normalize(rgb + at * values, hole ? hole + at * pixels : NULL, m * values, channels, k->in);
         MD_TRY(run(k, &k->encode));
         memcpy(moments + at * latent, k->out, (size_t)(m * latent) * sizeof *moments);
     }
     return MD_OK;
+}
+
+md_status codec_encode(codec *k, const uint8_t *rgb, int64_t n, float *moments)
+{
+    return codec_encode_holed(k, rgb, NULL, n, moments);
 }
 
 md_status codec_decode(codec *k, const float *z, int64_t n, uint8_t *rgb)

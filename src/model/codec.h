@@ -22,6 +22,10 @@ md_plan *codec_decode_plan(const codec *c);
 int64_t codec_edge(const codec *c); /* of the latent */
 /* rgb [n,size,size,3] -> moments [n,edge,edge,2C]: mean and log variance, unscaled */
 MD_MUST md_status codec_encode(codec *c, const uint8_t *rgb, int64_t n, float *moments);
+/* The same of pictures with mid-gray, exactly the network's 0, where hole [n,size,size] is not 0:
+   what inpainting UNets see of a picture (released code: image x (mask < 0.5)). */
+MD_MUST md_status codec_encode_holed(codec *c, const uint8_t *rgb, const uint8_t *hole, int64_t n,
+                                     float *moments);
 /* z [n,edge,edge,C] unscaled -> rgb [n,size,size,3]. A latent or pixel that is not finite is
    MD_NONFINITE and names the picture. */
 MD_MUST md_status codec_decode(codec *c, const float *z, int64_t n, uint8_t *rgb);

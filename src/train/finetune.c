@@ -1,5 +1,4 @@
 #include "train/finetune.h"
-#include "train/lesions.h"
 
 train_options finetune_options(const config *c, size_t budget_bytes)
 {
@@ -46,15 +45,32 @@ denoise finetune_task(const config *c, const foundation *f, const denoise_source
     };
 }
 
-denoise_source finetune_source_shape(const foundation *f, int64_t size)
+lesions_options finetune_lesions(const config *c, const char *data)
 {
-    return (denoise_source){.n = 1,
+    return (lesions_options){
+        .data = data,
+        .prompt = config_string(c, KEY_model_prompt),
+        .region = (lesions_region)config_choice(c, KEY_finetune_region),
+        .grow_px = config_float(c, KEY_finetune_grow_px),
+        .mask_out = config_bool(c, KEY_finetune_mask_out),
+        .pool = (image_mask_pooling)config_choice(c, KEY_finetune_pool),
+        .longest = config_choice(c, KEY_finetune_pad_prompt) == 1,
+        .train_text = config_bool(c, KEY_finetune_text_encoder),
+        .dtype = config_choice(c, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
+    };
+}
+
+md_status finetune_source_shape(const config *c, const foundation *f, int64_t size,
+                                denoise_source *out)
+{
+    lesions_options o = finetune_lesions(c, NULL);
+    *out = (denoise_source){.n = 1,
                             .variants = LESIONS_VARIANTS,
                             .edge = size / vae_shrink(f->vae),
                             .channels = f->vae->latent_channels,
-                            .tokens = format_tokenizer_length(f->tokenizer),
                             .width = f->text->hidden_size,
                             .scaling = f->vae->scaling_factor};
+    return lesions_tokens(f, o.prompt, o.longest, &out->tokens);
 }
 
 void finetune_hold(const config *cfg, foundation *f)

@@ -5,13 +5,16 @@
 
 #include "config/config.h"
 #include "model/foundation.h"
-#include "train/denoise.h"
+#include "train/lesions.h"
 
 /* f, source and alphas [train_steps] must outlive the task. */
 denoise finetune_task(const config *cfg, const foundation *f, const denoise_source *source,
                       const double *alphas);
+/* data: the store to read. */
+lesions_options finetune_lesions(const config *cfg, const char *data);
 /* The shape of the source without its data, for planning. size: of the pictures, in pixels. */
-denoise_source finetune_source_shape(const foundation *f, int64_t size);
+MD_MUST md_status finetune_source_shape(const config *cfg, const foundation *f, int64_t size,
+                                        denoise_source *out);
 /* budget_bytes: for training alone; 0: no limit. workers and reducer are left out. */
 train_options finetune_options(const config *cfg, size_t budget_bytes);
 /* Holds the parts of f as a fine-tune needs them (foundation_hold). */

@@ -1,6 +1,5 @@
 #include "train/lesions.h"
 #include "base/log.h"
-#include "image/mask.h"
 #include "model/codec.h"
 #include "store/data.h"
 #include <stdlib.h>
@@ -14,9 +13,9 @@ typedef struct reading {
     const lesions_options *o;
     data_store *d;
     codec *k;
-    int64_t size, edge, shrink, latent; /* latent: floats of one picture's moments */
-    uint8_t *rgb, *masked;              /* [VARIANTS,S,S,3] */
-    image mask, region;                 /* [S,S,1] */
+    int64_t size, edge, latent; /* latent: floats of one picture's moments */
+    uint8_t *rgb, *regions;     /* [VARIANTS,S,S,3], [VARIANTS,S,S] */
+    image mask, region;         /* [S,S,1]; region: a view of the first of regions */
 } reading;
 
 /* 1 where the loss shall count. */
@@ -47,28 +46,21 @@ static void mirror(uint8_t *to, const uint8_t *from, int64_t size, int channels)
                    (size_t)channels);
 }
 
-/* Shares of each latent pixel that the region covers, plain and mirrored. */
-static void pool(const reading *r, float *out)
+/* Each variant for itself: the upper left pixel of a mirrored square is another one. */
+static md_status pool(const reading *r, float *out)
 {
-    int64_t e = r->edge, f = r->shrink;
-    for (int64_t y = 0; y < e; y++)
-        for (int64_t x = 0; x < e; x++) {
-            int64_t sum = 0;
-            for (int64_t dy = 0; dy < f; dy++)
-                for (int64_t dx = 0; dx < f; dx++)
-                    sum += r->region.px[(y * f + dy) * r->size + x * f + dx];
-            float share = (float)sum / (float)(f * f);
-            out[y * e + x] = share;
-            out[e * e + y * e + e - 1 - x] = share;
-        }
+    for (int v = 0; v < VARIANTS; v++) {
+        const image region = {r->size, r->size, 1, r->regions + v * r->size * r->size};
+        MD_TRY(image_mask_pool(&region, r->edge, r->o->pool, out + v * r->edge * r->edge));
+    }
+    return MD_OK;
 }
 
-/* Where `hole` is (or is not), a flat value. */
-static void paint(uint8_t *rgb, const uint8_t *region, bool inside, uint8_t value, int64_t pixels)
+static void paint_outside_white(uint8_t *rgb, const uint8_t *region, int64_t pixels)
 {
     for (int64_t i = 0; i < pixels; i++)
-        if (!region[i] == !inside)
-            memset(rgb + 3 * i, value, 3);
+        if (!region[i])
+            memset(rgb + 3 * i, 255, 3);
 }
 
 static md_status read_picture(reading *r, int64_t id, lesions *out, int64_t at)
@@ -79,17 +71,15 @@ static md_status read_picture(reading *r, int64_t id, lesions *out, int64_t at)
     MD_TRY(data_read_pixels(r->d, id, r->rgb, r->mask.px));
     MD_TRY(region_of(r, &row));
     if (r->o->mask_out)
-        paint(r->rgb, r->region.px, false, 255, pixels);
+        paint_outside_white(r->rgb, r->region.px, pixels);
     mirror(r->rgb + 3 * pixels, r->rgb, r->size, 3);
-    pool(r, out->mask + at * VARIANTS * r->edge * r->edge);
+    mirror(r->regions + pixels, r->regions, r->size, 1);
+    MD_TRY(pool(r, out->mask + at * VARIANTS * r->edge * r->edge));
     MD_TRY(codec_encode(r->k, r->rgb, VARIANTS, out->moments + at * VARIANTS * r->latent));
     if (!out->masked)
         return MD_OK;
-    /* mid-gray inside, as the released code's image x (mask < 0.5) in [-1,1] */
-    memcpy(r->masked, r->rgb, (size_t)(3 * pixels));
-    paint(r->masked, r->region.px, true, 128, pixels);
-    mirror(r->masked + 3 * pixels, r->masked, r->size, 3);
-    return codec_encode(r->k, r->masked, VARIANTS, out->masked + at * VARIANTS * r->latent);
+    return codec_encode_holed(r->k, r->rgb, r->regions, VARIANTS,
+                              out->masked + at * VARIANTS * r->latent);
 }
 
 static md_status read_all(reading *r, lesions *out)
@@ -122,7 +112,7 @@ static md_status read_all(reading *r, lesions *out)
 static md_status encode_data(const foundation *f, md_backend *be, const lesions_options *o,
                              lesions *out)
 {
-    reading r = {.f = f, .o = o, .shrink = vae_shrink(f->vae)};
+    reading r = {.f = f, .o = o};
     md_status status;
     MD_TRY(data_open(o->data, DATA_IMAGES, &r.d));
     r.size = data_size(r.d);
@@ -133,13 +123,13 @@ static md_status encode_data(const foundation *f, md_backend *be, const lesions_
     r.edge = codec_edge(r.k);
     r.latent = r.edge * r.edge * 2 * f->vae->latent_channels;
     MD_TRY_GOTO(image_new(&r.mask, r.size, r.size, 1), done);
-    MD_TRY_GOTO(image_new(&r.region, r.size, r.size, 1), done);
-    r.rgb = malloc((size_t)(2 * VARIANTS * 3 * r.size * r.size));
-    if (!r.rgb) {
+    r.rgb = malloc((size_t)(VARIANTS * 3 * r.size * r.size));
+    r.regions = malloc((size_t)(VARIANTS * r.size * r.size));
+    if (!r.rgb || !r.regions) {
         status = md_fail(MD_NOMEM, __FILE__, __LINE__, "fine-tune: out of memory");
         goto done;
     }
-    r.masked = r.rgb + VARIANTS * 3 * r.size * r.size;
+    r.region = (image){r.size, r.size, 1, r.regions};
     out->source.variants = VARIANTS;
     out->source.edge = r.edge;
     out->source.channels = f->vae->latent_channels;
@@ -147,29 +137,46 @@ static md_status encode_data(const foundation *f, md_backend *be, const lesions_
     status = read_all(&r, out);
 done:
     free(r.rgb);
+    free(r.regions);
     image_free(&r.mask);
-    image_free(&r.region);
     codec_free(r.k);
     data_close(r.d);
     return status;
+}
+
+md_status lesions_tokens(const foundation *f, const char *prompt, bool longest, int64_t *tokens)
+{
+    int64_t t = format_tokenizer_length(f->tokenizer);
+    int32_t *ids = longest ? malloc((size_t)t * sizeof *ids) : NULL;
+    if (longest && !ids)
+        MD_FAIL(MD_NOMEM, "fine-tune: out of memory");
+    md_status status =
+        longest ? format_tokenizer_encode(f->tokenizer, prompt, ids, &t, NULL) : MD_OK;
+    free(ids);
+    MD_TRY(status);
+    *tokens = t;
+    return MD_OK;
 }
 
 /* Token ids of the prompt for every picture, or its one embedding. */
 static md_status encode_prompt(const foundation *f, md_backend *be, const lesions_options *o,
                                lesions *out)
 {
-    int64_t t = format_tokenizer_length(f->tokenizer), wanted = 0, n = out->source.n;
+    int64_t length = format_tokenizer_length(f->tokenizer), t, n = out->source.n;
     int64_t width = f->text->hidden_size;
-    out->ids = malloc((size_t)((n + 1) * t) * sizeof *out->ids);
-    out->empty_ids = malloc((size_t)t * sizeof *out->empty_ids);
+    MD_TRY(lesions_tokens(f, o->prompt, o->longest, &t));
+    /* written with all its padding first, of which the next row takes over what is too much */
+    out->ids = malloc((size_t)(n * t + length) * sizeof *out->ids);
+    out->empty_ids = malloc((size_t)length * sizeof *out->empty_ids);
     out->context = malloc((size_t)(t * width) * sizeof *out->context);
     if (!out->ids || !out->empty_ids || !out->context)
         MD_FAIL(MD_NOMEM, "fine-tune: out of memory");
+    int64_t wanted = 0;
     MD_TRY(format_tokenizer_encode(f->tokenizer, o->prompt, out->ids, NULL, &wanted));
     MD_TRY(format_tokenizer_encode(f->tokenizer, "", out->empty_ids, NULL, NULL));
-    if (wanted > t)
+    if (wanted > length)
         md_warn("train", "the prompt has %lld tokens, the text encoder sees %lld",
-                (long long)wanted, (long long)t);
+                (long long)wanted, (long long)length);
     for (int64_t i = 1; i < n; i++)
         memcpy(out->ids + i * t, out->ids, (size_t)t * sizeof *out->ids);
     out->source.tokens = t;

@@ -3,6 +3,7 @@
 #ifndef MD_TRAIN_LESIONS_H
 #define MD_TRAIN_LESIONS_H
 
+#include "image/mask.h"
 #include "model/foundation.h"
 #include "train/denoise.h"
 
@@ -13,10 +14,12 @@ typedef enum lesions_region { LESIONS_INSIDE, LESIONS_OUTSIDE } lesions_region;
 typedef struct lesions_options {
     const char *data; /* data.h5 */
     const char *prompt;
-    lesions_region region; /* where the loss counts: the mask, or the valid area around it */
-    double grow_px;        /* by which the mask grows before its outside is taken */
-    bool mask_out;         /* paint what is not trained on white first (figure 1a) */
-    bool train_text;       /* keep token ids instead of one embedding */
+    lesions_region region;   /* where the loss counts: the mask, or the valid area around it */
+    double grow_px;          /* by which the mask grows before its outside is taken */
+    bool mask_out;           /* paint what is not trained on white first (figure 1a) */
+    image_mask_pooling pool; /* of the region to the latent's size */
+    bool longest;            /* no padding behind the prompt: all of a batch are alike */
+    bool train_text;         /* keep token ids instead of one embedding */
     md_dtype dtype;
 } lesions_options;
 
@@ -31,5 +34,9 @@ typedef struct lesions {
 MD_MUST md_status lesions_load(const foundation *f, md_backend *be, const lesions_options *o,
                                lesions *out);
 void lesions_free(lesions *l);
+/* Tokens that training sees of a prompt: the tokenizer's length, or (longest) only its own with
+   start and end. */
+MD_MUST md_status lesions_tokens(const foundation *f, const char *prompt, bool longest,
+                                 int64_t *tokens);
 
 #endif

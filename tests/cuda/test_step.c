@@ -636,7 +636,7 @@ typedef struct studio {
     painter *p;
     image guide[N];
     uint8_t background[N][3 * PIXELS], rgb[N * 3 * PIXELS];
-    float *clean;
+    float *moments;
     long before, between[PAINT_STEPS]; /* allocations */
     int beats;
 } studio;
@@ -658,7 +658,7 @@ static void studio_init(studio *s, md_backend *be)
 
 static void studio_close(studio *s)
 {
-    free(s->clean);
+    free(s->moments);
     painter_free(s->p);
     foundation_free(s->f, s->be);
     assert_int_equal(s->be->allocated_bytes, 0);
@@ -699,11 +699,11 @@ static md_status studio_paint(studio *s)
 {
     painter_item items[N];
     bool finite[N];
-    if (!s->clean)
-        s->clean = malloc((size_t)(N * painter_latent(s->p)) * sizeof *s->clean);
-    assert_non_null(s->clean);
+    if (!s->moments)
+        s->moments = malloc((size_t)(N * painter_moments(s->p)) * sizeof *s->moments);
+    assert_non_null(s->moments);
     for (int i = 0; i < N; i++) {
-        float *z = s->clean + i * painter_latent(s->p);
+        float *z = s->moments + i * painter_moments(s->p);
         MD_TRY(painter_encode(s->p, s->background[i], z));
         items[i] = (painter_item){10 + i, 2, &s->guide[i], s->background[i], z};
     }
@@ -733,7 +733,7 @@ static lines part_of(const char *text, int part)
 /* From the third step on copies and one launch; the host waits for nothing before the end. */
 static void check_painting(const char *text, const studio *s, bool again)
 {
-    int64_t most = N * painter_latent(s->p) * (int64_t)sizeof(float);
+    int64_t most = N * painter_moments(s->p) / 2 * (int64_t)sizeof(float); /* the latents */
     for (int i = 0; i < PAINT_STEPS; i++) {
         lines l = part_of(text, i);
         int graphs = count(&l, " graph "), begins = count(&l, " begin");

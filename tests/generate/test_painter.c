@@ -84,13 +84,13 @@ static painter *open_painter(const painter_options *o)
 }
 
 /* Slot 10 + i is picture i; latents as painter_encode made them. */
-static void paint(painter *p, const int *which, int n, float *clean, uint8_t *rgb)
+static void paint(painter *p, const int *which, int n, float *moments, uint8_t *rgb)
 {
     painter_item items[N];
     bool finite[N];
     for (int i = 0; i < n; i++) {
         int w = which[i];
-        float *z = clean + i * painter_latent(p);
+        float *z = moments + i * painter_moments(p);
         OK(painter_encode(p, world.background[w], z));
         items[i] = (painter_item){10 + w, 2, &world.guide[w], world.background[w], z};
     }
@@ -106,24 +106,64 @@ static void test_any_company(void **state)
     static const char *const ways[][2] = {{"ddim", "paper"}, {"ddpm", "x0"}, {"ddim", "renoise"}};
     for (size_t way = 0; way < 3; way++) {
         static uint8_t whole[N * 3 * PIXELS], turned[N * 3 * PIXELS], single[3 * PIXELS];
-        painter_options three = options(N, ways[way][0], ways[way][1]), one = three;
+        painter_options three = options(N, ways[way][0], ways[way][1]), one;
+        three.sample_posterior = way == 2;
+        one = three;
         one.batch = 1;
         painter *p = open_painter(&three), *q = open_painter(&one);
-        float *clean = malloc((size_t)(N * painter_latent(p)) * sizeof *clean);
-        assert_non_null(clean);
-        paint(p, (int[]){0, 1, 2}, 3, clean, whole);
-        paint(p, (int[]){2, 0}, 2, clean, turned); /* and a padded place */
+        float *moments = malloc((size_t)(N * painter_moments(p)) * sizeof *moments);
+        assert_non_null(moments);
+        paint(p, (int[]){0, 1, 2}, 3, moments, whole);
+        paint(p, (int[]){2, 0}, 2, moments, turned); /* and a padded place */
         assert_memory_equal(turned, whole + 2 * 3 * PIXELS, 3 * PIXELS);
         assert_memory_equal(turned + 3 * PIXELS, whole, 3 * PIXELS);
         for (int i = 0; i < N; i++) {
-            paint(q, &i, 1, clean, single);
+            paint(q, &i, 1, moments, single);
             assert_memory_equal(single, whole + i * 3 * PIXELS, 3 * PIXELS);
         }
         assert_true(memcmp(whole, whole + 3 * PIXELS, 3 * PIXELS) != 0);
-        free(clean);
+        free(moments);
         painter_free(p);
         painter_free(q);
     }
+}
+
+/* One picture in two slots; whether they came out equal. */
+static bool paint_twice(const painter_options *o, const image *guide, uint8_t *rgb)
+{
+    painter *p = open_painter(o);
+    float *moments = malloc((size_t)painter_moments(p) * sizeof *moments);
+    bool finite[2];
+    assert_non_null(moments);
+    OK(painter_encode(p, world.background[0], moments));
+    const painter_item items[2] = {{10, 0, guide, world.background[0], moments},
+                                   {11, 1, guide, world.background[0], moments}};
+    OK(painter_paint(p, items, 2, NULL, NULL, rgb, finite));
+    assert_true(finite[0] && finite[1]);
+    free(moments);
+    painter_free(p);
+    return memcmp(rgb, rgb + 3 * PIXELS, 3 * PIXELS) == 0;
+}
+
+/* A slot's own noise, or the same for all; under an empty guide what is left is the background's
+   latent, of which the mean is the same everywhere and a draw is not. */
+static void test_draws(void **state)
+{
+    (void)state;
+    static uint8_t rgb[2 * 3 * PIXELS], drawn[sizeof rgb];
+    image nothing;
+    OK(image_new(&nothing, SIZE, SIZE, 1));
+    painter_options o = options(2, "ddpm", "renoise");
+    assert_false(paint_twice(&o, &world.guide[0], rgb));
+    assert_true(paint_twice(&o, &nothing, rgb));
+    o.sample_posterior = true;
+    assert_false(paint_twice(&o, &nothing, drawn));
+    o.same_noise = true;
+    assert_true(paint_twice(&o, &nothing, drawn));
+    assert_true(memcmp(rgb, drawn, sizeof rgb) != 0);
+    o.sample_posterior = false;
+    assert_true(paint_twice(&o, &world.guide[0], rgb));
+    image_free(&nothing);
 }
 
 static void test_memory(void **state)
@@ -138,15 +178,15 @@ static void test_memory(void **state)
     assert_int_equal(peak_bytes, weights);
     OK(painter_load(p));
     assert_int_equal(world.be->allocated_bytes, painter_bytes(p));
-    float *clean = malloc((size_t)(2 * painter_latent(p)) * sizeof *clean);
-    assert_non_null(clean);
-    paint(p, (int[]){0, 1}, 2, clean, rgb);
+    float *moments = malloc((size_t)(2 * painter_moments(p)) * sizeof *moments);
+    assert_non_null(moments);
+    paint(p, (int[]){0, 1}, 2, moments, rgb);
     assert_int_equal(peak_bytes, painter_bytes(p));
     OK(painter_fits(p, 0));
     OK(painter_fits(p, peak_bytes));
     assert_int_equal(painter_fits(p, peak_bytes - 1), MD_NOMEM);
     assert_non_null(strstr(md_status_text(), "generate.batch"));
-    free(clean);
+    free(moments);
     painter_free(p);
     assert_int_equal(world.be->allocated_bytes, weights);
 }
@@ -168,7 +208,7 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_company),
-                                       cmocka_unit_test(test_memory),
+                                       cmocka_unit_test(test_draws), cmocka_unit_test(test_memory),
                                        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

@@ -22,7 +22,8 @@ static void check(const char *const *sets, size_t n_sets)
     nn_params *stores[MODEL_N_PARTS];
     train_options o = finetune_options(cfg, 0);
     int n = finetune_stores(cfg, f, stores);
-    denoise_source s = finetune_source_shape(f, SIZE);
+    denoise_source s;
+    OK(finetune_source_shape(cfg, f, SIZE, &s));
     denoise d = finetune_task(cfg, f, &s, alphas);
     train_task task = denoise_task(&d);
     train *t;
