@@ -2,6 +2,7 @@
    skipped. A result made under another configuration is refused, naming the key. */
 #include "base/file.h"
 #include "base/log.h"
+#include "generate/pairs.h"
 #include "session.h"
 
 static md_status import_is_complete(const session *s, bool *complete)
@@ -13,11 +14,17 @@ static md_status import_is_complete(const session *s, bool *complete)
     return *complete ? session_need_imported(s) : MD_OK;
 }
 
-/* Its faults are known before any work, rather than after the import. Collective(world). */
+/* Faults of the foundation, and whether it can be sampled as asked, are known before any work.
+   Collective(world). */
 static md_status check_foundation(job *j)
 {
     session s;
+    painter_options o;
     md_status status = session_open(&s, j, false);
+    if (status == MD_OK)
+        status = pairs_painter_options(j->cfg, config_int(j->cfg, KEY_data_size), &o);
+    if (status == MD_OK)
+        status = painter_check(s.f, &o);
     session_close(&s);
     return status;
 }

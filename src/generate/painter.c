@@ -131,7 +131,7 @@ static md_status alloc_host(painter *p)
     return MD_OK;
 }
 
-static md_status check_options(const foundation *f, const painter_options *o)
+md_status painter_check(const foundation *f, const painter_options *o)
 {
     int c = f->vae->latent_channels, in = f->unet->in_channels;
     if (in != c && in != 2 * c + 1)
@@ -145,7 +145,7 @@ static md_status check_options(const foundation *f, const painter_options *o)
 
 static md_status setup(painter *p)
 {
-    MD_TRY(check_options(p->f, &p->o));
+    MD_TRY(painter_check(p->f, &p->o));
     MD_TRY(codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->o.dtype, p->o.size, 1,
                      p->o.batch, &p->codec));
     p->edge = codec_edge(p->codec);

@@ -22,8 +22,9 @@ struct pairs_worker {
     scene *scenes;                 /* [n_scenes] */
     double feather_px;
     int corrode_px, batch;
-    bool paste, in_turn, keep_gray;
-    uint8_t *rgb; /* [batch,S,S,3] */
+    bool paste, keep_gray;
+    bool background_in_turn, mask_in_turn; /* else drawn */
+    uint8_t *rgb;                          /* [batch,S,S,3] */
     bool *finite;
 };
 
@@ -77,7 +78,8 @@ static md_status setup(pairs_worker *w)
     w->feather_px = config_float(c, KEY_guide_feather_px);
     w->corrode_px = (int)config_int(c, KEY_quality_corrode_px);
     w->paste = config_bool(c, KEY_guide_paste);
-    w->in_turn = config_choice(c, KEY_generate_pairing) == 1;
+    w->background_in_turn = config_choice(c, KEY_generate_background) == 1;
+    w->mask_in_turn = config_choice(c, KEY_guide_mask) == 1;
     w->keep_gray = config_bool(c, KEY_generate_gray);
     MD_TRY(open_inputs(w));
     w->scenes = calloc((size_t)w->n_scenes, sizeof *w->scenes);
@@ -182,9 +184,9 @@ typedef struct recipe {
 static md_status choose(pairs_worker *w, cluster_item it, recipe *r)
 {
     md_rng rng = md_rng_at(w->seed, MD_RNG_BACKGROUND, (uint64_t)it.id, it.attempt);
-    r->scene = w->in_turn ? it.id % w->n_scenes : md_rng_below(&rng, w->n_scenes);
+    r->scene = w->background_in_turn ? it.id % w->n_scenes : md_rng_below(&rng, w->n_scenes);
     MD_TRY(read_scene(w, r->scene));
-    if (w->in_turn)
+    if (w->mask_in_turn)
         return guide_take(&w->guides, it.id, &r->guide, &r->mask_id);
     return guide_draw(&w->guides, w->seed, it.id, it.attempt, w->scenes[r->scene].valid, &r->guide,
                       &r->mask_id);

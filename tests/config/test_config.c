@@ -266,21 +266,24 @@ static void help_lists_every_key_of_its_sections(void **state)
 static void samples_are_valid(void **state)
 {
     (void)state;
-    char **names, path[512];
-    size_t n, seen = 0;
-    assert_int_equal(md_dir_list("configs", &names, &n), MD_OK);
-    for (size_t i = 0; i < n; i++) {
-        if (!md_str_ends(names[i], ".cfg"))
-            continue;
-        (void)snprintf(path, sizeof path, "configs/%s", names[i]);
-        config *c;
-        if (config_load(path, NULL, 0, &c) != MD_OK)
-            fail_msg("%s", md_status_text());
-        config_free(c);
-        seen++;
+    static const char *const folders[] = {"configs", "configs/reference", "configs/paper"};
+    for (size_t k = 0; k < 3; k++) {
+        char **names, path[512];
+        size_t n, seen = 0;
+        assert_int_equal(md_dir_list(folders[k], &names, &n), MD_OK);
+        for (size_t i = 0; i < n; i++) {
+            if (!md_str_ends(names[i], ".cfg"))
+                continue;
+            (void)snprintf(path, sizeof path, "%s/%s", folders[k], names[i]);
+            config *c;
+            if (config_load(path, NULL, 0, &c) != MD_OK)
+                fail_msg("%s", md_status_text());
+            config_free(c);
+            seen++;
+        }
+        free(names);
+        assert_true(seen > 0);
     }
-    free(names);
-    assert_true(seen > 0);
 }
 
 /* libconfig ends the process when its own allocations fail, so only ours are made to fail: the ones

@@ -25,14 +25,19 @@ isic_layout phantoms crowded
 
 few=(--set model.foundation=small --set data.size=64 --set data.pairs=8 --set finetune.steps=3
     --set finetune.batch=2 --set generate.pairs=4 --set generate.steps=2 --set threads=1)
-for config in "$tree"/configs/*.cfg; do
-    name=$(basename "$config" .cfg)
+for config in "$tree"/configs/*.cfg "$tree"/configs/*/*.cfg; do
+    name=${config#"$tree/configs/"}
+    name=${name%.cfg}
     case $name in
     quickstart | folder-tiny) set=phantoms ;;
     busi-tiny | phantom-ultrasound) set=ultrasound/train/Dataset_BUSI_with_GT ;;
     isic2018-tiny) set=isic ;;
     tiny-pretrain) # jobs/pretrain runs it
         grep -q 'configs/tiny-pretrain.cfg' "$tree/tests/jobs/pretrain.sh" || fail "no test runs $name.cfg"
+        continue
+        ;;
+    reference/* | paper/*) # jobs/presets runs them
+        grep -q "^preset $name\b" "$tree/tests/jobs/presets.sh" || fail "no test runs $name.cfg"
         continue
         ;;
     *)
