@@ -182,6 +182,95 @@ static void noise_of_the_background(void **state)
     }
 }
 
+/* A step by hand, from the equations of the papers and of blend.h: x_t, the network's noise and the
+   step's noise z to x_s, for DDIM (Song et al. 2021, equation 12) and DDPM (Ho et al. 2020,
+   equation 7). a_s of the last step is where the sampler ends. */
+static void by_hand(const run_options *o, const trace *t, int k, double *out)
+{
+    bool ddpm = !strcmp(o->sampler, "ddpm"), last = k == o->steps - 1;
+    double at = t->a[k], as = !last ? t->a[k + 1] : ddpm ? 1 : 1 - 0.00085; /* of timestep 0 */
+    double alpha = at / as, beta = 1 - alpha, v = beta * (1 - as) / (1 - at), pred[NUMBERS];
+    double to_clean = sqrt(as) * beta / (1 - at), to_x = sqrt(alpha) * (1 - as) / (1 - at);
+    double eta = ddpm ? 1 : o->eta;
+    network(t->x[k], t->t[k], pred);
+    for (int i = 0; i < NUMBERS; i++) {
+        double x = t->x[k][i], e = pred[i], m = t->mask[i / C], z0 = t->clean[i];
+        double z = wave(100 + k, i), x0 = (x - sqrt(1 - at) * e) / sqrt(at), y, f = 0;
+        if (!strcmp(o->blend, "x0") && !last) {
+            x0 = m * x0 + (1 - m) * z0;
+            e = (x - sqrt(at) * x0) / sqrt(1 - at);
+        }
+        if (ddpm)
+            y = to_clean * x0 + to_x * x + sqrt(v) * z;
+        else
+            y = sqrt(as) * x0 + sqrt(1 - as - eta * eta * v) * e + eta * sqrt(v) * z;
+        if (last)
+            f = z0;
+        else if (!strcmp(o->blend, "paper"))
+            f = to_clean * z0 + to_x * x + sqrt(v) * z;
+        else if (!strcmp(o->blend, "paper-mean"))
+            f = to_clean * z0 + to_x * x;
+        else if (!strcmp(o->blend, "renoise"))
+            f = sqrt(as) * z0 + sqrt(1 - as) * t->map[i];
+        bool mixes = strcmp(o->blend, "none") != 0 && (last || strcmp(o->blend, "x0") != 0);
+        out[i] = mixes ? m * y + (1 - m) * f : y;
+    }
+}
+
+/* Each blend with DDIM and DDPM, each step, under masks of 0, 0.3 and 1. */
+static void every_step_is_its_formula(void **state)
+{
+    static const char *const blends[] = {"paper", "paper-mean", "renoise", "x0", "none"};
+    static const struct {
+        const char *name;
+        double eta;
+    } samplers[] = {{"ddim", 0}, {"ddim", 0.7}, {"ddpm", 0}};
+    (void)state;
+    for (size_t b = 0; b < 5; b++)
+        for (size_t r = 0; r < 3; r++) {
+            run_options o = {blends[b], samplers[r].name, samplers[r].eta, 20, false, 1};
+            trace *t = sampled(o);
+            double want[NUMBERS];
+            for (int k = 0; k < o.steps; k++) {
+                by_hand(&o, t, k, want);
+                double off = largest_difference(t->x[k + 1], want, NUMBERS);
+                if (!(off < 1e-11))
+                    fail_msg("%s, %s with eta %g: step %d is %g off", o.blend, o.sampler, o.eta, k,
+                             off);
+            }
+            free(t);
+        }
+}
+
+/* Equation 2 for SD's schedule in 50 steps, computed elsewhere to 40 digits: the shares of z_0 and
+   of x_t, and sigma, from t = 981, 501 and 21. */
+static void constants_of_equation_2(void **state)
+{
+    static const struct {
+        int step;
+        double clean, x, noise;
+    } want[] = {{0, 0.017753695516543603, 0.8892403354728472, 0.45446327241359918},
+                {24, 0.068478452916702959, 0.9178728239287397, 0.29478454027738482},
+                {48, 0.91392693936332847, 0.086069200261146603, 0.039479546140894911}};
+    diffusion_schedule sd = schedule_stable_diffusion();
+    double alphas[1000], c[BLEND_N_COEF];
+    int t[50];
+    (void)state;
+    must(schedule_alphas_cumprod(&sd, alphas));
+    must(schedule_timesteps(&sd, 50, t));
+    for (int mean = 0; mean < 2; mean++)
+        for (size_t i = 0; i < 3; i++) {
+            sampler_place at;
+            must(sampler_at(sampler_find("ddim"), &sd, alphas, t, 50, want[i].step, 0, &at));
+            blend_coefficients(blend_find(mean ? "paper-mean" : "paper"), &at, c);
+            near(c[BLEND_ON], 1, 0);
+            near(c[BLEND_CLEAN], want[i].clean, 1e-12);
+            near(c[BLEND_X], want[i].x, 1e-12);
+            near(c[BLEND_NOISE], mean ? 0 : want[i].noise, 1e-12);
+            near(c[BLEND_MAP], 0, 0);
+        }
+}
+
 /* x0 under DDIM without noise: outside, the path of the clean background with the noise it started
  * from. */
 static void x0_keeps_its_noise(void **state)
@@ -225,6 +314,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paper_is_x0_under_ddpm),
+        cmocka_unit_test(every_step_is_its_formula),
+        cmocka_unit_test(constants_of_equation_2),
         cmocka_unit_test(the_end_is_clean),
         cmocka_unit_test(renoise_follows_the_forward_process),
         cmocka_unit_test(noise_of_the_background),
