@@ -3,6 +3,7 @@
 #ifndef MD_NN_NN_H
 #define MD_NN_NN_H
 
+#include "format/safetensors.h"
 #include "graph/backend.h"
 #include "ops/ops.h"
 
@@ -87,11 +88,19 @@ MD_MUST md_status nn_params_write(nn_params *p, md_backend *be, int i, const flo
 
 /* ---- Parameter files: safetensors, named by parameter. Conv weights are O,I,kh,kw in files. */
 
-/* What a model's files may hold besides. All strings are static; any member may be NULL. */
+/* What a parameter is called in a file that has names of its own. */
+typedef struct nn_file_name {
+    const char *name;
+    bool as_conv; /* a linear layer's [O,I] is written as [O,I,1,1] */
+} nn_file_name;
+
+/* How a model's files differ from its parameters. Any member may be NULL. */
 typedef struct nn_file_rules {
     /* Writes our name for a file's name into buf and returns true; false: it is ours already. */
     bool (*rename)(const char *name, char *buf, size_t size);
     const char *const *ignorable; /* endings of names that are not weights; NULL-terminated */
+    const char *prefix;           /* what does not begin with it belongs to another model */
+    const nn_file_name *names;    /* by parameter; then `rename` is not asked */
 } nn_file_rules;
 
 /* Checks the file against the parameters without reading a weight: every parameter there once, in
@@ -114,6 +123,15 @@ MD_MUST md_status nn_params_save_from(const nn_params *p, const md_buffer *value
 /* Copies a checked file as nn_params_save would write it, tensor by tensor; no buffer is needed. */
 MD_MUST md_status nn_params_convert(const nn_params *p, const char *from, const char *to,
                                     const nn_file_rules *rules, bool f16);
+
+/* The steps of saving, for files that hold several models: all of them are declared first, then put
+   in that order. names: by parameter, or NULL: the parameters' own. */
+MD_MUST md_status nn_params_declare(const nn_params *p, const nn_file_name *names, bool f16,
+                                    format_writer *w);
+MD_MUST md_status nn_params_put(const nn_params *p, const md_buffer *values, md_backend *be,
+                                format_writer *w); /* values NULL: the loaded parameters */
+MD_MUST md_status nn_params_put_file(const nn_params *p, const char *from,
+                                     const nn_file_rules *rules, format_writer *w);
 
 nn nn_root(md_graph *g, nn_params *p, md_dtype dtype);
 nn nn_in(nn m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -1,7 +1,6 @@
 /* Parameters from and to safetensors files: one walk for every model, since a parameter's name is
    the file's key. What differs between models is in nn_file_rules. */
 #include "base/str.h"
-#include "format/safetensors.h"
 #include "nn/nn_internal.h"
 #include <math.h>
 #include <stdio.h>
@@ -27,11 +26,11 @@ static bool shape_fits(const nn_param_info *q, const format_tensor *t)
 {
     int64_t dim[MD_MAX_DIMS];
     int n = file_dims(q, dim);
-    if (q->ndim == 2) { /* [O,I] and [O,I,1,1] are the same bytes */
+    if (q->ndim == 2) { /* [O,I], [O,I,1] and [O,I,1,1] are the same bytes */
         for (int i = 2; i < t->ndim; i++)
             if (t->dim[i] != 1)
                 return false;
-        return (t->ndim == 2 || t->ndim == 4) && t->dim[0] == dim[0] && t->dim[1] == dim[1];
+        return t->ndim >= 2 && t->dim[0] == dim[0] && t->dim[1] == dim[1];
     }
     if (t->ndim != n)
         return false;
@@ -59,15 +58,29 @@ static bool ignorable(const nn_file_rules *rules, const char *name)
     return false;
 }
 
-/* Tensor i of the file belongs to parameter *param, -1 if it is ignorable. */
+/* The parameter that the file calls `name`, -1 if there is none. */
+static int find(const nn_params *p, const nn_file_rules *rules, const char *name)
+{
+    char renamed[256];
+    if (rules && rules->names) {
+        int i = nn_params_count(p) - 1;
+        while (i >= 0 && strcmp(rules->names[i].name, name) != 0)
+            i--;
+        return i;
+    }
+    bool other = rules && rules->rename && rules->rename(name, renamed, sizeof renamed);
+    return nn_params_find(p, other ? renamed : name);
+}
+
+/* Tensor i of the file belongs to parameter *param, -1 if it is ignorable or another model's. */
 static md_status match(const nn_params *p, const char *path, const format_tensor *t,
                        const nn_file_rules *rules, int *param)
 {
-    char renamed[256], got[96], want[96];
-    const char *name = t->name;
-    if (rules && rules->rename && rules->rename(name, renamed, sizeof renamed))
-        name = renamed;
-    *param = nn_params_find(p, name);
+    char got[96], want[96];
+    *param = -1;
+    if (rules && rules->prefix && !md_str_starts(t->name, rules->prefix))
+        return MD_OK;
+    *param = find(p, rules, t->name);
     if (*param < 0) {
         if (ignorable(rules, t->name))
             return MD_OK;
@@ -108,7 +121,8 @@ static md_status match_all(const nn_params *p, const format_tensors *f, const ch
     for (int i = 0; i < n && missing; i++)
         if (!source[i])
             MD_FAIL(MD_BAD_INPUT, "%s: tensor %s is missing (%d of %d are)", path,
-                    nn_params_info(p, i)->name, missing, n);
+                    rules && rules->names ? rules->names[i].name : nn_params_info(p, i)->name,
+                    missing, n);
     return MD_OK;
 }
 
@@ -189,63 +203,49 @@ md_status nn_params_load(nn_params *p, md_backend *be, const char *path, const n
     return load(p, be, path, rules);
 }
 
-static md_status declare_all(const nn_params *p, format_writer *w, bool f16)
+md_status nn_params_declare(const nn_params *p, const nn_file_name *names, bool f16,
+                            format_writer *w)
 {
-    /* transformers reads no file that does not say whose tensors it holds */
-    MD_TRY(format_writer_meta(w, "format", "pt"));
     for (int i = 0; i < nn_params_count(p); i++) {
         const nn_param_info *q = nn_params_info(p, i);
         int64_t dim[MD_MAX_DIMS];
         int n = file_dims(q, dim);
-        MD_TRY(format_writer_declare(w, q->name, f16 ? FORMAT_F16 : FORMAT_F32, n, dim));
+        if (names && names[i].as_conv && n == 2) {
+            dim[2] = dim[3] = 1;
+            n = 4;
+        }
+        MD_TRY(format_writer_declare(w, names ? names[i].name : q->name,
+                                     f16 ? FORMAT_F16 : FORMAT_F32, n, dim));
     }
     return MD_OK;
 }
 
-static md_status save(const nn_params *p, const md_buffer *values, md_backend *be, format_writer *w,
-                      bool f16, float *host[2])
+md_status nn_params_put(const nn_params *p, const md_buffer *values, md_backend *be,
+                        format_writer *w)
 {
-    MD_TRY(declare_all(p, w, f16));
+    float *host[2] = {0};
+    nn_params *own = (nn_params *)p; /* nothing is changed through it */
+    md_status status = MD_OK;
+    if (!values)
+        values = nn_params_buffer(own)->ptr ? nn_params_buffer(own) : nn_params_copy(own);
+    MD_TRY_GOTO(staging(p, host), done);
     for (int i = 0; i < nn_params_count(p); i++) {
         const nn_param_info *q = nn_params_info(p, i);
-        MD_TRY(md_buffer_read(be, values, q->offset, host[0], MD_F32, q->numel));
+        MD_TRY_GOTO(md_buffer_read(be, values, q->offset, host[0], MD_F32, q->numel), done);
         if (q->conv)
             transpose(q, host[0], host[1], true);
-        MD_TRY(format_writer_put(w, host[q->conv], q->numel));
+        MD_TRY_GOTO(format_writer_put(w, host[q->conv], q->numel), done);
     }
-    return format_writer_finish(w);
-}
-
-md_status nn_params_save_from(const nn_params *p, const md_buffer *values, md_backend *be,
-                              const char *path, bool f16)
-{
-    format_writer *w = NULL;
-    float *host[2] = {0};
-    md_status status = MD_OK;
-    if (values->numel != nn_params_buffer((nn_params *)p)->numel)
-        MD_FAIL(MD_INTERNAL, "%s: values of %lld elements", path, (long long)values->numel);
-    MD_TRY_GOTO(staging(p, host), done);
-    MD_TRY_GOTO(format_writer_new(path, &w), done);
-    MD_TRY_GOTO(save(p, values, be, w, f16, host), done);
 done:
-    format_writer_free(w);
     free(host[0]);
     free(host[1]);
     return status;
 }
 
-md_status nn_params_save(const nn_params *p, md_backend *be, const char *path, bool f16)
-{
-    nn_params *q = (nn_params *)p; /* nothing is changed through it */
-    bool held = nn_params_buffer(q)->ptr != NULL;
-    return nn_params_save_from(p, held ? nn_params_buffer(q) : nn_params_copy(q), be, path, f16);
-}
-
-md_status nn_params_convert(const nn_params *p, const char *from, const char *to,
-                            const nn_file_rules *rules, bool f16)
+md_status nn_params_put_file(const nn_params *p, const char *from, const nn_file_rules *rules,
+                             format_writer *w)
 {
     format_tensors *f = NULL;
-    format_writer *w = NULL;
     float *host[2] = {0};
     int n = nn_params_count(p);
     const format_tensor **source = calloc((size_t)n + 1, sizeof *source);
@@ -255,18 +255,56 @@ md_status nn_params_convert(const nn_params *p, const char *from, const char *to
     MD_TRY_GOTO(format_tensors_open(from, &f), done);
     MD_TRY_GOTO(match_all(p, f, from, rules, source), done);
     MD_TRY_GOTO(staging(p, host), done);
-    MD_TRY_GOTO(format_writer_new(to, &w), done);
-    MD_TRY_GOTO(declare_all(p, w, f16), done);
     for (int i = 0; i < n; i++) { /* both are in file layout */
         MD_TRY_GOTO(format_tensors_read_f32(f, source[i], 0, source[i]->numel, host[0]), done);
         MD_TRY_GOTO(format_writer_put(w, host[0], source[i]->numel), done);
     }
-    MD_TRY_GOTO(format_writer_finish(w), done);
 done:
-    format_writer_free(w);
     format_tensors_close(f);
     free(host[0]);
     free(host[1]);
     free(source);
+    return status;
+}
+
+/* A file of one model, its parameters declared. */
+static md_status begin(const nn_params *p, const char *path, bool f16, format_writer **w)
+{
+    MD_TRY(format_writer_new(path, w));
+    /* transformers reads no file that does not say whose tensors it holds */
+    MD_TRY(format_writer_meta(*w, "format", "pt"));
+    return nn_params_declare(p, NULL, f16, *w);
+}
+
+md_status nn_params_save_from(const nn_params *p, const md_buffer *values, md_backend *be,
+                              const char *path, bool f16)
+{
+    format_writer *w = NULL;
+    md_status status = MD_OK;
+    if (values && values->numel != nn_params_buffer((nn_params *)p)->numel)
+        MD_FAIL(MD_INTERNAL, "%s: values of %lld elements", path, (long long)values->numel);
+    MD_TRY_GOTO(begin(p, path, f16, &w), done);
+    MD_TRY_GOTO(nn_params_put(p, values, be, w), done);
+    MD_TRY_GOTO(format_writer_finish(w), done);
+done:
+    format_writer_free(w);
+    return status;
+}
+
+md_status nn_params_save(const nn_params *p, md_backend *be, const char *path, bool f16)
+{
+    return nn_params_save_from(p, NULL, be, path, f16);
+}
+
+md_status nn_params_convert(const nn_params *p, const char *from, const char *to,
+                            const nn_file_rules *rules, bool f16)
+{
+    format_writer *w = NULL;
+    md_status status = MD_OK;
+    MD_TRY_GOTO(begin(p, to, f16, &w), done);
+    MD_TRY_GOTO(nn_params_put_file(p, from, rules, w), done);
+    MD_TRY_GOTO(format_writer_finish(w), done);
+done:
+    format_writer_free(w);
     return status;
 }
