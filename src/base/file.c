@@ -38,12 +38,22 @@ static md_status read_all(int fd, const char *path, size_t size, void **data)
     return MD_OK;
 }
 
+const char *md_file_reason(const char *path, int error)
+{
+    struct stat st;
+    if (error == ELOOP)
+        return "its symbolic links lead in a circle";
+    if (error == ENOENT && lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+        return "a symbolic link to a file that is not there (an unfinished download?)";
+    return strerror(error);
+}
+
 md_status md_file_read(const char *path, size_t max, void **data, size_t *n)
 {
     /* O_NONBLOCK: opening a FIFO must not hang before the check that refuses it. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        MD_FAIL(MD_BAD_INPUT, "%s: cannot open: %s", path, strerror(errno));
+        MD_FAIL(MD_BAD_INPUT, "%s: cannot open: %s", path, md_file_reason(path, errno));
     struct stat st;
     md_status status = MD_OK;
     if (fstat(fd, &st) != 0)
@@ -182,7 +192,7 @@ md_status md_dir_list(const char *path, char ***names, size_t *n)
 {
     DIR *dir = opendir(path);
     if (!dir)
-        MD_FAIL(MD_BAD_INPUT, "%s: cannot list: %s", path, strerror(errno));
+        MD_FAIL(MD_BAD_INPUT, "%s: cannot list: %s", path, md_file_reason(path, errno));
     char *words = NULL;
     size_t bytes = 0, count = 0;
     md_status status = collect_names(dir, path, &words, &bytes, &count);

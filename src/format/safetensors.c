@@ -280,9 +280,10 @@ static md_status parse_header(format_tensors *f, shard *s, format_tensor **out, 
 static md_status open_shard(shard *s)
 {
     struct stat st;
-    s->fd = open(s->name, O_RDONLY | O_CLOEXEC);
+    s->fd = open(s->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang */
     if (s->fd < 0)
-        MD_FAIL(errno == ENOENT ? MD_BAD_INPUT : MD_IO, "%s: %s", s->name, strerror(errno));
+        MD_FAIL(errno == ENOENT || errno == ELOOP ? MD_BAD_INPUT : MD_IO, "%s: %s", s->name,
+                md_file_reason(s->name, errno));
     if (fstat(s->fd, &st) != 0)
         MD_FAIL(MD_IO, "%s: %s", s->name, strerror(errno));
     if (!S_ISREG(st.st_mode))
