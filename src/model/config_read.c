@@ -441,21 +441,25 @@ static md_status read_clip_text(const format_json *doc, clip_text_config *c)
 }
 
 /* Results only on success: the callers' structs stay as they were. */
-#define READ_FUNCTION(name, config)                                                                \
+#define READER(name, config)                                                                       \
+    md_status name##_config_parse(const format_json *doc, config *out)                             \
+    {                                                                                              \
+        config c = {0};                                                                            \
+        MD_TRY(read_##name(doc, &c));                                                              \
+        *out = c;                                                                                  \
+        return MD_OK;                                                                              \
+    }                                                                                              \
     md_status name##_config_read(const char *path, config *out)                                    \
     {                                                                                              \
         format_json *doc;                                                                          \
-        config c = {0};                                                                            \
         MD_TRY(format_json_load(path, &doc));                                                      \
-        md_status status = read_##name(doc, &c);                                                   \
+        md_status status = name##_config_parse(doc, out);                                          \
         format_json_free(doc);                                                                     \
-        MD_TRY(status);                                                                            \
-        *out = c;                                                                                  \
-        return MD_OK;                                                                              \
+        return status;                                                                             \
     }
 
-READ_FUNCTION(vae, vae_config)
-READ_FUNCTION(unet, unet_config)
-READ_FUNCTION(mask_unet, unet_config)
-READ_FUNCTION(clip_text, clip_text_config)
-READ_FUNCTION(dino, dino_config)
+READER(vae, vae_config)
+READER(unet, unet_config)
+READER(mask_unet, unet_config)
+READER(clip_text, clip_text_config)
+READER(dino, dino_config)

@@ -157,7 +157,7 @@ static md_status add_types(md_text *t, const char *key, int n, const bool *atten
     return md_text_add(t, "]");
 }
 
-static md_status vae_text(md_text *t, const vae_config *c)
+md_status vae_config_text(md_text *t, const vae_config *c)
 {
     int n = c->n_blocks;
     MD_TRY(md_text_add(t, "{\n  \"_class_name\": \"AutoencoderKL\""));
@@ -182,7 +182,7 @@ static md_status vae_text(md_text *t, const vae_config *c)
     return md_text_add(t, "\n}\n");
 }
 
-static md_status unet_text(md_text *t, const unet_config *c)
+md_status unet_config_text(md_text *t, const unet_config *c)
 {
     int n = c->n_blocks;
     MD_TRY(md_text_add(t, "{\n  \"_class_name\": \"UNet2DConditionModel\""));
@@ -209,7 +209,7 @@ static md_status unet_text(md_text *t, const unet_config *c)
     return md_text_add(t, "\n}\n");
 }
 
-static md_status mask_unet_text(md_text *t, const unet_config *c)
+md_status mask_unet_config_text(md_text *t, const unet_config *c)
 {
     int n = c->n_blocks, width = c->block_out_channels[n - 1] / c->heads[n - 1];
     bool one = c->heads[n - 1] == 1; /* null: one head of each level's width */
@@ -233,7 +233,7 @@ static md_status mask_unet_text(md_text *t, const unet_config *c)
     return md_text_add(t, "\n}\n");
 }
 
-static md_status dino_text(md_text *t, const dino_config *c)
+md_status dino_config_text(md_text *t, const dino_config *c)
 {
     MD_TRY(
         md_text_add(t, "{\n  \"architectures\": [\"Dinov2Model\"],\n  \"hidden_act\": \"gelu\""));
@@ -250,7 +250,7 @@ static md_status dino_text(md_text *t, const dino_config *c)
     return md_text_add(t, "\n}\n");
 }
 
-static md_status clip_text_text(md_text *t, const clip_text_config *c)
+md_status clip_text_config_text(md_text *t, const clip_text_config *c)
 {
     MD_TRY(md_text_add(t, "{\n  \"architectures\": [\"CLIPTextModel\"]"));
     MD_TRY(add_int(t, "bos_token_id", c->vocab_size - 2)); /* as every CLIP vocabulary ends */
@@ -278,16 +278,16 @@ static md_status write_text(const char *path, md_text *t, md_status status)
     return status;
 }
 
-#define WRITE_FUNCTION(name, config)                                                               \
+#define WRITER(name, config)                                                                       \
     md_status name##_config_write(const char *path, const config *c)                               \
     {                                                                                              \
         md_text t = {0};                                                                           \
-        md_status status = name##_text(&t, c);                                                     \
+        md_status status = name##_config_text(&t, c);                                              \
         return write_text(path, &t, status);                                                       \
     }
 
-WRITE_FUNCTION(vae, vae_config)
-WRITE_FUNCTION(unet, unet_config)
-WRITE_FUNCTION(mask_unet, unet_config)
-WRITE_FUNCTION(clip_text, clip_text_config)
-WRITE_FUNCTION(dino, dino_config)
+WRITER(vae, vae_config)
+WRITER(unet, unet_config)
+WRITER(mask_unet, unet_config)
+WRITER(clip_text, clip_text_config)
+WRITER(dino, dino_config)

@@ -1,47 +1,11 @@
-/* Opening, loading and freeing a foundation folder. Writing one: foundation_save.c. */
+/* Opening, loading and freeing a foundation. Finding its files: find.c; what is none: kind.c;
+   single files: foundation_file.c; writing: foundation_save.c. */
 #include "model/foundation.h"
 #include "base/file.h"
 #include "base/str.h"
-#include "format/json.h"
 #include "model/foundation_internal.h"
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-static const char SHARD_INDEX[] = ".safetensors.index.json";
-
-bool model__is_dir(const char *path)
-{
-    struct stat s;
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
-}
-
-/* folder/part/file into buf */
-md_status model__part_path(char *buf, const char *folder, const char *part, const char *file)
-{
-    return md_str_printf(buf, FOUNDATION_PATH, "%s/%s/%s", folder, part, file);
-}
-
-/* The weight file of a part below `folder`. */
-static md_status find_weights(const char *folder, const model_row *row, char *out)
-{
-    const char *const endings[] = {".safetensors", SHARD_INDEX, ".fp16.safetensors"};
-    char name[128], path[FOUNDATION_PATH];
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        MD_TRY(md_str_printf(name, sizeof name, "%s%s", row->weights, endings[i]));
-        MD_TRY(model__part_path(path, folder, row->folder, name));
-        if (md_file_exists(path))
-            return md_str_copy(out, FOUNDATION_PATH, path);
-    }
-    MD_TRY(model__part_path(path, folder, row->folder, row->pickle));
-    if (md_file_exists(path))
-        MD_FAIL(MD_BAD_INPUT,
-                "%s: pickle files can run code and are not read; get %s.safetensors "
-                "from the same source",
-                path, row->weights);
-    MD_FAIL(MD_BAD_INPUT, "%s/%s: no weights; wanted %s.safetensors", folder, row->folder,
-            row->weights);
-}
 
 /* The component's class in model_index.json, if that names one. */
 static md_status check_component(const format_json *doc, const char *folder, const char *want)
@@ -65,6 +29,7 @@ static md_status check_index(const format_json *doc)
                                         "unet",           "scheduler",     "feature_extractor",
                                         "safety_checker", "image_encoder", NULL};
     int64_t n;
+    MD_TRY(model__check_pipeline(doc));
     MD_TRY(format_json_count(doc, "", &n));
     for (int64_t i = 0; i < n; i++) {
         const char *key;
@@ -79,7 +44,7 @@ static md_status check_index(const format_json *doc)
             k++;
         if (component && !*k)
             MD_FAIL(MD_BAD_INPUT,
-                    "%s: component %s is not supported (Stable Diffusion 1.x and 2.x are)",
+                    "%s: component %s is not supported (those of Stable Diffusion 1.x are)",
                     format_json_name(doc), key);
     }
     MD_TRY(check_component(doc, "tokenizer", "CLIPTokenizer"));
@@ -205,7 +170,7 @@ static md_status check_fit(const foundation *f)
     return MD_OK;
 }
 
-static md_status declare_part(foundation *f, model_part part)
+md_status model__declare_part(foundation *f, model_part part)
 {
     const model_row *row = model_registry(part);
     MD_TRY(nn_params_new(row->folder, &f->params[part]));
@@ -218,30 +183,59 @@ static md_status open_part(foundation *f, model_part part, bool need_weights)
     char path[FOUNDATION_PATH];
     MD_TRY(model__part_path(path, f->path, row->folder, "config.json"));
     MD_TRY(row->read(path, &f->config[part]));
-    md_status status = declare_part(f, part);
+    md_status status = model__declare_part(f, part);
     if (status != MD_OK)
         return md_context(status, "building %s", path);
-    if (!need_weights)
-        return MD_OK;
-    MD_TRY(find_weights(f->path, row, f->weights[part]));
-    return nn_params_check_file(f->params[part], f->weights[part], &row->rules);
+    return need_weights ? model__find_weights(f->path, row, f->weights[part]) : MD_OK;
 }
 
 static md_status open_folder(foundation *f, bool need_weights)
 {
     char path[FOUNDATION_PATH];
-    if (!model__is_dir(f->path))
-        MD_FAIL(MD_BAD_INPUT, "%s: no such folder; a foundation is a folder with model_index.json",
-                f->path);
     MD_TRY(md_path_join(path, sizeof path, f->path, "model_index.json"));
-    if (md_file_exists(path) || need_weights)
+    if (md_file_exists(path))
         MD_TRY(with_json(path, use_index, NULL));
+    else if (need_weights)
+        MD_TRY(model__refuse_folder(f->path));
     MD_TRY(model__part_path(path, f->path, "scheduler", "scheduler_config.json"));
     MD_TRY(with_json(path, use_schedule, &f->schedule));
     MD_TRY(md_path_join(f->tokenizer_path, sizeof f->tokenizer_path, f->path, "tokenizer"));
-    MD_TRY(format_tokenizer_open(f->tokenizer_path, &f->tokenizer));
     for (int i = 0; i < MODEL_N_PARTS; i++)
         MD_TRY(open_part(f, i, need_weights));
+    return MD_OK;
+}
+
+/* The noise schedule of a single file: its own word for it, scheduler/ beside it, or that of Stable
+   Diffusion 1.5. */
+static md_status open_file(foundation *f)
+{
+    char path[FOUNDATION_PATH];
+    format_json *doc = NULL;
+    md_status status = model__open_file(f, &doc);
+    if (status == MD_OK && doc)
+        status = use_schedule(doc, &f->schedule);
+    bool said = doc != NULL;
+    format_json_free(doc);
+    MD_TRY(status);
+    MD_TRY(model__find_tokenizer(f->path, f->tokenizer_path));
+    if (said)
+        return MD_OK;
+    MD_TRY(model__beside(path, f->path, "scheduler/scheduler_config.json"));
+    if (md_file_exists(path))
+        return with_json(path, use_schedule, &f->schedule);
+    f->schedule = schedule_stable_diffusion();
+    return MD_OK;
+}
+
+static md_status open_any(foundation *f, const char *path, bool need_weights)
+{
+    bool file = false;
+    MD_TRY(model__resolve(path, f->path, &file));
+    MD_TRY(file ? open_file(f) : open_folder(f, need_weights));
+    MD_TRY(format_tokenizer_open(f->tokenizer_path, &f->tokenizer));
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        if (*f->weights[i])
+            MD_TRY(nn_params_check_file(f->params[i], f->weights[i], &f->rules[i]));
     return check_fit(f);
 }
 
@@ -253,6 +247,8 @@ static md_status allocate(foundation **out)
     f->vae = &f->config[MODEL_VAE].vae;
     f->unet = &f->config[MODEL_UNET].unet;
     f->text = &f->config[MODEL_TEXT_ENCODER].text;
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        f->rules[i] = model_registry(i)->rules;
     *out = f;
     return MD_OK;
 }
@@ -262,8 +258,7 @@ static md_status open_either(const char *path, bool need_weights, foundation **o
     foundation *f = NULL;
     md_status status = MD_OK;
     MD_TRY(allocate(&f));
-    MD_TRY_GOTO(md_str_copy(f->path, sizeof f->path, path), fail_open);
-    MD_TRY_GOTO(open_folder(f, need_weights), fail_open);
+    MD_TRY_GOTO(open_any(f, path, need_weights), fail_open);
     *out = f;
     return MD_OK;
 fail_open:
@@ -298,7 +293,7 @@ md_status foundation_new(const clip_text_config *text, const vae_config *vae,
     for (int i = 0; i < MODEL_N_PARTS; i++) {
         const model_row *row = model_registry(i);
         MD_TRY_GOTO(row->check(row->folder, &f->config[i]), fail);
-        MD_TRY_GOTO(declare_part(f, i), fail);
+        MD_TRY_GOTO(model__declare_part(f, i), fail);
     }
     MD_TRY_GOTO(check_fit(f), fail);
     *out = f;
@@ -312,8 +307,10 @@ void foundation_free(foundation *f, md_backend *be)
 {
     if (!f)
         return;
-    for (int i = 0; i < MODEL_N_PARTS; i++)
+    for (int i = 0; i < MODEL_N_PARTS; i++) {
         nn_params_free(f->params[i], be);
+        free(f->names[i]);
+    }
     format_tokenizer_free(f->tokenizer);
     free(f);
 }
@@ -344,12 +341,13 @@ md_status foundation_replace(foundation *f, model_part part, const char *folder)
     memset(&config, 0, sizeof config);
     MD_TRY(model__part_path(path, folder, row->folder, "config.json"));
     MD_TRY(row->read(path, &config));
-    MD_TRY(find_weights(folder, row, weights));
+    MD_TRY(model__find_weights(folder, row, weights));
     MD_TRY(nn_params_new(row->folder, &p));
     MD_TRY_GOTO(row->declare(p, &config), done);
     MD_TRY_GOTO(same_parameters(f->params[part], p, path), done);
     MD_TRY_GOTO(nn_params_check_file(f->params[part], weights, &row->rules), done);
     MD_TRY_GOTO(md_str_copy(f->weights[part], FOUNDATION_PATH, weights), done);
+    f->rules[part] = row->rules;
 done:
     nn_params_free(p, NULL);
     return status;
@@ -369,7 +367,7 @@ md_status foundation_load(foundation *f, model_part part, md_backend *be)
     if (!*f->weights[part])
         MD_FAIL(MD_INTERNAL, "%s has no weight file to load", row->folder);
     MD_TRY(nn_params_alloc(f->params[part], be));
-    return nn_params_load(f->params[part], be, f->weights[part], &row->rules);
+    return nn_params_load(f->params[part], be, f->weights[part], &f->rules[part]);
 }
 
 md_status foundation_randomize(foundation *f, model_part part, md_backend *be, uint64_t seed)

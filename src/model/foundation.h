@@ -1,7 +1,7 @@
-/* A foundation: the pretrained model folder in diffusers' layout (model_index.json, tokenizer/,
-   text_encoder/, vae/, unet/, scheduler/). Opening reads and checks everything but the weights'
-   values, so that a wrong folder ends a job before any work and `meddiff plan` can count bytes;
-   loading a part then takes memory. */
+/* A foundation: the pretrained model, a folder in diffusers' layout (model_index.json, tokenizer/,
+   text_encoder/, vae/, unet/, scheduler/) or an original checkpoint in a single file. Opening reads
+   and checks everything but the weights' values, so that a wrong one ends a job before any work and
+   `meddiff plan` can count bytes; loading a part then takes memory. */
 #ifndef MD_MODEL_FOUNDATION_H
 #define MD_MODEL_FOUNDATION_H
 
@@ -18,7 +18,7 @@ typedef diffusion_schedule foundation_schedule; /* as scheduler_config.json says
 #define FOUNDATION_PATH 1024
 
 typedef struct foundation {
-    char path[FOUNDATION_PATH]; /* the folder; "" when made by foundation_new */
+    char path[FOUNDATION_PATH]; /* folder or file; "" when made by foundation_new */
     char tokenizer_path[FOUNDATION_PATH];
     model_config config[MODEL_N_PARTS];
     const vae_config *vae; /* into config[] */
@@ -28,11 +28,18 @@ typedef struct foundation {
     format_tokenizer *tokenizer;
     nn_params *params[MODEL_N_PARTS];             /* declared; allocated by load or randomize */
     char weights[MODEL_N_PARTS][FOUNDATION_PATH]; /* file behind each part, "" if there is none */
+    nn_file_rules rules[MODEL_N_PARTS];           /* how it names the parameters */
+    nn_file_name *names[MODEL_N_PARTS];           /* of a single file, for rules */
 } foundation;
 
-/* Opens a folder and checks that its parts fit each other. Weight files: <base>.safetensors, a
-   sharded <base>.safetensors.index.json, or <base>.fp16.safetensors; pickle files are refused with
-   the name of what to get. MD_BAD_INPUT names file and key or tensor. */
+/* Opens a foundation and checks that its parts fit each other. path:
+   - a folder; weights are <base>.safetensors, else sharded with <base>.safetensors.index.json, else
+   a variant (fp32, fp16, bf16, any other) of either;
+   - a repository folder of the Hugging Face cache (models--owner--name): the snapshot of refs/main;
+   - a single .safetensors file with LDM names; vocab.json and merges.txt stand in tokenizer/ beside
+     it, or beside it; the schedule is Stable Diffusion 1.5's unless scheduler/ beside it differs.
+   Pickle files are refused with the name of what to get, other kinds of model with their name.
+   MD_BAD_INPUT names file and key or tensor. */
 MD_MUST md_status foundation_open(const char *path, foundation **out);
 /* The same for a folder of configs and a tokenizer without weights, to start a pretraining from. */
 MD_MUST md_status foundation_open_configs(const char *path, foundation **out);
@@ -67,6 +74,10 @@ MD_MUST md_status foundation_save_part(const foundation *f, model_part part, con
    part: loaded ones from memory, others as a copy of their weight file. */
 MD_MUST md_status foundation_save(const foundation *f, const char *folder, md_backend *be,
                                   bool f16);
+/* Writes all parts as one original checkpoint (LDM names), and tokenizer/ beside it, since such a
+   file holds none. Parts held in f32 come from memory, others from their file. */
+MD_MUST md_status foundation_save_file(const foundation *f, const char *path, md_backend *be,
+                                       bool f16);
 
 #ifdef __cplusplus
 }

@@ -25,7 +25,7 @@ static md_status copy_optional(const char *from, const char *to, const char *nam
     return md_file_exists(a) ? copy_file(a, b) : MD_OK;
 }
 
-static md_status save_tokenizer(const foundation *f, const char *folder)
+md_status model__save_tokenizer(const foundation *f, const char *folder)
 {
     static const char *const files[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
                                         "special_tokens_map.json"};
@@ -37,7 +37,7 @@ static md_status save_tokenizer(const foundation *f, const char *folder)
     return MD_OK;
 }
 
-static md_status schedule_text(md_text *t, const diffusion_schedule *s)
+md_status model__schedule_text(md_text *t, const diffusion_schedule *s)
 {
     MD_TRY(md_text_add(t, "{\n  \"_class_name\": \"DDIMScheduler\",\n"));
     MD_TRY(md_text_add(t, "  \"_diffusers_version\": \"0.27.2\",\n"));
@@ -81,7 +81,7 @@ static md_status save_index(const foundation *f, const char *folder)
     MD_TRY_GOTO(md_path_join(path, sizeof path, folder, "scheduler"), done);
     MD_TRY_GOTO(md_dir_make(path), done);
     MD_TRY_GOTO(model__part_path(path, folder, "scheduler", "scheduler_config.json"), done);
-    MD_TRY_GOTO(schedule_text(&t, &f->schedule), done);
+    MD_TRY_GOTO(model__schedule_text(&t, &f->schedule), done);
     MD_TRY_GOTO(md_file_write_atomic(path, t.s, t.n), done);
     md_text_free(&t);
     t = (md_text){0};
@@ -110,14 +110,14 @@ md_status foundation_save_part(const foundation *f, model_part part, const char 
     if (nn_params_allocated(p))
         return nn_params_save(p, be, path, f16);
     if (*f->weights[part])
-        return nn_params_convert(p, f->weights[part], path, &row->rules, f16);
+        return nn_params_convert(p, f->weights[part], path, &f->rules[part], f16);
     MD_FAIL(MD_INTERNAL, "%s: the %s has neither values nor a file", folder, row->folder);
 }
 
 md_status foundation_save(const foundation *f, const char *folder, md_backend *be, bool f16)
 {
     MD_TRY(md_dir_make(folder));
-    MD_TRY(save_tokenizer(f, folder));
+    MD_TRY(model__save_tokenizer(f, folder));
     for (int i = 0; i < MODEL_N_PARTS; i++)
         MD_TRY(foundation_save_part(f, i, folder, be, NULL, f16));
     return save_index(f, folder); /* last: a folder without it is not a foundation */

@@ -1,5 +1,6 @@
 /* The table of models; see registry.h. */
 #include "model/registry.h"
+#include "base/str.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -23,8 +24,17 @@ static bool rename_old_attention(const char *name, char *buf, size_t size)
     return false;
 }
 
+/* transformers 5.6 and later leave out the first level of the text encoder's names. */
+static bool rename_flat_text(const char *name, char *buf, size_t size)
+{
+    if (md_str_starts(name, "text_model."))
+        return false;
+    int n = snprintf(buf, size, "text_model.%s", name);
+    return n > 0 && (size_t)n < size;
+}
+
 /* A buffer 0, 1, 2, ... in files of older transformers. */
-static const char *const clip_ignorable[] = {".position_ids", NULL};
+static const char *const clip_ignorable[] = {"embeddings.position_ids", NULL};
 
 /* What stood for hidden patches in pretraining. */
 static const char *const dino_ignorable[] = {".mask_token", NULL};
@@ -34,6 +44,10 @@ static const char *const dino_ignorable[] = {".mask_token", NULL};
     {                                                                                              \
         return name##_config_read(path, &c->member);                                               \
     }                                                                                              \
+    static md_status name##_parse(const format_json *doc, model_config *c)                         \
+    {                                                                                              \
+        return name##_config_parse(doc, &c->member);                                               \
+    }                                                                                              \
     static md_status name##_check(const char *file, const model_config *c)                         \
     {                                                                                              \
         return name##_config_check(file, &c->member);                                              \
@@ -41,6 +55,10 @@ static const char *const dino_ignorable[] = {".mask_token", NULL};
     static md_status name##_write(const char *path, const model_config *c)                         \
     {                                                                                              \
         return name##_config_write(path, &c->member);                                              \
+    }                                                                                              \
+    static md_status name##_text(md_text *t, const model_config *c)                                \
+    {                                                                                              \
+        return name##_config_text(t, &c->member);                                                  \
     }                                                                                              \
     static md_status name##_declare_row(nn_params *p, const model_config *c)                       \
     {                                                                                              \
@@ -53,57 +71,30 @@ ROW_FUNCTIONS(unet, unet)
 ROW_FUNCTIONS(mask_unet, unet)
 ROW_FUNCTIONS(dino, dino)
 
+#define FUNCTIONS(name)                                                                            \
+    name##_read, name##_parse, name##_check, name##_write, name##_text, name##_declare_row
+
 static const model_row rows[MODEL_N] = {
     {"text_encoder",
      "transformers",
      "CLIPTextModel",
      "model",
-     "pytorch_model.bin",
-     {NULL, clip_ignorable},
-     clip_text_read,
-     clip_text_check,
-     clip_text_write,
-     clip_text_declare_row},
+     {.rename = rename_flat_text, .ignorable = clip_ignorable},
+     FUNCTIONS(clip_text)},
     {"vae",
      "diffusers",
      "AutoencoderKL",
      "diffusion_pytorch_model",
-     "diffusion_pytorch_model.bin",
-     {rename_old_attention, NULL},
-     vae_read,
-     vae_check,
-     vae_write,
-     vae_declare_row},
-    {"unet",
-     "diffusers",
-     "UNet2DConditionModel",
-     "diffusion_pytorch_model",
-     "diffusion_pytorch_model.bin",
-     {NULL, NULL},
-     unet_read,
-     unet_check,
-     unet_write,
-     unet_declare_row},
-    {"masks",
-     "diffusers",
-     "UNet2DModel",
-     "diffusion_pytorch_model",
-     "diffusion_pytorch_model.bin",
-     {NULL, NULL},
-     mask_unet_read,
-     mask_unet_check,
-     mask_unet_write,
-     mask_unet_declare_row},
+     {.rename = rename_old_attention},
+     FUNCTIONS(vae)},
+    {"unet", "diffusers", "UNet2DConditionModel", "diffusion_pytorch_model", {0}, FUNCTIONS(unet)},
+    {"masks", "diffusers", "UNet2DModel", "diffusion_pytorch_model", {0}, FUNCTIONS(mask_unet)},
     {"encoder",
      "transformers",
      "Dinov2Model",
      "model",
-     "pytorch_model.bin",
-     {NULL, dino_ignorable},
-     dino_read,
-     dino_check,
-     dino_write,
-     dino_declare_row},
+     {.ignorable = dino_ignorable},
+     FUNCTIONS(dino)},
 };
 
 const model_row *model_registry(model_part part)

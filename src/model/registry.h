@@ -33,11 +33,12 @@ typedef struct model_row {
     const char *library;    /* "diffusers" or "transformers" */
     const char *class_name; /* "UNet2DConditionModel" */
     const char *weights;    /* base name of the weight file, without .safetensors */
-    const char *pickle;     /* what its pickle file is called: refused with a hint */
     nn_file_rules rules;
     md_status (*read)(const char *path, model_config *c);
+    md_status (*parse)(const format_json *doc, model_config *c);
     md_status (*check)(const char *name, const model_config *c);
     md_status (*write)(const char *path, const model_config *c);
+    md_status (*text)(md_text *t, const model_config *c);
     md_status (*declare)(nn_params *p, const model_config *c);
 } model_row;
 

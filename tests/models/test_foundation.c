@@ -289,7 +289,7 @@ static const struct {
      {"model_index.json", "vae", "AutoencoderTiny"}},
     {"sed -i 's/\"unet\"/\"text_encoder_2\": [\"transformers\", \"X\"], \"unet\"/' "
      "model_index.json",
-     {"model_index.json", "text_encoder_2", "not supported"}},
+     {"model_index.json", "text_encoder_2", "Stable Diffusion XL"}},
     {"sed -i 's/}/,}/' model_index.json", {"model_index.json"}},
     {"rm -r unet", {"unet/config.json"}},
     {"sed -i 's/\"act_fn\": \"silu\"/\"act_fn\": \"mish\"/' unet/config.json",
