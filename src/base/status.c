@@ -48,7 +48,8 @@ int md_status_exit_code(md_status s)
     return 1;
 }
 
-/* A cut message ends in "..." so that nobody takes it for the whole one. */
+/* A cut message ends in "..." so that nobody takes it for the whole one. Names out of files may
+   hold anything; a message is one line and no terminal's command. */
 static void format_cut(char *out, size_t size, const char *fmt, va_list args)
 {
     int n = vsnprintf(out, size, fmt, args);
@@ -56,6 +57,9 @@ static void format_cut(char *out, size_t size, const char *fmt, va_list args)
         out[0] = '\0';
     else if ((size_t)n >= size)
         memcpy(out + size - 4, "...", 4);
+    for (; *out; out++)
+        if ((unsigned char)*out < ' ' || *out == 127)
+            *out = '?';
 }
 
 static void add_frame(chain *c, const char *file, int line)

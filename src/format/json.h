@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 #define FORMAT_JSON_DEPTH_MAX 64
-#define FORMAT_JSON_BYTES_MAX ((size_t)256 << 20)
+#define FORMAT_JSON_BYTES_MAX ((size_t)16 << 20) /* a parsed value takes some 50 times its text */
 
 typedef struct format_json
     format_json; /* freed by format_json_free; borrowed strings die with it */

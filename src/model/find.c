@@ -16,6 +16,12 @@ bool model__is_dir(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+bool model__is_there(const char *path)
+{
+    struct stat s;
+    return lstat(path, &s) == 0;
+}
+
 md_status model__part_path(char *buf, const char *folder, const char *part, const char *file)
 {
     return md_str_printf(buf, FOUNDATION_PATH, "%s/%s/%s", folder, part, file);
@@ -65,7 +71,7 @@ static md_status resolve_folder(const char *path, char *out)
     if (!model__is_dir(snapshots))
         return md_str_copy(out, FOUNDATION_PATH, path);
     MD_TRY(md_path_join(ref, sizeof ref, path, "refs/main"));
-    MD_TRY(md_file_exists(ref) ? read_ref(ref, commit, sizeof commit)
+    MD_TRY(model__is_there(ref) ? read_ref(ref, commit, sizeof commit)
                                : only_snapshot(path, snapshots, commit, sizeof commit));
     MD_TRY(md_path_join(out, FOUNDATION_PATH, snapshots, commit));
     if (!model__is_dir(out))
@@ -199,7 +205,7 @@ md_status model__find_tokenizer(const char *path, char *out)
     for (int i = 0; i < 2; i++) {
         MD_TRY(model__beside(out, path, places[i]));
         MD_TRY(md_path_join(vocabulary, sizeof vocabulary, out, "vocab.json"));
-        if (md_file_exists(vocabulary))
+        if (model__is_there(vocabulary))
             return MD_OK;
     }
     MD_TRY(model__beside(out, path, "tokenizer"));

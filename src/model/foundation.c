@@ -193,7 +193,7 @@ static md_status open_folder(foundation *f, bool need_weights)
 {
     char path[FOUNDATION_PATH];
     MD_TRY(md_path_join(path, sizeof path, f->path, "model_index.json"));
-    if (md_file_exists(path))
+    if (model__is_there(path))
         MD_TRY(with_json(path, use_index, NULL));
     else if (need_weights)
         MD_TRY(model__refuse_folder(f->path));
@@ -221,7 +221,7 @@ static md_status open_file(foundation *f)
     if (said)
         return MD_OK;
     MD_TRY(model__beside(path, f->path, "scheduler/scheduler_config.json"));
-    if (md_file_exists(path))
+    if (model__is_there(path))
         return with_json(path, use_schedule, &f->schedule);
     f->schedule = schedule_stable_diffusion();
     return MD_OK;

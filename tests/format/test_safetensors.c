@@ -1,5 +1,6 @@
 /* safetensors: every dtype as the original writes it, shards, round trips, every kind of lie. */
 #include "support/expect.h"
+#include "support/tmp_dir.h"
 
 #include "base/bf16.h"
 #include "base/file.h"
@@ -85,6 +86,96 @@ static void shards(void **state)
     unlink(path);
 }
 
+/* Two files of one tensor each and an index; then what an index can claim about them. */
+static void shard_lies(void **state)
+{
+    (void)state;
+    char dir[256], path[512];
+    assert_non_null(tmp_dir_make(dir));
+    const int64_t one[1] = {1};
+    for (int i = 0; i < 2; i++) {
+        format_writer *w = NULL;
+        snprintf(path, sizeof path, "%s/%c.safetensors", dir, 'x' + i);
+        OK(format_writer_new(path, &w));
+        OK(format_writer_declare(w, i ? "b" : "a", FORMAT_F32, 1, one));
+        OK(format_writer_put(w, &(float){1}, 1));
+        OK(format_writer_finish(w));
+        format_writer_free(w);
+    }
+    snprintf(path, sizeof path, "%s/loop.safetensors", dir);
+    assert_int_equal(symlink("loop.safetensors", path), 0);
+    static const struct {
+        const char *map, *message;
+    } rows[] = {
+        {"\"a\": \"x.safetensors\", \"b\": \"y.safetensors\"", NULL},
+        {"\"a\": \"y.safetensors\", \"b\": \"x.safetensors\"", "tensor a is not in"},
+        {"\"a\": \"x.safetensors\", \"b\": \"x.safetensors\"", "tensor b is not in"},
+        {"\"a\": \"x.safetensors\", \"a\": \"y.safetensors\"", "\"a\""},
+        {"\"a\": \"x.safetensors\", \"c\": \"z.safetensors\"", "z.safetensors: No such file"},
+        {"\"a\": \"loop.safetensors\"", "loop.safetensors: its symbolic links lead in a circle"},
+        {"\"a\": \"../a/x.safetensors\"", "tensor a: its file is no plain name"},
+        {"\"a\": \"/x.safetensors\"", "tensor a: its file is no plain name"},
+        {"\"a\": \"..\"", "tensor a: its file is no plain name"},
+        {"\"a\": \"\"", "tensor a: its file is no plain name"},
+        {"\"a\": \"i.safetensors.index.json\"", "i.safetensors.index.json"},
+    };
+    snprintf(path, sizeof path, "%s/i.safetensors.index.json", dir);
+    format_tensors *f = NULL;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[512];
+        const int n = snprintf(text, sizeof text, "{\"weight_map\": {%s}}", rows[i].map);
+        OK(md_file_write_atomic(path, text, (size_t)n));
+        if (rows[i].message) {
+            FAILS(format_tensors_open(path, &f), MD_BAD_INPUT, rows[i].message);
+            continue;
+        }
+        OK(format_tensors_open(path, &f));
+        assert_int_equal(format_tensors_count(f), 2);
+        format_tensors_close(f);
+    }
+    /* a tensor that the index does not name */
+    format_writer *w = NULL;
+    snprintf(path, sizeof path, "%s/y.safetensors", dir);
+    OK(format_writer_new(path, &w));
+    OK(format_writer_declare(w, "b", FORMAT_F32, 1, one));
+    OK(format_writer_declare(w, "more", FORMAT_F32, 1, one));
+    OK(format_writer_put(w, (const float[]){1, 2}, 1));
+    OK(format_writer_put(w, (const float[]){1, 2}, 1));
+    OK(format_writer_finish(w));
+    format_writer_free(w);
+    snprintf(path, sizeof path, "%s/i.safetensors.index.json", dir);
+    static const char both[] =
+        "{\"weight_map\": {\"a\": \"x.safetensors\", \"b\": \"y.safetensors\"}}";
+    OK(md_file_write_atomic(path, both, strlen(both)));
+    FAILS(format_tensors_open(path, &f), MD_BAD_INPUT, "y.safetensors, which holds 2");
+    tmp_dir_remove(dir);
+}
+
+/* 100 MB of header, of index and of config, all made of holes. */
+static void huge_headers(void **state)
+{
+    (void)state;
+    char path[64];
+    format_tensors *f = NULL;
+    format_json *doc = NULL;
+    const uint64_t length = 100000000;
+    snprintf(path, sizeof path, "/tmp/meddiff-huge-%ld.safetensors", (long)getpid());
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(&length, 1, 8, file), 8); /* little-endian */
+    assert_int_equal(fwrite("{\"a\":", 1, 5, file), 5);
+    assert_int_equal(ftruncate(fileno(file), (off_t)length + 8), 0);
+    fclose(file);
+    FAILS(format_tensors_open(path, &f), MD_BAD_INPUT, "its header claims 100000000 bytes");
+    assert_non_null(strstr(md_status_text(), path));
+    FAILS(format_json_load(path, &doc), MD_BAD_INPUT, "100000008 bytes is more than the limit");
+    char index[80];
+    snprintf(index, sizeof index, "%s.index.json", path);
+    assert_int_equal(rename(path, index), 0);
+    FAILS(format_tensors_open(index, &f), MD_BAD_INPUT, "100000008 bytes is more than the limit");
+    unlink(index);
+}
+
 static md_status open_text(const char *header, size_t data, format_tensors **out)
 {
     static uint8_t buf[4096];
@@ -129,6 +220,15 @@ static void lies(void **state)
         {"{\"a\":3}", 0, "tensor a is integer"},
         {"{\"__metadata__\":{\"a\":3}}", 0, "__metadata__.a"},
         {"{\"__metadata__\":3}", 0, "__metadata__ is integer"},
+        {"{\"a\\n\\u001b[2J\":3}", 0, "tensor a??[2J is integer"}, /* no terminal's command */
+        {"{" T("a", "F8_E4M3", "[8]", "[0,8]") "}", 8, "tensor a: unknown dtype \"F8_E4M3\""},
+        {"{" T("a", "F32", "[99999999999999999999]", "[0,8]") "}", 8, "line 1"},
+        {"{" T("a", "F32", "[9223372036854775807]", "[0,8]") "}", 8,
+         "tensor a: its shape overflows"},
+        {"{" T("a", "F32", "[0,9223372036854775807,9]", "[0,8]") "}", 8,
+         "tensor a: shape and dtype need 0"},
+        {"{" T("a", "F32", "[2]", "[9223372036854775800,9223372036854775807]") "}", 8,
+         "tensor a: bytes 9223372036854775800"},
         {"[]", 0, "header is array"},
         {"{", 0, "line 1"},
     };
@@ -258,8 +358,9 @@ static void halves(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_dtype), cmocka_unit_test(shards),
-                                       cmocka_unit_test(lies),        cmocka_unit_test(truncated),
-                                       cmocka_unit_test(writing),     cmocka_unit_test(halves)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_dtype),  cmocka_unit_test(shards), cmocka_unit_test(shard_lies),
+        cmocka_unit_test(huge_headers), cmocka_unit_test(lies),   cmocka_unit_test(truncated),
+        cmocka_unit_test(writing),      cmocka_unit_test(halves)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
