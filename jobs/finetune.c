@@ -39,6 +39,35 @@ static md_status start(const session *s, denoise *d, const denoise_source *sourc
     return MD_OK;
 }
 
+enum { SINGLE_OFF, SINGLE_F32, SINGLE_F16 }; /* finetune.single_file */
+
+/* The whole tuned model as RUN/models/<region>/<region>.safetensors, unless it is there or not
+   asked for. Local, on the first worker. */
+static md_status save_single(session *s)
+{
+    char path[SESSION_PATH];
+    const char *region = region_name(s->j->cfg);
+    int kind = config_choice(s->j->cfg, KEY_finetune_single_file);
+    MD_TRY(session_path(s, path, "models/%s/%s.safetensors", region, region));
+    if (kind == SINGLE_OFF || md_file_exists(path))
+        return MD_OK;
+    MD_TRY(foundation_save_file(s->f, path, s->be, kind == SINGLE_F16));
+    md_info("finetune", "wrote the whole model to %s", path);
+    return MD_OK;
+}
+
+/* The same for a training that is complete already, from its files. */
+static md_status save_single_later(session *s)
+{
+    char folder[SESSION_PATH], text[SESSION_PATH];
+    MD_TRY(session_path(s, folder, "models/%s", region_name(s->j->cfg)));
+    MD_TRY(md_path_join(text, sizeof text, folder, "text_encoder"));
+    MD_TRY(foundation_replace(s->f, MODEL_UNET, folder));
+    if (md_file_exists(text))
+        MD_TRY(foundation_replace(s->f, MODEL_TEXT_ENCODER, folder));
+    return save_single(s);
+}
+
 /* <folder>/unet (and text_encoder), then DONE. */
 static md_status save(session *s, const char *folder)
 {
@@ -46,6 +75,7 @@ static md_status save(session *s, const char *folder)
     MD_TRY(foundation_save_part(s->f, MODEL_UNET, folder, s->be, NULL, false));
     if (config_bool(s->j->cfg, KEY_finetune_text_encoder))
         MD_TRY(foundation_save_part(s->f, MODEL_TEXT_ENCODER, folder, s->be, NULL, false));
+    MD_TRY(save_single(s));
     MD_TRY(md_path_join(done, sizeof done, folder, "DONE"));
     md_status status = MD_OK;
     const char *text = config_text(s->j->cfg, &status);
@@ -93,10 +123,21 @@ static md_status work(session *s, const train_loop *l, const char *data, const c
     return status;
 }
 
+/* The loss compares with the noise. */
+static md_status check_prediction(const foundation *f)
+{
+    if (f->schedule.prediction != SCHEDULE_EPSILON)
+        MD_FAIL(MD_BAD_INPUT,
+                "%s: its UNet predicts \"%s\"; only models that predict \"epsilon\" are fine-tuned",
+                f->path, schedule_prediction_name(f->schedule.prediction));
+    return MD_OK;
+}
+
 static md_status run(session *s)
 {
     char data[SESSION_PATH], folder[SESSION_PATH], checkpoints[SESSION_PATH], metrics[SESSION_PATH];
     const char *region = region_name(s->j->cfg);
+    MD_TRY(check_prediction(s->f));
     MD_TRY(session_path(s, data, "data.h5"));
     MD_TRY(session_path(s, folder, "models/%s", region));
     MD_TRY(session_path(s, checkpoints, "checkpoints/%s", region));
@@ -141,13 +182,15 @@ md_status job_finetune(job *j)
     session s = {.j = j};
     bool complete = false;
     MD_TRY(comm_agree(comm_world(), is_complete(&s, &complete)));
-    if (complete) {
+    if (complete)
         md_info("finetune", "models/%s is complete already; remove it to train again",
                 region_name(j->cfg));
+    if (complete && config_choice(j->cfg, KEY_finetune_single_file) == SINGLE_OFF)
         return MD_OK;
-    }
     md_status status = session_open(&s, j, false);
-    if (status == MD_OK)
+    if (status == MD_OK && complete)
+        status = comm_agree(comm_world(), session_first_worker() ? save_single_later(&s) : MD_OK);
+    else if (status == MD_OK)
         status = comm_agree(comm_world(), run(&s));
     session_close(&s);
     return status;
