@@ -87,21 +87,42 @@ const char *format__json_type(const json_t *v)
     return "nothing";
 }
 
+/* Python writes infinities as Infinity and -Infinity, which JSON does not know and diffusers' files
+   hold: numbers of the same length instead, as large as they get. */
+static void replace_infinities(char *s, size_t n)
+{
+    static const char word[] = "Infinity";
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        if (in_string && s[i] == '\\')
+            i++;
+        else if (s[i] == '"')
+            in_string = !in_string;
+        else if (!in_string && n - i >= sizeof word - 1 && !memcmp(s + i, word, sizeof word - 1))
+            memcpy(s + i, "1.7e+308", sizeof word - 1);
+    }
+}
+
 md_status format_json_parse(const char *name, const void *bytes, size_t n, format_json **out)
 {
     format_json *doc = calloc(1, sizeof *doc);
-    char *copy = malloc(strlen(name) + 1);
+    char *copy = malloc(strlen(name) + 1), *text = malloc(n + 1);
     md_status status;
-    if (!doc || !copy) {
+    if (!doc || !copy || !text) {
         status = md_fail(MD_NOMEM, __FILE__, __LINE__, "%s: no memory for the document", name);
         goto fail;
     }
     strcpy(copy, name);
     doc->name = copy;
-    MD_TRY_GOTO(format__json_parse(name, bytes, n, 0, &doc->root), fail);
+    if (n)
+        memcpy(text, bytes, n);
+    replace_infinities(text, n);
+    MD_TRY_GOTO(format__json_parse(name, text, n, 0, &doc->root), fail);
+    free(text);
     *out = doc;
     return MD_OK;
 fail:
+    free(text);
     free(copy);
     free(doc);
     return status;

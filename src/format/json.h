@@ -23,7 +23,8 @@ typedef struct format_json
     format_json; /* freed by format_json_free; borrowed strings die with it */
 
 /* Refused: syntax errors, duplicate keys, nesting deeper than FORMAT_JSON_DEPTH_MAX, a root that is
-   neither object nor array, more than FORMAT_JSON_BYTES_MAX. */
+   neither object nor array, more than FORMAT_JSON_BYTES_MAX. Python's Infinity and -Infinity are
+   read as +-1.7e308. */
 MD_MUST md_status format_json_load(const char *path, format_json **out);
 MD_MUST md_status format_json_parse(const char *name, const void *bytes, size_t n,
                                     format_json **out);
