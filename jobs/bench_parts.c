@@ -421,7 +421,7 @@ static md_status open_paint(bench *b, bench_part *p)
     int64_t e = codec_edge(painter_codec(g->k));
     return md_str_printf(p->shapes, BENCH_SHAPES, "latent [%lld,%lld,%lld,%d] x %d, %s, %s",
                          (long long)p->batch, (long long)e, (long long)e, b->f->unet->in_channels,
-                         copies, config_string(b->cfg, KEY_generate_sampler),
+                         copies, painter_sampler(g->k)->name,
                          config_string(b->cfg, KEY_guide_blend));
 }
 

@@ -205,7 +205,7 @@ static md_status plan_generate(plan_job *p)
     const md_plan *step = painter_step_plan(k);
     print_plan(p, "generate encode", codec_encode_plan(painter_codec(k)),
                fmin(pairs, (double)config_int(p->cfg, KEY_data_pairs)));
-    print_plan(p, "generate step", step, batches * o.steps);
+    print_plan(p, "generate step", step, batches * painter_evaluations(k));
     print_plan(p, "generate decode", codec_decode_plan(painter_codec(k)), batches);
     print_stage(p, "generate", painter_bytes(k));
     (void)printf("UNet: %.4g GFLOP for one picture and prompt of %lld pixels\n",

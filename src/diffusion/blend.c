@@ -21,8 +21,8 @@ static void fill_paper(const sampler_place *at, double *coef)
 static void fill_renoise(const sampler_place *at, double *coef)
 {
     coef[BLEND_ON] = 1;
-    coef[BLEND_CLEAN] = sqrt(at->a_s);
-    coef[BLEND_MAP] = sqrt(1 - at->a_s);
+    coef[BLEND_CLEAN] = sqrt(at->a_next);
+    coef[BLEND_MAP] = sqrt(1 - at->a_next);
 }
 
 static void fill_x0(const sampler_place *at, double *coef)
@@ -61,7 +61,7 @@ const diffusion_blend *blend_find(const char *name)
 void blend_coefficients(const diffusion_blend *b, const sampler_place *at, double *coef)
 {
     memset(coef, 0, BLEND_N_COEF * sizeof *coef);
-    if (at->index < at->steps - 1) {
+    if (at->index < at->count - 1) {
         b->fill(at, coef);
     } else if (b->active) { /* the last step blends the clean background */
         coef[BLEND_ON] = 1;
@@ -87,15 +87,17 @@ static md_tensor *switched(md_tensor *mask, md_tensor *coef, int i)
 }
 
 md_tensor *blend_step(const diffusion_blend *b, const diffusion_sampler *s, const blend_inputs *in,
-                      double clip)
+                      double clip, md_tensor **past)
 {
-    sampler_estimate est = sampler_predict(in->x, in->pred, in->coef, clip);
+    sampler_estimate est = sampler_predict(s, in->x, in->pred, in->coef, clip);
     if (b->estimate) {
         md_tensor *m = switched(in->mask, in->blend_coef, BLEND_ESTIMATE);
         est.x0 = mix(m, est.x0, in->clean); /* [N,h,w,C] */
         est.e = sampler_noise_of(in->x, est.x0, in->coef);
     }
-    md_tensor *y = s->step(in->x, est, in->noise, in->coef); /* [N,h,w,C] */
+    md_tensor *noise = sampler_wants_noise(s, in->eta) ? in->noise : NULL;
+    md_tensor *y = sampler_step(s, in->x, est, noise, in->past, in->coef); /* [N,h,w,C] */
+    *past = sampler_remember(s, est, in->past, in->coef);
     if (!b->active)
         return y;
     md_tensor *f = sampler_scaled(in->clean, in->blend_coef, BLEND_CLEAN);

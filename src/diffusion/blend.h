@@ -4,10 +4,12 @@
      paper       sqrt(a_s) beta / (1 - a_t) z_0 + sqrt(alpha) (1 - a_s) / (1 - a_t) x_t + sigma z,
                  z the step's noise: q(x_s | x_t, z_0), equation 7 of DDPM
      paper-mean  the same without sigma z, as the equation is printed
-     renoise     sqrt(a_s) z_0 + sqrt(1 - a_s) map, one fixed noise map for all steps (diffusers)
+     renoise     sqrt(a_s) z_0 + sqrt(1 - a_s) map, one fixed noise map for all steps (diffusers; s
+                 is where the network looks next)
      x0          the clean estimate is blended before the step: M x_0 + (1 - M) z_0
      none        nothing; for UNets that see mask and background as input channels
-   After the last step all but none have exactly z_0 where M is 0. */
+   After the last step all but none have exactly z_0 where M is 0. Every blend goes with every
+   sampler: where pndm evaluates twice, F of the second is x_t. */
 #ifndef MD_DIFFUSION_BLEND_H
 #define MD_DIFFUSION_BLEND_H
 
@@ -49,17 +51,20 @@ typedef struct blend_inputs {
     md_tensor *pred;       /* [N,h,w,C] the network's output, guidance applied */
     md_tensor *noise;      /* [N,h,w,C] unit normal, this step's */
     md_tensor *map;        /* [N,h,w,C] unit normal, the same at all steps */
+    md_tensor *past;       /* [past N,h,w,C] as in sampler_remember */
     md_tensor *clean;      /* [N,h,w,C] z_0, the background's latent */
     md_tensor *mask;       /* [N,h,w,1] M in [0,1], may change from step to step */
     md_tensor *coef;       /* [SAMPLER_N_COEF] */
     md_tensor *blend_coef; /* [BLEND_N_COEF] */
+    double eta;
 } blend_inputs;
 
 bool blend_wants_noise(const diffusion_blend *b, const diffusion_sampler *s, double eta);
 
-/* One guided step: [N,h,w,C], the latent at s. clip as in sampler_predict. */
+/* One guided step: [N,h,w,C], the latent at s. clip as in sampler_predict; *past is what
+   sampler_remember returned, NULL or one more output for the plan. */
 md_tensor *blend_step(const diffusion_blend *b, const diffusion_sampler *s, const blend_inputs *in,
-                      double clip);
+                      double clip, md_tensor **past);
 
 /* A guide that moves with time: the part of it painted at `progress` (0 at the first step, 1 at the
    last, when it is the whole guide). depth[n] in [0,1]: 0 at the guide's edge, 1 in its core;

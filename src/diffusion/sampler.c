@@ -1,11 +1,12 @@
-/* What samplers share: coefficients of the estimates, the place in a schedule, the table. */
+/* What samplers share: the table, coefficients of the estimates, the graph of a step. */
 #include "diffusion/sampler.h"
 #include "diffusion/sampler_internal.h"
 #include "ops/ops.h"
 #include <math.h>
 #include <string.h>
 
-static const diffusion_sampler *const table[] = {&sampler__ddim, &sampler__ddpm};
+static const diffusion_sampler *const table[] = {&sampler__ddim, &sampler__ddpm, &sampler__pndm,
+                                                 &sampler__dpm, &sampler__euler};
 
 const diffusion_sampler *sampler_row(int i)
 {
@@ -18,30 +19,6 @@ const diffusion_sampler *sampler_find(const char *name)
         if (strcmp(sampler_row(i)->name, name) == 0)
             return sampler_row(i);
     return NULL;
-}
-
-bool sampler_wants_noise(const diffusion_sampler *s, double eta)
-{
-    return s->noisy || eta > 0;
-}
-
-md_status sampler_at(const diffusion_sampler *row, const diffusion_schedule *s,
-                     const double *alphas, const int *timesteps, int steps, int index, double eta,
-                     sampler_place *out)
-{
-    if (index < 0 || index >= steps || timesteps[index] < 0 || timesteps[index] >= s->train_steps)
-        MD_FAIL(MD_INTERNAL, "%s: step %d of %d", row->name, index, steps);
-    /* diffusers goes back by a fixed stride, also where the spacing is uneven. */
-    int t = timesteps[index], prev = t - s->train_steps / steps;
-    double last = s->set_alpha_to_one || row->ends_at_one ? 1 : alphas[0];
-    *out = (sampler_place){.index = index,
-                           .steps = steps,
-                           .t = t,
-                           .s = prev >= 0 ? prev : -1,
-                           .a_t = alphas[t],
-                           .a_s = prev >= 0 ? alphas[prev] : last,
-                           .eta = eta};
-    return MD_OK;
 }
 
 void sampler_coefficients(const diffusion_sampler *row, const diffusion_schedule *s,
@@ -69,7 +46,7 @@ void sampler_coefficients(const diffusion_sampler *row, const diffusion_schedule
     }
     coef[SAMPLER_EX_X] = 1 / b;
     coef[SAMPLER_EX_X0] = -a / b;
-    row->next(at, coef);
+    row->next(s, at, coef);
 }
 
 md_tensor *sampler_coef(md_tensor *coef, int i)
@@ -82,14 +59,15 @@ md_tensor *sampler_scaled(md_tensor *x, md_tensor *coef, int i)
     return md_mul(x, sampler_coef(coef, i));
 }
 
-sampler_estimate sampler_predict(md_tensor *x, md_tensor *pred, md_tensor *coef, double clip)
+sampler_estimate sampler_predict(const diffusion_sampler *row, md_tensor *x, md_tensor *pred,
+                                 md_tensor *coef, double clip)
 {
     sampler_estimate est;
     est.x0 = md_add(sampler_scaled(x, coef, SAMPLER_X0_X),
                     sampler_scaled(pred, coef, SAMPLER_X0_PRED)); /* [N,h,w,C] */
     est.e =
         md_add(sampler_scaled(x, coef, SAMPLER_E_X), sampler_scaled(pred, coef, SAMPLER_E_PRED));
-    if (clip > 0)
+    if (row->clips && clip > 0)
         est.x0 = md_clamp(est.x0, -clip, clip);
     return est;
 }
@@ -97,4 +75,51 @@ sampler_estimate sampler_predict(md_tensor *x, md_tensor *pred, md_tensor *coef,
 md_tensor *sampler_noise_of(md_tensor *x, md_tensor *x0, md_tensor *coef)
 {
     return md_add(sampler_scaled(x, coef, SAMPLER_EX_X), sampler_scaled(x0, coef, SAMPLER_EX_X0));
+}
+
+/* sum + coef[i] x; sum NULL: nothing yet */
+static md_tensor *plus(md_tensor *sum, md_tensor *x, md_tensor *coef, int i)
+{
+    md_tensor *term = sampler_scaled(x, coef, i);
+    return sum ? md_add(sum, term) : term;
+}
+
+/* Answer i of the past: [N,h,w,C]. */
+static md_tensor *remembered(md_tensor *past, int i, const md_tensor *x)
+{
+    return md_view(past, i * md_numel(x), x->ndim, x->dim);
+}
+
+md_tensor *sampler_step(const diffusion_sampler *row, md_tensor *x, sampler_estimate est,
+                        md_tensor *noise, md_tensor *past, md_tensor *coef)
+{
+    md_tensor *y = NULL; /* [N,h,w,C] */
+    if (row->uses & SAMPLER_USES_X0)
+        y = plus(y, est.x0, coef, SAMPLER_NEXT_X0);
+    if (row->uses & SAMPLER_USES_X)
+        y = plus(y, x, coef, SAMPLER_NEXT_X);
+    if (row->uses & SAMPLER_USES_E)
+        y = plus(y, est.e, coef, SAMPLER_NEXT_E);
+    if (noise)
+        y = plus(y, noise, coef, SAMPLER_NEXT_NOISE);
+    for (int i = 0; i < row->past; i++)
+        y = plus(y, remembered(past, i, x), coef, SAMPLER_NEXT_PAST + i);
+    return y;
+}
+
+md_tensor *sampler_remember(const diffusion_sampler *row, sampler_estimate est, md_tensor *past,
+                            md_tensor *coef)
+{
+    if (!row->past)
+        return NULL;
+    md_tensor *all[2] = {md_add(sampler_scaled(est.x0, coef, SAMPLER_KEEP_X0),
+                                sampler_scaled(est.e, coef, SAMPLER_KEEP_E)), /* [N,h,w,C] */
+                         NULL};
+    if (row->past == 1)
+        return md_write(past, all[0]);
+    int64_t dim[MD_MAX_DIMS];
+    memcpy(dim, past->dim, sizeof dim);
+    dim[0] -= all[0]->dim[0];
+    all[1] = md_view(past, 0, past->ndim, dim);  /* [(past - 1) N,h,w,C]: all but the oldest */
+    return md_write(past, md_concat(all, 2, 0)); /* [past N,h,w,C] */
 }

@@ -1,4 +1,4 @@
-/* Noise schedules as rows of a table, and the spacing of timesteps. */
+/* Noise schedules as rows of a table. */
 #include "diffusion/schedule.h"
 #include <math.h>
 #include <stddef.h>
@@ -11,7 +11,8 @@ diffusion_schedule schedule_stable_diffusion(void)
                                 .betas = SCHEDULE_SCALED_LINEAR,
                                 .prediction = SCHEDULE_EPSILON,
                                 .spacing = SCHEDULE_LEADING,
-                                .steps_offset = 1};
+                                .steps_offset = 1,
+                                .sampler = "ddim"};
 }
 
 /* i of n points from a to b, both included. */
@@ -77,7 +78,7 @@ md_status schedule_check(const char *name, const diffusion_schedule *s)
         MD_FAIL(MD_BAD_INPUT, "%s: num_train_timesteps is %d, 1 to %d are supported", name,
                 s->train_steps, SCHEDULE_TRAIN_STEPS_MAX);
     if (!schedule_betas_name(s->betas) || !schedule_prediction_name(s->prediction) ||
-        !schedule_spacing_name(s->spacing))
+        (!schedule_spacing_name(s->spacing) && s->spacing != SCHEDULE_OWN_SPACING))
         MD_FAIL(MD_INTERNAL, "%s: a schedule, prediction or spacing that does not exist", name);
     if (s->betas != SCHEDULE_SQUARED_COS &&
         !(s->beta_start > 0 && s->beta_start <= s->beta_end && s->beta_end < 1))
@@ -86,9 +87,22 @@ md_status schedule_check(const char *name, const diffusion_schedule *s)
     if (s->steps_offset < 0 || s->steps_offset >= s->train_steps)
         MD_FAIL(MD_BAD_INPUT, "%s: steps_offset is %d, wanted 0 to %d", name, s->steps_offset,
                 s->train_steps - 1);
+    if (s->zero_snr && s->train_steps < 2)
+        MD_FAIL(MD_BAD_INPUT, "%s: rescale_betas_zero_snr with one timestep", name);
     if (!(s->clip >= 0 && isfinite(s->clip)))
         MD_FAIL(MD_BAD_INPUT, "%s: clip_sample_range is %g", name, s->clip);
     return MD_OK;
+}
+
+/* Lin et al. 2023, arXiv:2305.08891, algorithm 1: sqrt(a) shifted and scaled so that the first
+   stays and the last is 0. */
+static void rescale_to_zero_snr(double *a, int n)
+{
+    double first = sqrt(a[0]), last = sqrt(a[n - 1]);
+    for (int t = 0; t < n; t++) {
+        double root = (sqrt(a[t]) - last) * first / (first - last);
+        a[t] = root * root;
+    }
 }
 
 md_status schedule_alphas_cumprod(const diffusion_schedule *s, double *out)
@@ -99,32 +113,7 @@ md_status schedule_alphas_cumprod(const diffusion_schedule *s, double *out)
         product *= 1 - betas_table[s->betas].beta(s, t);
         out[t] = product;
     }
-    return MD_OK;
-}
-
-/* diffusers' schedulers round half to even, as rint does in the default mode. */
-md_status schedule_timesteps(const diffusion_schedule *s, int steps, int *out)
-{
-    MD_TRY(schedule_check("noise schedule", s));
-    if (steps < 1 || steps > s->train_steps)
-        MD_FAIL(MD_USAGE, "%d sampling steps, 1 to %d are possible", steps, s->train_steps);
-    int n = s->train_steps;
-    for (int i = 0; i < steps; i++) {
-        int back = steps - 1 - i;
-        switch (s->spacing) {
-        case SCHEDULE_LEADING:
-            out[i] = back * (n / steps) + s->steps_offset;
-            break;
-        case SCHEDULE_TRAILING:
-            out[i] = (int)rint(n - i * ((double)n / steps)) - 1;
-            break;
-        case SCHEDULE_LINSPACE:
-            out[i] = (int)rint(point(0, n - 1, back, steps));
-            break;
-        }
-        if (out[i] < 0 || out[i] >= n)
-            MD_FAIL(MD_USAGE, "%d %s sampling steps with offset %d reach timestep %d of %d", steps,
-                    schedule_spacing_name(s->spacing), s->steps_offset, out[i], n);
-    }
+    if (s->zero_snr)
+        rescale_to_zero_snr(out, s->train_steps);
     return MD_OK;
 }

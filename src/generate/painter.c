@@ -12,11 +12,12 @@ struct painter {
     codec *codec;
     const diffusion_guidance *guidance;
     int64_t edge, channels, latent; /* latent = edge^2 channels */
-    double *alphas;
-    int *timesteps;
+    sampler_place *course;          /* [evaluations] */
+    int evaluations;
     md_rng *rng; /* [batch]: each picture's stream of step noise */
 
-    md_buffer x; /* [batch,h,w,C]: the latents on their way */
+    md_buffer x;    /* [batch,h,w,C]: the latents on their way */
+    md_buffer past; /* [sampler's past, batch,h,w,C]: what a multistep sampler remembers */
     md_graph *g;
     md_plan *plan;
     md_tensor *t, *context, *scale, *noise, *map, *clean, *mask, *masked, *coef, *blend_coef;
@@ -55,12 +56,13 @@ static void declare_inputs(painter *p)
         p->masked = md_input(g, "masked background", MD_F32, 4, MD_DIMS(n, e, e, c));
 }
 
-/* One sampling step, x updated in place. */
+/* One sampling step, x and past updated in place. */
 static md_status build_step(painter *p)
 {
+    int64_t n = p->o.batch, e = p->edge, c = p->channels, remembered = p->o.sampler->past;
     MD_TRY(md_graph_new(&p->g));
     declare_inputs(p);
-    md_tensor *x = md_extern(p->g, &p->x, 0, 4, MD_DIMS(p->o.batch, p->edge, p->edge, p->channels));
+    md_tensor *x = md_extern(p->g, &p->x, 0, 4, MD_DIMS(n, e, e, c)), *out[2];
     nn m = nn_root(p->g, p->f->params[MODEL_UNET], p->o.dtype);
     md_tensor *answer = unet(m, p->f->unet, md_cast(unet_input(p, x), p->o.dtype), p->t,
                              md_cast(p->context, p->o.dtype));
@@ -71,16 +73,21 @@ static md_status build_step(painter *p)
                        .clean = p->clean,
                        .mask = p->mask,
                        .coef = p->coef,
-                       .blend_coef = p->blend_coef};
-    md_tensor *next = blend_step(p->o.blend, p->o.sampler, &in, p->f->schedule.clip);
-    md_tensor *out = md_write(x, next);
-    return md_plan_build(p->g, p->be, &out, 1, &p->plan);
+                       .blend_coef = p->blend_coef,
+                       .eta = p->o.eta};
+    if (remembered)
+        in.past = md_extern(p->g, &p->past, 0, 4, MD_DIMS(remembered * n, e, e, c));
+    md_tensor *next = blend_step(p->o.blend, p->o.sampler, &in, p->f->schedule.clip, &out[1]);
+    out[0] = md_write(x, next);
+    return md_plan_build(p->g, p->be, out, remembered ? 2 : 1, &p->plan);
 }
 
 static md_status load_plans(painter *p)
 {
     MD_TRY(codec_load(p->codec));
     MD_TRY(md_buffer_alloc(p->be, &p->x));
+    if (p->past.numel)
+        MD_TRY(md_buffer_alloc(p->be, &p->past));
     return md_plan_load(p->plan);
 }
 
@@ -118,15 +125,13 @@ done:
 static md_status alloc_host(painter *p)
 {
     size_t n = (size_t)p->o.batch, px = (size_t)(p->edge * p->edge);
-    p->alphas = malloc((size_t)p->f->schedule.train_steps * sizeof *p->alphas);
-    p->timesteps = malloc((size_t)p->o.steps * sizeof *p->timesteps);
+    p->course = malloc((size_t)p->evaluations * sizeof *p->course);
     p->rng = malloc(n * sizeof *p->rng);
     p->host = calloc(n * (size_t)p->latent, sizeof *p->host);
     p->mask_host = calloc(n * px, sizeof *p->mask_host);
     p->depth = calloc(n * px, sizeof *p->depth);
     p->mask_moved = calloc(n * px, sizeof *p->mask_moved);
-    if (!p->alphas || !p->timesteps || !p->rng || !p->host || !p->mask_host || !p->depth ||
-        !p->mask_moved)
+    if (!p->course || !p->rng || !p->host || !p->mask_host || !p->depth || !p->mask_moved)
         MD_FAIL(MD_NOMEM, "generate: out of memory");
     return MD_OK;
 }
@@ -143,9 +148,26 @@ md_status painter_check(const foundation *f, const painter_options *o)
     return MD_OK;
 }
 
+/* The folder's own sampler, where none was chosen. */
+static md_status choose_sampler(painter *p)
+{
+    const diffusion_schedule *s = &p->f->schedule;
+    if (!p->o.sampler && !*s->refused)
+        p->o.sampler = sampler_find(s->sampler);
+    if (!p->o.sampler)
+        MD_FAIL(
+            MD_USAGE,
+            "%s/scheduler/scheduler_config.json: %s is not supported; choose another sampler by "
+            "generate.sampler = \"ddim\", \"ddpm\", \"pndm\", \"dpm++\" or \"euler\"",
+            p->f->path, *s->refused ? s->refused : "this class");
+    p->evaluations = sampler_evaluations(p->o.sampler, p->o.steps);
+    return MD_OK;
+}
+
 static md_status setup(painter *p)
 {
     MD_TRY(painter_check(p->f, &p->o));
+    MD_TRY(choose_sampler(p));
     MD_TRY(codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->o.dtype, p->o.size, 1,
                      p->o.batch, &p->codec));
     p->edge = codec_edge(p->codec);
@@ -155,9 +177,9 @@ static md_status setup(painter *p)
         MD_FAIL(MD_USAGE, "pictures of %d pixels: this UNet needs latents of a multiple of %d",
                 p->o.size, unet_multiple(p->f->unet));
     MD_TRY(alloc_host(p));
-    MD_TRY(schedule_alphas_cumprod(&p->f->schedule, p->alphas));
-    MD_TRY(schedule_timesteps(&p->f->schedule, p->o.steps, p->timesteps));
+    MD_TRY(sampler_course(p->o.sampler, &p->f->schedule, p->o.steps, p->o.eta, p->course));
     md_buffer_init(&p->x, "latents", MD_F32, p->o.batch * p->latent);
+    md_buffer_init(&p->past, "sampler's past", MD_F32, p->o.sampler->past * p->o.batch * p->latent);
     return build_step(p);
 }
 
@@ -186,9 +208,9 @@ void painter_free(painter *p)
     md_plan_free(p->plan);
     md_graph_free(p->g);
     md_buffer_release(p->be, &p->x);
+    md_buffer_release(p->be, &p->past);
     codec_free(p->codec);
-    free(p->alphas);
-    free(p->timesteps);
+    free(p->course);
     free(p->rng);
     free(p->host);
     free(p->mask_host);
@@ -212,12 +234,22 @@ md_plan *painter_step_plan(const painter *p)
     return p->plan;
 }
 
+const diffusion_sampler *painter_sampler(const painter *p)
+{
+    return p->o.sampler;
+}
+
+int painter_evaluations(const painter *p)
+{
+    return p->evaluations;
+}
+
 size_t painter_bytes(const painter *p)
 {
     size_t weights = 0;
     for (int i = 0; i < MODEL_N_PARTS; i++)
         weights += nn_params_bytes(p->f->params[i], p->be);
-    return weights + (size_t)p->x.numel * p->be->ops->elem_bytes(MD_F32) +
+    return weights + (size_t)(p->x.numel + p->past.numel) * p->be->ops->elem_bytes(MD_F32) +
            md_plan_memory(p->plan).total + md_plan_memory(codec_encode_plan(p->codec)).total +
            md_plan_memory(codec_decode_plan(p->codec)).total;
 }
@@ -297,10 +329,14 @@ static md_status guide_depth(const image *guide, int64_t edge, float *depth)
     return status;
 }
 
-/* Everything that stays over the steps: start noise, masks, background latents. */
+/* Everything that stays over the steps: start noise, masks, background latents; and no past. Host
+   arrays come in zeroed, so that the places without an item are, too. */
 static md_status write_items(painter *p, const painter_item *items, int n)
 {
     int64_t px = p->edge * p->edge, all = p->o.batch * p->latent;
+    double start = sampler_start(p->o.sampler, &p->f->schedule, p->course);
+    for (int64_t at = 0; at < p->past.numel; at += all)
+        MD_TRY(md_buffer_write(p->be, &p->past, at, p->host, MD_F32, all));
     for (int i = 0; i < n; i++) {
         const painter_item *it = &items[i];
         md_rng r = stream(p, MD_RNG_SAMPLE_NOISE, it);
@@ -309,8 +345,10 @@ static md_status write_items(painter *p, const painter_item *items, int n)
         MD_TRY(guide_pool(it->guide, p->edge, p->o.pool, p->o.grow, p->mask_host + i * px));
         MD_TRY(guide_depth(it->guide, p->edge, p->depth + i * px));
     }
-    MD_TRY(md_buffer_write(p->be, &p->x, 0, p->host, MD_F32, all));
     MD_TRY(md_plan_write(p->plan, p->map, p->host, MD_F32, all));
+    for (int64_t i = 0; i < all && start != 1; i++)
+        p->host[i] *= (float)start;
+    MD_TRY(md_buffer_write(p->be, &p->x, 0, p->host, MD_F32, all));
     for (int i = 0; i < n; i++)
         take_latent(p, items[i].moments, stream(p, MD_RNG_SAMPLE_POSTERIOR, &items[i]),
                     p->host + i * p->latent);
@@ -320,20 +358,18 @@ static md_status write_items(painter *p, const painter_item *items, int n)
 
 static md_status write_step(painter *p, int index, int n)
 {
-    sampler_place at;
+    const sampler_place *at = &p->course[index];
     double coef[SAMPLER_N_COEF], blend_coef[BLEND_N_COEF];
-    MD_TRY(sampler_at(p->o.sampler, &p->f->schedule, p->alphas, p->timesteps, p->o.steps, index,
-                      p->o.eta, &at));
-    sampler_coefficients(p->o.sampler, &p->f->schedule, &at, coef);
-    blend_coefficients(p->o.blend, &at, blend_coef);
+    sampler_coefficients(p->o.sampler, &p->f->schedule, at, coef);
+    blend_coefficients(p->o.blend, at, blend_coef);
     MD_TRY(md_plan_write(p->plan, p->coef, coef, MD_F64, SAMPLER_N_COEF));
     MD_TRY(md_plan_write(p->plan, p->blend_coef, blend_coef, MD_F64, BLEND_N_COEF));
 
     int64_t copies = p->guidance->copies * p->o.batch, px = p->edge * p->edge;
     for (int64_t i = 0; i < copies; i++)
-        p->host[i] = (float)at.t; /* latents are larger than the batch: it fits */
+        p->host[i] = (float)at->t; /* latents are larger than the batch: it fits */
     MD_TRY(md_plan_write(p->plan, p->t, p->host, MD_F32, copies));
-    double progress = p->o.steps > 1 ? (double)index / (p->o.steps - 1) : 1;
+    double progress = at->count > 1 ? (double)index / (at->count - 1) : 1;
     blend_mask_at(p->o.motion, p->mask_host, p->depth, p->o.batch * px, progress, p->mask_moved);
     MD_TRY(md_plan_write(p->plan, p->mask, p->mask_moved, MD_F32, p->o.batch * px));
     if (!blend_wants_noise(p->o.blend, p->o.sampler, p->o.eta))
@@ -360,12 +396,17 @@ static md_status decode(painter *p, int n, uint8_t *rgb, bool *finite)
     return codec_decode(p->codec, p->host, n, rgb);
 }
 
+md_status painter_latents(painter *p, float *out)
+{
+    return md_buffer_read(p->be, &p->x, 0, out, MD_F32, p->o.batch * p->latent);
+}
+
 md_status painter_paint(painter *p, const painter_item *items, int n, md_status (*beat)(void *user),
                         void *user, uint8_t *rgb, bool *finite)
 {
     memset(p->host, 0, (size_t)(p->o.batch * p->latent) * sizeof *p->host);
     MD_TRY(write_items(p, items, n));
-    for (int i = 0; i < p->o.steps; i++) {
+    for (int i = 0; i < p->evaluations; i++) {
         MD_TRY(write_step(p, i, n));
         MD_TRY(md_plan_run(p->plan));
         if (beat)

@@ -12,8 +12,8 @@
 typedef struct painter_options {
     int size, batch; /* pixels; pictures painted together */
     const char *prompt;
-    double guidance; /* classifier-free guidance scale */
-    const diffusion_sampler *sampler;
+    double guidance;                  /* classifier-free guidance scale */
+    const diffusion_sampler *sampler; /* NULL: the foundation's own */
     int steps;
     double eta;
     const diffusion_blend *blend;
@@ -47,13 +47,18 @@ void painter_free(painter *p);
 MD_MUST md_status painter_load(painter *p);
 int64_t painter_moments(const painter *p); /* floats of one posterior */
 const codec *painter_codec(const painter *p);
+const diffusion_sampler *painter_sampler(const painter *p);
 md_plan *painter_step_plan(const painter *p); /* one sampling step of a batch */
+int painter_evaluations(const painter *p);    /* runs of that plan for a batch */
 /* Bytes on the device while painting, exactly: with the weights of all parts. */
 size_t painter_bytes(const painter *p);
 /* MD_NOMEM, and what would help, when they exceed the budget; 0: no limit. */
 MD_MUST md_status painter_fits(const painter *p, size_t budget);
 /* rgb [S,S,3] -> moments [painter_moments], as codec_encode. */
 MD_MUST md_status painter_encode(painter *p, const uint8_t *rgb, float *moments);
+/* The latents as they stand, between steps too: [batch, painter_latent], sqrt(a) x_0 + sqrt(1 - a)
+ * e. */
+MD_MUST md_status painter_latents(painter *p, float *out);
 /* n <= batch pictures into rgb [n,S,S,3]. The result of an item depends on nothing but the item.
    finite[i] is false, and its picture undefined, where the latent stopped being finite. `beat` is
    called between steps and may end the painting. */

@@ -6,12 +6,13 @@
 #include "comm/comm.h"
 #include "generate/worker.h"
 #include "image/sheet.h"
+#include "model/schedule_json.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_INPUTS = 5 };
+enum { N_INPUTS = 6, N_FILES = 5 };
 
 /* The coordinator's side. */
 typedef struct desk {
@@ -23,20 +24,31 @@ typedef struct desk {
     pairs_outcome out;
 } desk;
 
+/* The noise schedule in one spelling: generate.sampler = "auto" says nothing about it. */
+static md_status hash_schedule(const diffusion_schedule *s, char hex[65])
+{
+    md_text t = {0};
+    md_status status = schedule_write(&t, s);
+    if (status == MD_OK)
+        md_sha256(t.s, t.n, hex);
+    md_text_free(&t);
+    return status;
+}
+
 /* SHA-256 of everything that shapes samples. */
 static md_status hash_inputs(const pairs_job *j, char hex[N_INPUTS][65],
                              pairs_input input[N_INPUTS])
 {
-    const char *const files[N_INPUTS] = {j->data, j->backgrounds, j->f->weights[MODEL_UNET],
-                                         j->f->weights[MODEL_VAE],
-                                         j->f->weights[MODEL_TEXT_ENCODER]};
-    static const char *const names[N_INPUTS] = {"data", "backgrounds", "unet", "vae",
-                                                "text_encoder"};
-    for (int i = 0; i < N_INPUTS; i++) {
+    const char *const files[N_FILES] = {j->data, j->backgrounds, j->f->weights[MODEL_UNET],
+                                        j->f->weights[MODEL_VAE],
+                                        j->f->weights[MODEL_TEXT_ENCODER]};
+    static const char *const names[N_INPUTS] = {"data", "backgrounds",  "unet",
+                                                "vae",  "text_encoder", "scheduler"};
+    for (int i = 0; i < N_FILES; i++)
         MD_TRY(md_sha256_file(files[i], hex[i]));
+    for (int i = 0; i < N_INPUTS; i++)
         input[i] = (pairs_input){names[i], hex[i]};
-    }
-    return MD_OK;
+    return hash_schedule(&j->f->schedule, hex[N_FILES]);
 }
 
 static md_status create_store(const pairs_job *j, const pairs_input *input, const char *text)
@@ -161,6 +173,9 @@ static md_status open_desk(desk *d)
 {
     MD_TRY(prepare_store(d));
     MD_TRY(list_items(d));
+    if (strcmp(config_string(d->j->cfg, KEY_generate_sampler), "auto") == 0 &&
+        *d->j->f->schedule.sampler)
+        md_info("generate", "sampler: %s, the foundation's own", d->j->f->schedule.sampler);
     if (d->done_before)
         md_info("generate", "%s: %lld of %lld slots are done", d->j->store,
                 (long long)d->done_before, (long long)d->rows);

@@ -30,12 +30,14 @@ struct pairs_worker {
 
 md_status pairs_painter_options(const config *cfg, int64_t size, painter_options *out)
 {
+    const char *sampler = config_string(cfg, KEY_generate_sampler);
+    bool own = strcmp(sampler, "auto") == 0;
     *out = (painter_options){
         .size = (int)size,
         .batch = (int)config_int(cfg, KEY_generate_batch),
         .prompt = config_string(cfg, KEY_model_prompt),
         .guidance = config_float(cfg, KEY_generate_guidance),
-        .sampler = sampler_find(config_string(cfg, KEY_generate_sampler)),
+        .sampler = own ? NULL : sampler_find(sampler),
         .steps = (int)config_int(cfg, KEY_generate_steps),
         .eta = config_float(cfg, KEY_generate_eta),
         .blend = blend_find(config_string(cfg, KEY_guide_blend)),
@@ -47,8 +49,8 @@ md_status pairs_painter_options(const config *cfg, int64_t size, painter_options
         .seed = (uint64_t)config_int(cfg, KEY_seed),
         .dtype = config_choice(cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
     };
-    if (!out->sampler || !out->blend)
-        return config_fail(cfg, out->sampler ? KEY_guide_blend : KEY_generate_sampler,
+    if ((!own && !out->sampler) || !out->blend)
+        return config_fail(cfg, out->blend ? KEY_generate_sampler : KEY_guide_blend,
                            "not known to diffusion/");
     return MD_OK;
 }

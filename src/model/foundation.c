@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "model/foundation_internal.h"
+#include "model/schedule_json.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,74 +54,6 @@ static md_status check_index(const format_json *doc)
     return MD_OK;
 }
 
-/* The index of the name at `key`, among the names that name(0), name(1), ... gives. */
-static md_status read_choice(const format_json *doc, const char *key, const char *other,
-                             const char *(*name)(int), int *out)
-{
-    const char *got;
-    MD_TRY(format_json_string_or(doc, key, other, &got));
-    for (int i = 0; name(i); i++)
-        if (!strcmp(got, name(i))) {
-            *out = i;
-            return MD_OK;
-        }
-    MD_FAIL(MD_BAD_INPUT, "%s: %s is %s, which is not supported; %s is, for one",
-            format_json_name(doc), key, got, name(0));
-}
-
-static const char *betas_name(int i)
-{
-    return schedule_betas_name((schedule_betas)i);
-}
-
-static const char *prediction_name(int i)
-{
-    return schedule_prediction_name((schedule_prediction)i);
-}
-
-static const char *spacing_name(int i)
-{
-    return schedule_spacing_name((schedule_spacing)i);
-}
-
-/* Missing keys have the defaults of the scheduler's class in diffusers. */
-static md_status read_schedule(const format_json *doc, diffusion_schedule *s)
-{
-    static const char *const off[] = {"rescale_betas_zero_snr", "thresholding", NULL};
-    const char *class_name;
-    int64_t n, offset;
-    int betas = 0, prediction = 0, spacing = 0;
-    bool clip;
-    double range;
-    MD_TRY(format_json_string_or(doc, "_class_name", "", &class_name));
-    bool ddim = !strcmp(class_name, "DDIMScheduler"), ddpm = !strcmp(class_name, "DDPMScheduler");
-    MD_TRY(format_json_int_or(doc, "num_train_timesteps", 1, SCHEDULE_TRAIN_STEPS_MAX, 1000, &n));
-    MD_TRY(format_json_int_or(doc, "steps_offset", 0, 1000, 0, &offset));
-    MD_TRY(format_json_float_or(doc, "beta_start", 0.0001, &s->beta_start));
-    MD_TRY(format_json_float_or(doc, "beta_end", 0.02, &s->beta_end));
-    MD_TRY(read_choice(doc, "beta_schedule", "linear", betas_name, &betas));
-    MD_TRY(read_choice(doc, "prediction_type", "epsilon", prediction_name, &prediction));
-    MD_TRY(read_choice(doc, "timestep_spacing", "leading", spacing_name, &spacing));
-    MD_TRY(format_json_bool_or(doc, "set_alpha_to_one", ddim, &s->set_alpha_to_one));
-    MD_TRY(format_json_bool_or(doc, "clip_sample", ddim || ddpm, &clip));
-    MD_TRY(format_json_float_or(doc, "clip_sample_range", 1, &range));
-    s->train_steps = (int)n;
-    s->steps_offset = (int)offset;
-    s->betas = (schedule_betas)betas;
-    s->prediction = (schedule_prediction)prediction;
-    s->spacing = (schedule_spacing)spacing;
-    s->clip = clip ? range : 0;
-    if (format_json_has(doc, "trained_betas"))
-        MD_FAIL(MD_BAD_INPUT, "%s: trained_betas is not supported", format_json_name(doc));
-    for (const char *const *key = off; *key; key++) {
-        bool on;
-        MD_TRY(format_json_bool_or(doc, *key, false, &on));
-        if (on)
-            MD_FAIL(MD_BAD_INPUT, "%s: %s is not supported", format_json_name(doc), *key);
-    }
-    return schedule_check(format_json_name(doc), s);
-}
-
 /* Loads a JSON document and hands it to `use`. */
 static md_status with_json(const char *path, md_status (*use)(const format_json *, void *),
                            void *arg)
@@ -140,7 +73,7 @@ static md_status use_index(const format_json *doc, void *arg)
 
 static md_status use_schedule(const format_json *doc, void *arg)
 {
-    return read_schedule(doc, arg);
+    return schedule_read(doc, arg);
 }
 
 /* What each part must know about the others. */

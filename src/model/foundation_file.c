@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "model/foundation_internal.h"
 #include "model/ldm.h"
+#include "model/schedule_json.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,7 +119,7 @@ static md_status declare_all(const foundation *f, nn_file_name *const *names, fo
         t = (md_text){0};
         MD_TRY_GOTO(nn_params_declare(f->params[i], names[i], f16, w), done);
     }
-    MD_TRY_GOTO(model__schedule_text(&t, &f->schedule), done);
+    MD_TRY_GOTO(schedule_write(&t, &f->schedule), done);
     MD_TRY_GOTO(carry(w, "scheduler", &t), done);
 done:
     md_text_free(&t);

@@ -37,7 +37,6 @@ MD_MUST md_status model__check_tensors(const format_tensors *f);
 MD_MUST md_status model__open_file(foundation *f, format_json **schedule);
 
 /* foundation_save.c */
-MD_MUST md_status model__schedule_text(md_text *t, const diffusion_schedule *s);
 MD_MUST md_status model__save_tokenizer(const foundation *f, const char *folder);
 
 #endif

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "model/foundation_internal.h"
+#include "model/schedule_json.h"
 #include <stdlib.h>
 
 enum { MAX_COPIED_BYTES = 64 << 20 };
@@ -37,24 +38,6 @@ md_status model__save_tokenizer(const foundation *f, const char *folder)
     return MD_OK;
 }
 
-md_status model__schedule_text(md_text *t, const diffusion_schedule *s)
-{
-    MD_TRY(md_text_add(t, "{\n  \"_class_name\": \"DDIMScheduler\",\n"));
-    MD_TRY(md_text_add(t, "  \"_diffusers_version\": \"0.27.2\",\n"));
-    MD_TRY(md_text_add(t, "  \"beta_end\": %.17g,\n", s->beta_end));
-    MD_TRY(md_text_add(t, "  \"beta_schedule\": \"%s\",\n", schedule_betas_name(s->betas)));
-    MD_TRY(md_text_add(t, "  \"beta_start\": %.17g,\n", s->beta_start));
-    MD_TRY(md_text_add(t, "  \"clip_sample\": %s,\n", s->clip > 0 ? "true" : "false"));
-    if (s->clip > 0)
-        MD_TRY(md_text_add(t, "  \"clip_sample_range\": %.17g,\n", s->clip));
-    MD_TRY(md_text_add(t, "  \"num_train_timesteps\": %d,\n", s->train_steps));
-    MD_TRY(md_text_add(t, "  \"prediction_type\": \"%s\",\n",
-                       schedule_prediction_name(s->prediction)));
-    MD_TRY(md_text_add(t, "  \"set_alpha_to_one\": %s,\n", s->set_alpha_to_one ? "true" : "false"));
-    return md_text_add(t, "  \"steps_offset\": %d,\n  \"timestep_spacing\": \"%s\"\n}\n",
-                       s->steps_offset, schedule_spacing_name(s->spacing));
-}
-
 static md_status index_text(md_text *t, const foundation *f)
 {
     bool inpaint = f->unet->in_channels > f->vae->latent_channels;
@@ -63,7 +46,8 @@ static md_status index_text(md_text *t, const foundation *f)
     MD_TRY(md_text_add(t, "  \"feature_extractor\": [null, null],\n"));
     MD_TRY(md_text_add(t, "  \"requires_safety_checker\": false,\n"));
     MD_TRY(md_text_add(t, "  \"safety_checker\": [null, null],\n"));
-    MD_TRY(md_text_add(t, "  \"scheduler\": [\"diffusers\", \"DDIMScheduler\"],\n"));
+    MD_TRY(md_text_add(t, "  \"scheduler\": [\"diffusers\", \"%s\"],\n",
+                       schedule_class(&f->schedule)));
     for (int i = 0; i < MODEL_N_PARTS; i++) {
         const model_row *row = model_registry(i);
         MD_TRY(md_text_add(t, "  \"%s\": [\"%s\", \"%s\"],\n", row->folder, row->library,
@@ -72,7 +56,6 @@ static md_status index_text(md_text *t, const foundation *f)
     return md_text_add(t, "  \"tokenizer\": [\"transformers\", \"CLIPTokenizer\"]\n}\n");
 }
 
-/* The scheduler's other settings do not shape the noise; DDIM reads every epsilon or v model. */
 static md_status save_index(const foundation *f, const char *folder)
 {
     char path[FOUNDATION_PATH];
@@ -81,7 +64,7 @@ static md_status save_index(const foundation *f, const char *folder)
     MD_TRY_GOTO(md_path_join(path, sizeof path, folder, "scheduler"), done);
     MD_TRY_GOTO(md_dir_make(path), done);
     MD_TRY_GOTO(model__part_path(path, folder, "scheduler", "scheduler_config.json"), done);
-    MD_TRY_GOTO(model__schedule_text(&t, &f->schedule), done);
+    MD_TRY_GOTO(schedule_write(&t, &f->schedule), done);
     MD_TRY_GOTO(md_file_write_atomic(path, t.s, t.n), done);
     md_text_free(&t);
     t = (md_text){0};

@@ -91,7 +91,7 @@ static void a_file_gives_values(void **state)
     assert_true(config_float(c, KEY_finetune_clip) == 2.0); /* an integer will do */
     assert_int_equal(config_int(c, KEY_finetune_steps), 10);
     assert_true(config_bool(c, KEY_finetune_mask_out));
-    assert_int_equal(config_choice(c, KEY_generate_sampler), 1);
+    assert_int_equal(config_choice(c, KEY_generate_sampler), 2);
     assert_true(config_is_set(c, KEY_seed));
     config_free(c);
 }

@@ -1,6 +1,7 @@
 #include "harness.h"
 #include "backend/ref/ref.h"
 #include <math.h>
+#include <stdlib.h>
 
 void near_at(double a, double b, double tolerance, const char *file, int line)
 {
@@ -17,10 +18,26 @@ void stage_open(stage *s)
     must(md_graph_new(&s->g));
 }
 
-void stage_load(stage *s, md_tensor *output)
+md_tensor *stage_past(stage *s, md_buffer *b, const diffusion_sampler *row, int ndim,
+                      const int64_t *dim)
+{
+    int64_t all[MD_MAX_DIMS], n = row->past;
+    for (int i = 0; i < ndim; i++)
+        n *= all[i] = dim[i];
+    all[0] *= row->past;
+    double *zeros = calloc((size_t)n, sizeof *zeros);
+    ok(zeros != NULL);
+    md_buffer_init(b, "past", MD_F32, n);
+    must(md_buffer_alloc(s->be, b));
+    must(md_buffer_write(s->be, b, 0, zeros, MD_F64, n));
+    free(zeros);
+    return md_extern(s->g, b, 0, ndim, all);
+}
+
+void stage_load(stage *s, md_tensor *const *outputs, int n)
 {
     must(md_graph_check(s->g));
-    must(md_plan_build(s->g, s->be, &output, 1, &s->plan));
+    must(md_plan_build(s->g, s->be, outputs, n, &s->plan));
     must(md_plan_load(s->plan));
 }
 

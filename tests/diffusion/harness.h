@@ -33,7 +33,11 @@ typedef struct stage {
 } stage;
 
 void stage_open(stage *s); /* ref backend, empty graph */
-void stage_load(stage *s, md_tensor *output);
+void stage_load(stage *s, md_tensor *const *outputs, int n);
+/* What a sampler remembers of latents of this shape, zeroed; free the buffer with
+   md_buffer_release. */
+md_tensor *stage_past(stage *s, md_buffer *b, const diffusion_sampler *row, int ndim,
+                      const int64_t *dim);
 void stage_put(stage *s, md_tensor *input,
                const double *values); /* md_numel of them; NULL input: none */
 void stage_run(stage *s, md_tensor *output, double *values);

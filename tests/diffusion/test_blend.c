@@ -17,11 +17,11 @@ typedef struct run_options {
 typedef struct trace {
     double x[64][NUMBERS]; /* before each step, and after the last */
     double mask[PIXELS], clean[NUMBERS], map[NUMBERS];
-    int t[64];
-    double a[64];
+    sampler_place at[64];
+    double start;
 } trace;
 
-static void network(const double *x, int t, double *pred)
+static void network(const double *x, double t, double *pred)
 {
     for (int i = 0; i < NUMBERS; i++)
         pred[i] = 0.5 * x[i] + 0.4 * sin(i + 0.02 * t);
@@ -33,17 +33,18 @@ static void sample(const run_options *o, trace *out)
     const diffusion_blend *b = blend_find(o->blend);
     const diffusion_sampler *row = sampler_find(o->sampler);
     diffusion_schedule sd = schedule_stable_diffusion();
-    double alphas[1000], pred[NUMBERS], z[NUMBERS], coef[SAMPLER_N_COEF], mixing[BLEND_N_COEF];
+    double pred[NUMBERS], z[NUMBERS], coef[SAMPLER_N_COEF], mixing[BLEND_N_COEF];
+    md_buffer past = {0};
     stage s;
     ok(b && row);
-    must(schedule_alphas_cumprod(&sd, alphas));
-    must(schedule_timesteps(&sd, o->steps, out->t));
+    must(sampler_course(row, &sd, o->steps, o->eta, out->at));
     stage_open(&s);
     const int64_t dim[4] = {1, H, W, C};
     blend_inputs in = {.x = md_input(s.g, "x", MD_F32, 4, dim),
                        .pred = md_input(s.g, "pred", MD_F32, 4, dim),
                        .coef = md_input(s.g, "coef", MD_F32, 1, MD_DIMS(SAMPLER_N_COEF)),
-                       .blend_coef = md_input(s.g, "blend", MD_F32, 1, MD_DIMS(BLEND_N_COEF))};
+                       .blend_coef = md_input(s.g, "blend", MD_F32, 1, MD_DIMS(BLEND_N_COEF)),
+                       .eta = o->eta};
     if (blend_wants_noise(b, row, o->eta))
         in.noise = md_input(s.g, "noise", MD_F32, 4, dim);
     if (b->uses_map)
@@ -52,21 +53,22 @@ static void sample(const run_options *o, trace *out)
         in.clean = md_input(s.g, "clean", MD_F32, 4, dim);
         in.mask = md_input(s.g, "mask", MD_F32, 4, MD_DIMS(1, H, W, 1));
     }
-    md_tensor *y = blend_step(b, row, &in, 0);
-    stage_load(&s, y);
+    if (row->past)
+        in.past = stage_past(&s, &past, row, 4, dim);
+    md_tensor *y[2];
+    y[0] = blend_step(b, row, &in, 0, &y[1]);
+    stage_load(&s, y, y[1] ? 2 : 1);
     for (int i = 0; i < PIXELS; i++) /* outside, soft, inside */
         out->mask[i] = o->background_only || i < 4 ? 0 : i < 8 ? 0.3 : 1;
     for (int i = 0; i < NUMBERS; i++) {
         out->clean[i] = o->clean_scale * wave(2, i);
-        out->map[i] = out->x[0][i] = wave(3, i);
+        out->map[i] = wave(3, i);
+        out->x[0][i] = sampler_start(row, &sd, out->at) * wave(3, i);
     }
-    for (int k = 0; k < o->steps; k++) {
-        sampler_place at;
-        must(sampler_at(row, &sd, alphas, out->t, o->steps, k, o->eta, &at));
-        out->a[k] = at.a_t;
-        sampler_coefficients(row, &sd, &at, coef);
-        blend_coefficients(b, &at, mixing);
-        network(out->x[k], at.t, pred);
+    for (int k = 0; k < out->at[0].count; k++) {
+        sampler_coefficients(row, &sd, &out->at[k], coef);
+        blend_coefficients(b, &out->at[k], mixing);
+        network(out->x[k], out->at[k].t, pred);
         for (int i = 0; i < NUMBERS; i++)
             z[i] = wave(100 + k, i);
         stage_put(&s, in.x, out->x[k]);
@@ -77,8 +79,9 @@ static void sample(const run_options *o, trace *out)
         stage_put(&s, in.mask, out->mask);
         stage_put(&s, in.coef, coef);
         stage_put(&s, in.blend_coef, mixing);
-        stage_run(&s, y, out->x[k + 1]);
+        stage_run(&s, y[0], out->x[k + 1]);
     }
+    md_buffer_release(s.be, &past);
     stage_close(&s);
 }
 
@@ -123,15 +126,17 @@ static void the_end_is_clean(void **state)
             const char *name = blend_row(b)->name, *by = sampler_row(r)->name;
             trace *t = sampled((run_options){name, by, 0, 10, false, 1});
             trace *free_running = sampled((run_options){"none", by, 0, 10, false, 1});
-            double outside = largest_difference(t->x[10], t->clean, 4 * C);
+            int end = t->at[0].count;
+            double outside = largest_difference(t->x[end], t->clean, 4 * C);
             if (blend_row(b)->active)
                 ok(outside == 0);
             else
                 ok(outside > 0.1);
             /* This network looks at each number alone, so inside nothing may differ. */
-            ok(largest_difference(t->x[10] + 8 * C, free_running->x[10] + 8 * C, 4 * C) < 1e-9);
+            ok(largest_difference(t->x[end] + 8 * C, free_running->x[end] + 8 * C, 4 * C) < 1e-9);
             if (blend_row(b)->active) /* soft: neither one nor the other */
-                ok(largest_difference(t->x[10] + 4 * C, free_running->x[10] + 4 * C, 4 * C) > 0.01);
+                ok(largest_difference(t->x[end] + 4 * C, free_running->x[end] + 4 * C, 4 * C) >
+                   0.01);
             free(t);
             free(free_running);
         }
@@ -141,45 +146,47 @@ static void the_end_is_clean(void **state)
 static void renoise_follows_the_forward_process(void **state)
 {
     (void)state;
-    trace *t = sampled((run_options){"renoise", "ddim", 0, 20, true, 1});
-    for (int k = 1; k < 20; k++)
-        for (int i = 0; i < NUMBERS; i++)
-            near(t->x[k][i], sqrt(t->a[k]) * t->clean[i] + sqrt(1 - t->a[k]) * t->map[i], 1e-12);
-    free(t);
+    for (int r = 0; sampler_row(r); r++) {
+        trace *t = sampled((run_options){"renoise", sampler_row(r)->name, 0, 20, true, 1});
+        for (int k = 1; k < t->at[0].count; k++)
+            for (int i = 0; i < NUMBERS; i++)
+                near(t->x[k][i],
+                     sqrt(t->at[k].a_t) * t->clean[i] + sqrt(1 - t->at[k].a_t) * t->map[i], 1e-12);
+        free(t);
+    }
 }
 
 /* paper, outside: whatever the noises are, x_s has mean sqrt(a_s) z_0 and variance 1 - a_s. Checked
-   on the recursion of the coefficients, for DDPM and DDIM alike. paper-mean, as printed: the
-   background at t = 501 of 50 steps carries 0.11 of noise where the forward process has 0.85. */
+   on the recursion of the coefficients, for every sampler. paper-mean, as printed: the background
+   at t = 501 of 50 steps carries 0.11 of noise where the forward process has 0.85. */
 static void noise_of_the_background(void **state)
 {
     diffusion_schedule sd = schedule_stable_diffusion();
-    double alphas[1000], c[BLEND_N_COEF];
-    int t[50];
+    double c[BLEND_N_COEF];
+    sampler_place at[51];
     (void)state;
-    must(schedule_alphas_cumprod(&sd, alphas));
-    must(schedule_timesteps(&sd, 50, t));
-    for (int mode = 0; mode < 2; mode++) {
-        const diffusion_blend *b = blend_find(mode ? "paper-mean" : "paper");
-        double mean = sqrt(alphas[t[0]]), variance = 1 - alphas[t[0]]; /* of z_0, and of noise */
-        bool seen = false;
-        for (int k = 0; k < 49; k++) {
-            sampler_place at;
-            must(sampler_at(sampler_find("ddim"), &sd, alphas, t, 50, k, 0, &at));
-            blend_coefficients(b, &at, c);
-            mean = c[BLEND_CLEAN] + c[BLEND_X] * mean;
-            variance = c[BLEND_X] * c[BLEND_X] * variance + c[BLEND_NOISE] * c[BLEND_NOISE];
-            near(mean, sqrt(at.a_s), 1e-12);
-            if (mode == 0)
-                near(variance, 1 - at.a_s, 1e-12);
-            if (mode == 1 && at.s == 501) {
-                seen = true;
-                near(sqrt(variance), 0.11, 0.005);
-                near(sqrt(1 - at.a_s), 0.85, 0.005);
+    for (int r = 0; sampler_row(r); r++)
+        for (int mode = 0; mode < 2; mode++) {
+            const diffusion_blend *b = blend_find(mode ? "paper-mean" : "paper");
+            must(sampler_course(sampler_row(r), &sd, 50, 0, at));
+            double mean = sqrt(at[0].a_t), variance = 1 - at[0].a_t; /* of z_0, and of noise */
+            bool seen = false;
+            for (int k = 0; k < at[0].count - 1; k++) {
+                blend_coefficients(b, &at[k], c);
+                mean = c[BLEND_CLEAN] + c[BLEND_X] * mean;
+                variance = c[BLEND_X] * c[BLEND_X] * variance + c[BLEND_NOISE] * c[BLEND_NOISE];
+                near(mean, sqrt(at[k].a_s), 1e-12);
+                if (mode == 0)
+                    near(variance, 1 - at[k].a_s, 1e-12);
+                if (mode == 1 && at[k + 1].t == 501) {
+                    seen = true;
+                    near(sqrt(variance), 0.11, 0.005);
+                    near(sqrt(1 - at[k].a_s), 0.85, 0.005);
+                }
             }
+            if (sampler_row(r)->course == sampler_find("ddim")->course)
+                ok(seen == (mode == 1));
         }
-        ok(seen == (mode == 1));
-    }
 }
 
 /* A step by hand, from the equations of the papers and of blend.h: x_t, the network's noise and the
@@ -188,11 +195,13 @@ static void noise_of_the_background(void **state)
 static void by_hand(const run_options *o, const trace *t, int k, double *out)
 {
     bool ddpm = !strcmp(o->sampler, "ddpm"), last = k == o->steps - 1;
-    double at = t->a[k], as = !last ? t->a[k + 1] : ddpm ? 1 : 1 - 0.00085; /* of timestep 0 */
+    double at = t->at[k].a_t, as = !last  ? t->at[k + 1].a_t
+                                   : ddpm ? 1
+                                          : 1 - 0.00085; /* of timestep 0 */
     double alpha = at / as, beta = 1 - alpha, v = beta * (1 - as) / (1 - at), pred[NUMBERS];
     double to_clean = sqrt(as) * beta / (1 - at), to_x = sqrt(alpha) * (1 - as) / (1 - at);
     double eta = ddpm ? 1 : o->eta;
-    network(t->x[k], t->t[k], pred);
+    network(t->x[k], t->at[k].t, pred);
     for (int i = 0; i < NUMBERS; i++) {
         double x = t->x[k][i], e = pred[i], m = t->mask[i / C], z0 = t->clean[i];
         double z = wave(100 + k, i), x0 = (x - sqrt(1 - at) * e) / sqrt(at), y, f = 0;
@@ -253,16 +262,13 @@ static void constants_of_equation_2(void **state)
                 {24, 0.068478452916702959, 0.9178728239287397, 0.29478454027738482},
                 {48, 0.91392693936332847, 0.086069200261146603, 0.039479546140894911}};
     diffusion_schedule sd = schedule_stable_diffusion();
-    double alphas[1000], c[BLEND_N_COEF];
-    int t[50];
+    double c[BLEND_N_COEF];
+    sampler_place at[50];
     (void)state;
-    must(schedule_alphas_cumprod(&sd, alphas));
-    must(schedule_timesteps(&sd, 50, t));
+    must(sampler_course(sampler_find("ddim"), &sd, 50, 0, at));
     for (int mean = 0; mean < 2; mean++)
         for (size_t i = 0; i < 3; i++) {
-            sampler_place at;
-            must(sampler_at(sampler_find("ddim"), &sd, alphas, t, 50, want[i].step, 0, &at));
-            blend_coefficients(blend_find(mean ? "paper-mean" : "paper"), &at, c);
+            blend_coefficients(blend_find(mean ? "paper-mean" : "paper"), &at[want[i].step], c);
             near(c[BLEND_ON], 1, 0);
             near(c[BLEND_CLEAN], want[i].clean, 1e-12);
             near(c[BLEND_X], want[i].x, 1e-12);
@@ -271,18 +277,25 @@ static void constants_of_equation_2(void **state)
         }
 }
 
-/* x0 under DDIM without noise: outside, the path of the clean background with the noise it started
- * from. */
+/* x0 without noise: outside, the path of the clean background with the noise it started from,
+   whatever the sampler remembers. */
 static void x0_keeps_its_noise(void **state)
 {
     (void)state;
-    trace *t = sampled((run_options){"x0", "ddim", 0, 20, true, 1});
-    for (int i = 0; i < NUMBERS; i++) {
-        double e = (t->x[0][i] - sqrt(t->a[0]) * t->clean[i]) / sqrt(1 - t->a[0]);
-        for (int k = 1; k < 20; k++)
-            near(t->x[k][i], sqrt(t->a[k]) * t->clean[i] + sqrt(1 - t->a[k]) * e, 1e-11);
+    for (int r = 0; sampler_row(r); r++) {
+        if (sampler_wants_noise(sampler_row(r), 0))
+            continue;
+        trace *t = sampled((run_options){"x0", sampler_row(r)->name, 0, 20, true, 1});
+        double first = t->at[0].a_t;
+        for (int i = 0; i < NUMBERS; i++) {
+            double e = (t->x[0][i] - sqrt(first) * t->clean[i]) / sqrt(1 - first);
+            for (int k = 1; k < t->at[0].count; k++) {
+                double a = t->at[k].a_t;
+                near(t->x[k][i], sqrt(a) * t->clean[i] + sqrt(1 - a) * e, 1e-11);
+            }
+        }
+        free(t);
     }
-    free(t);
 }
 
 static void moving_masks(void **state)

@@ -83,3 +83,16 @@ write("outlines/two.xml", "<case><number>1</number>%s%s</case>" % (mark % (2, sq
                                                                    mark % (1, square % "arrow")))
 write("outlines/cut.xml", "<case>%s</case>" % (mark % (1, square[:40])))
 write("outlines/empty.xml", "<?xml version='1.0' encoding='latin-1'?>\n<case>%s</case>" % (mark % (1, "")))
+noise = {"num_train_timesteps": 100, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+         "steps_offset": 1}
+for name, cls, options in (
+        ("ddim", "DDIM", {"clip_sample": False, "set_alpha_to_one": False, "prediction_type": "v_prediction",
+                          "timestep_spacing": "trailing", "rescale_betas_zero_snr": True}),
+        ("ddpm", "DDPM", {"variance_type": "fixed_large", "clip_sample_range": 2.0, "thresholding": False}),
+        ("pndm", "PNDM", {"skip_prk_steps": True, "trained_betas": None}),
+        ("dpm", "DPMSolverMultistep", {"lambda_min_clipped": float("-inf"), "solver_order": 2,
+                                       "use_karras_sigmas": True, "final_sigmas_type": "sigma_min",
+                                       "algorithm_type": "dpmsolver++", "lower_order_final": True}),
+        ("euler", "EulerDiscrete", {"interpolation_type": "linear", "timestep_spacing": "linspace"}),
+        ("other", "UniPCMultistep", {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"})):
+    write("schedule/" + name, json.dumps({"_class_name": cls + "Scheduler", **noise, **options}))

@@ -103,8 +103,10 @@ static void paint(painter *p, const int *which, int n, float *moments, uint8_t *
 static void test_any_company(void **state)
 {
     (void)state;
-    static const char *const ways[][2] = {{"ddim", "paper"}, {"ddpm", "x0"}, {"ddim", "renoise"}};
-    for (size_t way = 0; way < 3; way++) {
+    static const char *const ways[][2] = {
+        {"ddim", "paper"}, {"ddpm", "x0"}, {"ddim", "renoise"},  {"pndm", "paper"},
+        {"dpm++", "x0"},   {"pndm", "x0"}, {"dpm++", "renoise"}, {"euler", "paper"}};
+    for (size_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
         static uint8_t whole[N * 3 * PIXELS], turned[N * 3 * PIXELS], single[3 * PIXELS];
         painter_options three = options(N, ways[way][0], ways[way][1]), one;
         three.sample_posterior = way == 2;
@@ -166,11 +168,57 @@ static void test_draws(void **state)
     image_free(&nothing);
 }
 
+/* As many evaluations as promised, and as many beats; the folder's own sampler is PNDM. */
+static md_status count_beats(void *user)
+{
+    ++*(int *)user;
+    return MD_OK;
+}
+
+static void test_own_sampler(void **state)
+{
+    (void)state;
+    painter_options o = options(1, "nothing", "renoise");
+    static uint8_t own[3 * PIXELS], named[3 * PIXELS];
+    bool finite;
+    assert_null(o.sampler);
+    painter *p = open_painter(&o);
+    assert_ptr_equal(painter_sampler(p), sampler_find("pndm"));
+    assert_int_equal(painter_evaluations(p), o.steps + 1);
+    float *moments = malloc((size_t)painter_moments(p) * sizeof *moments);
+    assert_non_null(moments);
+    OK(painter_encode(p, world.background[0], moments));
+    painter_item item = {10, 2, &world.guide[0], world.background[0], moments};
+    int beats = 0;
+    OK(painter_paint(p, &item, 1, count_beats, &beats, own, &finite));
+    assert_int_equal(beats, painter_evaluations(p));
+    painter_free(p);
+    o.sampler = sampler_find("pndm");
+    p = open_painter(&o);
+    OK(painter_paint(p, &item, 1, NULL, NULL, named, &finite));
+    assert_memory_equal(own, named, sizeof own);
+    painter_free(p);
+    free(moments);
+
+    /* a class that is not here: every sampler of ours can still be chosen */
+    diffusion_schedule kept = world.f->schedule;
+    world.f->schedule.sampler[0] = '\0';
+    (void)strcpy(world.f->schedule.refused, "_class_name UniPCMultistepScheduler");
+    assert_int_equal(painter_new(world.f, world.be, &o, &p), MD_OK);
+    painter_free(p);
+    o.sampler = NULL;
+    assert_int_equal(painter_new(world.f, world.be, &o, &p), MD_USAGE);
+    assert_non_null(strstr(md_status_text(), "scheduler_config.json"));
+    assert_non_null(strstr(md_status_text(), "UniPCMultistepScheduler"));
+    assert_non_null(strstr(md_status_text(), "generate.sampler"));
+    world.f->schedule = kept;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
     size_t weights = world.be->allocated_bytes;
-    painter_options o = options(2, "ddim", "paper");
+    painter_options o = options(2, "pndm", "paper");
     painter *p;
     uint8_t rgb[2 * 3 * PIXELS];
     peak_watch(world.be);
@@ -207,8 +255,9 @@ static void test_refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_any_company),
-                                       cmocka_unit_test(test_draws), cmocka_unit_test(test_memory),
-                                       cmocka_unit_test(test_refusals)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_any_company), cmocka_unit_test(test_draws),
+        cmocka_unit_test(test_own_sampler), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

@@ -29,6 +29,9 @@ paper-mean --set guide.blend=paper-mean
 renoise --set guide.blend=renoise
 x0 --set guide.blend=x0 --set guide.dynamic=edge
 ddpm --set generate.sampler=ddpm
+pndm --set generate.sampler=pndm
+dpm --set generate.sampler=dpm++ --set guide.blend=renoise
+euler --set generate.sampler=euler --set generate.guidance=2
 bf16 --set model.dtype=bf16 --set generate.eta=0.5 --set guide.dynamic=core
 END_OF_ROWS
 

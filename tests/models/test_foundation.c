@@ -83,6 +83,15 @@ static void assert_same_schedule(const foundation_schedule *a, const foundation_
     assert_int_equal(a->steps_offset, b->steps_offset);
     assert_int_equal(a->set_alpha_to_one, b->set_alpha_to_one);
     assert_true(a->beta_start == b->beta_start && a->beta_end == b->beta_end && a->clip == b->clip);
+    assert_string_equal(a->sampler, b->sampler);
+    assert_string_equal(a->refused, b->refused);
+    assert_int_equal(a->zero_snr, b->zero_snr);
+    assert_int_equal(a->karras, b->karras);
+    assert_int_equal(a->large_variance, b->large_variance);
+    assert_int_equal(a->first_order, b->first_order);
+    assert_int_equal(a->full_to_end, b->full_to_end);
+    assert_int_equal(a->euler_at_final, b->euler_at_final);
+    assert_int_equal(a->final_sigma_min, b->final_sigma_min);
 }
 
 static void load_all(foundation *f)
@@ -111,6 +120,8 @@ static void test_open(void **state)
     assert_int_equal(f->schedule.prediction, SCHEDULE_EPSILON);
     assert_int_equal(f->schedule.steps_offset, 1);
     assert_true(!f->schedule.set_alpha_to_one && f->schedule.clip == 0);
+    assert_string_equal(f->schedule.sampler, "pndm");
+    assert_string_equal(f->schedule.refused, "");
     assert_true(fabs(f->schedule.beta_end - 0.012) < 1e-15);
     for (int i = 0; i < MODEL_N_PARTS; i++) /* opening takes no memory for weights */
         assert_null(nn_params_buffer(f->params[i])->ptr);
