@@ -22,7 +22,7 @@ static md_status carried(const format_tensors *t, const char *what, format_json 
     return format_json_parse(name, text, strlen(text), out);
 }
 
-static md_status read_config(const format_tensors *t, model_part part, model_config *out)
+md_status model__file_config(const format_tensors *t, model_part part, model_config *out)
 {
     format_json *doc;
     MD_TRY(carried(t, model_registry(part)->folder, &doc));
@@ -71,7 +71,7 @@ static void warn_unknown(const format_tensors *t)
 
 static md_status open_part(foundation *f, model_part part, const format_tensors *t)
 {
-    MD_TRY(read_config(t, part, &f->config[part]));
+    MD_TRY(model__file_config(t, part, &f->config[part]));
     md_status status = model__declare_part(f, part);
     if (status != MD_OK)
         return md_context(status, "building the %s of %s", model_registry(part)->folder, f->path);

@@ -35,6 +35,8 @@ MD_MUST md_status model__check_tensors(const format_tensors *f);
 /* foundation_file.c: configs, rules and weight file of every part of a single file, f->path. What
    the schedule's text in it says goes to *schedule, which the caller frees; NULL: nothing. */
 MD_MUST md_status model__open_file(foundation *f, format_json **schedule);
+/* A part's config: the one that the file carries, or what its tensors show. */
+MD_MUST md_status model__file_config(const format_tensors *t, model_part part, model_config *out);
 
 /* foundation_save.c */
 MD_MUST md_status model__save_tokenizer(const foundation *f, const char *folder);

@@ -54,6 +54,49 @@ write("safetensors/two", tensors({"a": t("F16", [2], 0, 4), "b.c": t("F32", [2, 
 write("safetensors/meta", tensors({"__metadata__": {"k": "v"}, "a": t("I64", [], 0, 8)}, bytes(8)))
 write("safetensors/empty", tensors({}, b""))
 write("safetensors/zero", tensors({"z": t("BF16", [0, 3], 0, 0), "u": t("U8", [3], 0, 3)}, b"abc"))
+
+
+def ldm(parts, **more):
+    """A single-file checkpoint: the tensors that show sizes. A dimension of 0 makes them free of data."""
+    names = {}
+    unet, vae, text = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer." + more.get("flat", "text_model.")
+    if "unet" in parts:
+        names.update({unet + k: v for k, v in {
+            "input_blocks.0.0.weight": [32, 4, 0, 3], "out.2.weight": [4, 32, 0, 3], "time_embed.0.weight": [128, 32, 0],
+            "input_blocks.1.0.in_layers.2.weight": [32, 32, 0, 3], "input_blocks.1.1.transformer_blocks.0.norm1.weight": [0],
+            "input_blocks.2.0.op.weight": [0], "input_blocks.3.0.in_layers.2.weight": [64, 32, 0, 3],
+            "middle_block.1.transformer_blocks.0.attn2.to_k.weight": [64, 64, 0], "middle_block.1.proj_in.weight": [64, 64, 1, 0],
+            "middle_block.1.transformer_blocks.0.norm1.weight": [0],
+            "output_blocks.2.1.transformer_blocks.0.norm1.weight": [0]}.items()})
+    if "vae" in parts:
+        names.update({vae + k: v for k, v in {
+            "encoder.conv_in.weight": [32, 3, 0], "decoder.conv_out.weight": [3, 32, 0], "decoder.conv_in.weight": [64, 4, 0],
+            "encoder.mid.attn_1.q.weight": [64, 64, 0], "quant_conv.weight": [8, 8, 0], "post_quant_conv.weight": [4, 4, 0],
+            "encoder.down.0.block.0.conv1.weight": [32, 32, 0], "encoder.down.1.block.0.conv1.weight": [64, 32, 0]}.items()})
+    if "text" in parts:
+        names.update({text + k: v for k, v in {
+            "embeddings.token_embedding.weight": [99, 64, 0], "embeddings.position_embedding.weight": [77, 64, 0],
+            "encoder.layers.0.mlp.fc1.weight": [256, 64, 0], "encoder.layers.0.layer_norm1.weight": [0]}.items()})
+    names.update({k: [0] for k in more.get("names", ())})
+    header = {"__metadata__": more["meta"]} if "meta" in more else {}
+    header.update({k: t("F16", v, 0, 0) for k, v in names.items()})
+    return tensors(header, b"")
+
+
+carried = {"meddiff.unet": {"block_out_channels": [4, 8], "layers_per_block": [1, 2], "norm_num_groups": 2,
+                            "attention_head_dim": 2, "cross_attention_dim": 8, "use_linear_projection": True,
+                            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+                            "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]},
+           "meddiff.vae": {"block_out_channels": [4], "down_block_types": ["DownEncoderBlock2D"], "norm_num_groups": 2,
+                           "up_block_types": ["UpDecoderBlock2D"]},
+           "meddiff.text_encoder": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}}
+write("ldm/carried", ldm((), meta={k: json.dumps(v) for k, v in carried.items()}))
+write("ldm/all", ldm(("unet", "vae", "text")))
+write("ldm/flat", ldm(("text", "vae"), flat=""))
+write("ldm/unet", ldm(("unet",), names=["model_ema.decay", "first_stage_model.x", "cond_stage_model.x"]))
+write("ldm/lora", ldm((), names=["lora_unet_x.lora_down.weight"]))
+write("ldm/sdxl", ldm((), names=["conditioner.embedders.0.x", "model.diffusion_model.x"]))
+write("ldm/sd2", ldm(("unet",), names=["cond_stage_model.model.ln_final.bias"]))
 vocab = {s: i for i, s in enumerate(["a", "b", "a</w>", "b</w>", "ab</w>", "<|startoftext|>", "<|endoftext|>", "!", "\u0120"])}
 config = {"model_max_length": 8, "pad_token": {"content": "!"}, "bos_token": "<|startoftext|>"}
 write("tokenizer/full", "\n---\n".join([json.dumps(vocab), "#version: 0.2\na b</w>\nb a\n", json.dumps(config),
