@@ -277,10 +277,11 @@ static md_status draw_source(bench *b, training *g)
     MD_TRY(finetune_source_shape(b->cfg, b->f, b->size, &g->source));
     denoise_source *s = &g->source;
     s->n = PICTURES;
+    s->n_prior = 0;
     int64_t e = s->edge, n = s->n * s->variants * e * e;
     MD_TRY(draw(n * 2 * s->channels, &g->moments));
     MD_TRY(draw(n * 2 * s->channels, &g->masked));
-    MD_TRY(draw(s->tokens * s->width, &g->context));
+    MD_TRY(draw(DENOISE_N_TEXTS * s->tokens * s->width, &g->context));
     g->mask = calloc((size_t)n, sizeof *g->mask);
     g->ids = calloc((size_t)((s->n + 1) * s->tokens), sizeof *g->ids);
     g->alphas = malloc((size_t)b->f->schedule.train_steps * sizeof *g->alphas);

@@ -96,7 +96,7 @@ static md_status work(session *s, const train_loop *l, const char *data, const c
                       double *alphas)
 {
     const config *c = s->j->cfg;
-    lesions_options o = finetune_lesions(c, data);
+    lesions_options o = finetune_lesions(c, data, NULL);
     lesions in = {0};
     denoise d;
     train *t = NULL;

@@ -159,7 +159,7 @@ static void print_training(plan_job *p, train *t)
              .weights = p->weights,
              .gradients = b.gradients,
              .optimizer = b.optimizer,
-             .activations = b.activations,
+             .activations = b.activations + b.data,
              .workspace = b.workspace,
              .flops = md_plan_flops(train_plan(t)),
              .traffic = md_plan_traffic(train_plan(t)),

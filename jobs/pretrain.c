@@ -212,6 +212,7 @@ static md_status learn_denoiser(session *p, denoise_source *s, float *moments, i
                  .source = s,
                  .alphas_cumprod = alphas,
                  .train_steps = p->f->schedule.train_steps,
+                 .prediction = p->f->schedule.prediction,
                  .seed = p->seed,
                  .batch = config_int(cfg, KEY_pretrain_unet_batch),
                  .drop_caption = 0.1}; /* for classifier-free guidance, Ho & Salimans 2022 */

@@ -1,10 +1,15 @@
 #include "train/finetune.h"
 
+bool finetune_prior(const config *c)
+{
+    return config_float(c, KEY_finetune_prior_weight) > 0;
+}
+
 train_options finetune_options(const config *c, size_t budget_bytes)
 {
     return (train_options){
         .steps = config_int(c, KEY_finetune_steps),
-        .batch = config_int(c, KEY_finetune_batch),
+        .batch = config_int(c, KEY_finetune_batch) * (finetune_prior(c) ? 2 : 1),
         .accumulate = config_int(c, KEY_finetune_accumulate),
         .lr_rule = (train_lr_rule)config_choice(c, KEY_finetune_schedule),
         .lr = config_float(c, KEY_finetune_lr),
@@ -33,9 +38,12 @@ denoise finetune_task(const config *c, const foundation *f, const denoise_source
         .source = source,
         .alphas_cumprod = alphas,
         .train_steps = f->schedule.train_steps,
+        .prediction = f->schedule.prediction,
         .seed = (uint64_t)config_int(c, KEY_seed),
         .batch = config_int(c, KEY_finetune_batch),
         .drop_caption = config_float(c, KEY_finetune_drop_prompt),
+        .prior_weight = config_float(c, KEY_finetune_prior_weight),
+        .noise_offset = config_float(c, KEY_finetune_noise_offset),
         .target = (denoise_target)config_choice(c, KEY_loss_target),
         .weight = (denoise_weight)config_choice(c, KEY_loss_weight),
         .gamma = config_float(c, KEY_loss_gamma),
@@ -45,7 +53,7 @@ denoise finetune_task(const config *c, const foundation *f, const denoise_source
     };
 }
 
-lesions_options finetune_lesions(const config *c, const char *data)
+lesions_options finetune_lesions(const config *c, const char *data, const char *class)
 {
     return (lesions_options){
         .data = data,
@@ -56,6 +64,9 @@ lesions_options finetune_lesions(const config *c, const char *data)
         .pool = (image_mask_pooling)config_choice(c, KEY_finetune_pool),
         .longest = config_choice(c, KEY_finetune_pad_prompt) == 1,
         .train_text = config_bool(c, KEY_finetune_text_encoder),
+        .prior_folder = finetune_prior(c) ? class : NULL,
+        .prior_prompt = config_string(c, KEY_finetune_prior_prompt),
+        .prior_images = config_int(c, KEY_finetune_prior_images),
         .dtype = config_choice(c, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
     };
 }
@@ -63,14 +74,16 @@ lesions_options finetune_lesions(const config *c, const char *data)
 md_status finetune_source_shape(const config *c, const foundation *f, int64_t size,
                                 denoise_source *out)
 {
-    lesions_options o = finetune_lesions(c, NULL);
-    *out = (denoise_source){.n = 1,
+    int64_t pairs = config_int(c, KEY_data_pairs);
+    lesions_options o = finetune_lesions(c, NULL, "");
+    *out = (denoise_source){.n = pairs ? pairs : 1,
+                            .n_prior = o.prior_folder ? o.prior_images : 0,
                             .variants = LESIONS_VARIANTS,
                             .edge = size / vae_shrink(f->vae),
                             .channels = f->vae->latent_channels,
                             .width = f->text->hidden_size,
                             .scaling = f->vae->scaling_factor};
-    return lesions_tokens(f, o.prompt, o.longest, &out->tokens);
+    return lesions_tokens(f, &o, &out->tokens);
 }
 
 void finetune_hold(const config *cfg, foundation *f)

@@ -7,12 +7,15 @@
 #include "model/foundation.h"
 #include "train/lesions.h"
 
+/* Pictures of the class are learned beside the lesions. */
+bool finetune_prior(const config *cfg);
 /* f, source and alphas [train_steps] must outlive the task. */
 denoise finetune_task(const config *cfg, const foundation *f, const denoise_source *source,
                       const double *alphas);
-/* data: the store to read. */
-lesions_options finetune_lesions(const config *cfg, const char *data);
-/* The shape of the source without its data, for planning. size: of the pictures, in pixels. */
+/* What is read for it: data.h5, and where there is a prior the pictures in the folder `class`. */
+lesions_options finetune_lesions(const config *cfg, const char *data, const char *class);
+/* The shape of the source without its data, for planning: of data.pairs pictures, or of one where
+   all shall be used. size: of the pictures, in pixels. */
 MD_MUST md_status finetune_source_shape(const config *cfg, const foundation *f, int64_t size,
                                         denoise_source *out);
 /* budget_bytes: for training alone; 0: no limit. workers and reducer are left out. */

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "model/codec.h"
 #include "store/data.h"
+#include "train/prior.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,18 +83,41 @@ static md_status read_picture(reading *r, int64_t id, lesions *out, int64_t at)
                               out->masked + at * VARIANTS * r->latent);
 }
 
+/* Pictures of the class, behind the lesions; a UNet that sees a mask paints them wholly. */
+static md_status read_class(reading *r, const prior_pictures *p, lesions *out)
+{
+    const char *folder = r->o->prior_folder;
+    int64_t pixels = r->size * r->size;
+    memset(r->regions, 1, (size_t)(VARIANTS * pixels));
+    for (int64_t i = 0; i < p->n; i++) {
+        int64_t at = (out->source.n + i) * VARIANTS * r->latent;
+        MD_TRY(prior_read(folder, p->names[i], r->size, r->rgb));
+        mirror(r->rgb + 3 * pixels, r->rgb, r->size, 3);
+        MD_TRY(codec_encode(r->k, r->rgb, VARIANTS, out->moments + at));
+        if (out->masked)
+            MD_TRY(codec_encode_holed(r->k, r->rgb, r->regions, VARIANTS, out->masked + at));
+    }
+    return MD_OK;
+}
+
 static md_status read_all(reading *r, lesions *out)
 {
     int64_t *ids = NULL, n = 0;
-    MD_TRY(data_select(r->d, DATA_LESION, DATA_TRAIN, true, &ids, &n));
-    md_status status = MD_OK;
+    prior_pictures class = {0};
+    if (r->o->prior_folder)
+        MD_TRY(prior_list(r->o->prior_folder, r->o->prior_images, &class));
+    md_status status = data_select(r->d, DATA_LESION, DATA_TRAIN, true, &ids, &n);
+    if (status != MD_OK)
+        goto done;
     size_t px = (size_t)(n * VARIANTS * r->edge * r->edge);
+    size_t latents = (size_t)((n + class.n) * VARIANTS * r->latent);
     out->source.n = n;
+    out->source.n_prior = class.n;
     out->mask = malloc((px + 1) * sizeof *out->mask);
-    out->moments = malloc(((size_t)(n * VARIANTS * r->latent) + 1) * sizeof *out->moments);
+    out->moments = malloc((latents + 1) * sizeof *out->moments);
     bool nine = r->f->unet->in_channels > r->f->vae->latent_channels;
     if (nine)
-        out->masked = malloc(((size_t)(n * VARIANTS * r->latent) + 1) * sizeof *out->masked);
+        out->masked = malloc((latents + 1) * sizeof *out->masked);
     if (!out->mask || !out->moments || (nine && !out->masked))
         status = md_fail(MD_NOMEM, __FILE__, __LINE__, "fine-tune: out of memory for %lld pictures",
                          (long long)n);
@@ -105,6 +129,10 @@ static md_status read_all(reading *r, lesions *out)
         if (status != MD_OK)
             status = md_context(status, "%s: row %lld", r->o->data, (long long)ids[i]);
     }
+    if (status == MD_OK)
+        status = read_class(r, &class, out);
+done:
+    prior_free(&class);
     free(ids);
     return status;
 }
@@ -144,47 +172,64 @@ done:
     return status;
 }
 
-md_status lesions_tokens(const foundation *f, const char *prompt, bool longest, int64_t *tokens)
+/* The texts there are, in the order of DENOISE_PROMPT; the number of them. */
+static int list_texts(const lesions_options *o, const char *text[DENOISE_N_TEXTS])
 {
-    int64_t t = format_tokenizer_length(f->tokenizer);
-    int32_t *ids = longest ? malloc((size_t)t * sizeof *ids) : NULL;
-    if (longest && !ids)
+    text[DENOISE_PROMPT] = o->prompt;
+    text[DENOISE_EMPTY] = "";
+    text[DENOISE_CLASS] = o->prior_prompt;
+    return o->prior_folder ? DENOISE_N_TEXTS : DENOISE_CLASS;
+}
+
+md_status lesions_tokens(const foundation *f, const lesions_options *o, int64_t *tokens)
+{
+    const char *text[DENOISE_N_TEXTS];
+    int64_t length = format_tokenizer_length(f->tokenizer), most = 0, used;
+    int n = list_texts(o, text);
+    int32_t *ids = malloc((size_t)length * sizeof *ids);
+    if (!ids)
         MD_FAIL(MD_NOMEM, "fine-tune: out of memory");
-    md_status status =
-        longest ? format_tokenizer_encode(f->tokenizer, prompt, ids, &t, NULL) : MD_OK;
+    md_status status = MD_OK;
+    for (int i = 0; i < n && status == MD_OK; i++) {
+        status = format_tokenizer_encode(f->tokenizer, text[i], ids, &used, NULL);
+        most = status == MD_OK && used > most ? used : most;
+    }
     free(ids);
     MD_TRY(status);
-    *tokens = t;
+    *tokens = o->longest ? most : length;
     return MD_OK;
 }
 
-/* Token ids of the prompt for every picture, or its one embedding. */
+/* Token ids of every picture's text, or the embeddings of the texts there are. */
 static md_status encode_prompt(const foundation *f, md_backend *be, const lesions_options *o,
                                lesions *out)
 {
-    int64_t length = format_tokenizer_length(f->tokenizer), t, n = out->source.n;
-    int64_t width = f->text->hidden_size;
-    MD_TRY(lesions_tokens(f, o->prompt, o->longest, &t));
-    /* written with all its padding first, of which the next row takes over what is too much */
-    out->ids = malloc((size_t)(n * t + length) * sizeof *out->ids);
-    out->empty_ids = malloc((size_t)length * sizeof *out->empty_ids);
-    out->context = malloc((size_t)(t * width) * sizeof *out->context);
-    if (!out->ids || !out->empty_ids || !out->context)
+    denoise_source *s = &out->source;
+    const char *text[DENOISE_N_TEXTS];
+    int64_t length = format_tokenizer_length(f->tokenizer), t, wanted = 0;
+    int n_texts = list_texts(o, text);
+    MD_TRY(lesions_tokens(f, o, &t));
+    s->tokens = t;
+    s->width = f->text->hidden_size;
+    out->ids = malloc((size_t)((s->n + s->n_prior) * t) * sizeof *out->ids);
+    out->texts = malloc((size_t)(n_texts * length) * sizeof *out->texts);
+    out->context = malloc((size_t)(n_texts * t * s->width) * sizeof *out->context);
+    if (!out->ids || !out->texts || !out->context)
         MD_FAIL(MD_NOMEM, "fine-tune: out of memory");
-    int64_t wanted = 0;
-    MD_TRY(format_tokenizer_encode(f->tokenizer, o->prompt, out->ids, NULL, &wanted));
-    MD_TRY(format_tokenizer_encode(f->tokenizer, "", out->empty_ids, NULL, NULL));
-    if (wanted > length)
-        md_warn("train", "the prompt has %lld tokens, the text encoder sees %lld",
-                (long long)wanted, (long long)length);
-    for (int64_t i = 1; i < n; i++)
-        memcpy(out->ids + i * t, out->ids, (size_t)t * sizeof *out->ids);
-    out->source.tokens = t;
-    out->source.width = width;
-    if (o->train_text)
-        return MD_OK;
-    return codec_text(be, f->text, f->params[MODEL_TEXT_ENCODER], o->dtype, out->ids, 1, t,
-                      out->context);
+    for (int i = 0; i < n_texts; i++) {
+        int32_t *ids = out->texts + i * length;
+        MD_TRY(format_tokenizer_encode(f->tokenizer, text[i], ids, NULL, &wanted));
+        if (wanted > length)
+            md_warn("train", "\"%s\" has %lld tokens, the text encoder sees %lld", text[i],
+                    (long long)wanted, (long long)length);
+        if (!o->train_text)
+            MD_TRY(codec_text(be, f->text, f->params[MODEL_TEXT_ENCODER], o->dtype, ids, 1, t,
+                              out->context + i * t * s->width));
+    }
+    for (int64_t i = 0; i < s->n + s->n_prior; i++)
+        memcpy(out->ids + i * t, out->texts + (i < s->n ? DENOISE_PROMPT : DENOISE_CLASS) * length,
+               (size_t)t * sizeof *out->ids);
+    return MD_OK;
 }
 
 md_status lesions_load(const foundation *f, md_backend *be, const lesions_options *o, lesions *out)
@@ -202,7 +247,7 @@ md_status lesions_load(const foundation *f, md_backend *be, const lesions_option
     s->mask = out->mask;
     s->masked = out->masked;
     s->ids = out->ids;
-    s->empty_ids = out->empty_ids;
+    s->empty_ids = out->texts + DENOISE_EMPTY * format_tokenizer_length(f->tokenizer);
     s->context = out->context;
     return MD_OK;
 }
@@ -214,6 +259,6 @@ void lesions_free(lesions *l)
     free(l->masked);
     free(l->context);
     free(l->ids);
-    free(l->empty_ids);
+    free(l->texts);
     *l = (lesions){0};
 }

@@ -18,15 +18,18 @@ typedef struct lesions_options {
     double grow_px;          /* by which the mask grows before its outside is taken */
     bool mask_out;           /* paint what is not trained on white first (figure 1a) */
     image_mask_pooling pool; /* of the region to the latent's size */
-    bool longest;            /* no padding behind the prompt: all of a batch are alike */
-    bool train_text;         /* keep token ids instead of one embedding */
+    bool longest;    /* texts are padded to the longest of them, not to the encoder's length */
+    bool train_text; /* keep token ids instead of embeddings */
+    const char *prior_folder; /* pictures of the class (train/prior.h); NULL: none */
+    const char *prior_prompt; /* their text */
+    int64_t prior_images;     /* how many of them, at most */
     md_dtype dtype;
 } lesions_options;
 
 typedef struct lesions {
     denoise_source source;
     float *moments, *mask, *masked, *context; /* owned; see denoise_source */
-    int32_t *ids, *empty_ids;
+    int32_t *ids, *texts;                     /* texts [DENOISE_N_TEXTS, the tokenizer's length] */
 } lesions;
 
 /* The foundation's VAE must be loaded on `be`, and its text encoder unless train_text. Only rows of
@@ -34,9 +37,8 @@ typedef struct lesions {
 MD_MUST md_status lesions_load(const foundation *f, md_backend *be, const lesions_options *o,
                                lesions *out);
 void lesions_free(lesions *l);
-/* Tokens that training sees of a prompt: the tokenizer's length, or (longest) only its own with
-   start and end. */
-MD_MUST md_status lesions_tokens(const foundation *f, const char *prompt, bool longest,
-                                 int64_t *tokens);
+/* Tokens that training sees of each text: the tokenizer's length, or (longest) that of the longest.
+ */
+MD_MUST md_status lesions_tokens(const foundation *f, const lesions_options *o, int64_t *tokens);
 
 #endif

@@ -281,6 +281,8 @@ md_status train_new(md_backend *be, nn_params *const *stores, int n_stores, cons
 md_status train_load(train *t)
 {
     MD_TRY(alloc_state(t));
+    if (t->task.load)
+        MD_TRY(t->task.load(t->task.user, t->be));
     MD_TRY(md_plan_load(t->loss_plan));
     if (t->o.device && t->o.accumulate == 1)
         MD_TRY(train_reduce_overlap(&t->reduce, t->loss_plan));
@@ -441,7 +443,8 @@ train_bytes train_memory(const train *t)
     md_plan_bytes loss = md_plan_memory(t->loss_plan), update = md_plan_memory(t->update_plan);
     b.workspace = loss.workspace + update.workspace;
     b.activations = loss.total + update.total - b.workspace;
-    b.total = b.weights + b.gradients + b.optimizer + b.activations + b.workspace;
+    b.data = t->task.bytes ? t->task.bytes(t->task.user, t->be) : 0;
+    b.total = b.weights + b.gradients + b.optimizer + b.activations + b.data + b.workspace;
     return b;
 }
 

@@ -24,7 +24,11 @@ typedef struct train_task {
     /* Optional. The arguments of the next fill, so that the host can prepare it while a device
        works on this one. */
     void (*ahead)(void *user, int64_t step, int64_t first, int64_t n);
-    /* Optional. Gives back what fill and ahead keep. */
+    /* Optional. What stays on the device from step to step: takes it before the first fill; its
+       bytes are known from build on. */
+    md_status (*load)(void *user, md_backend *be);
+    size_t (*bytes)(const void *user, const md_backend *be);
+    /* Optional. Gives back what load, fill and ahead keep. */
     void (*release)(void *user);
 } train_task;
 
@@ -80,6 +84,7 @@ typedef struct train_bytes {
     size_t weights, gradients;
     size_t optimizer;   /* moments and averages */
     size_t activations; /* with the inputs */
+    size_t data;        /* what the task keeps there */
     size_t workspace, total;
 } train_bytes;
 train_bytes train_memory(const train *t);

@@ -139,7 +139,7 @@ static void test_training(void **state)
 {
     (void)state;
     lesions l;
-    lesions_options o = finetune_lesions(world.cfg, world.data);
+    lesions_options o = finetune_lesions(world.cfg, world.data, NULL);
     OK(lesions_load(world.f, world.be, &o, &l));
     assert_int_equal(l.source.n, N);
     assert_non_null(l.masked);
@@ -170,9 +170,9 @@ static void test_training(void **state)
 static void test_loss(void **state)
 {
     (void)state;
-    static double alphas[1000], map[2 * PX], coef[2];
+    static double alphas[1000], map[2 * PX], numbers[2 * DENOISE_N_NUMBERS];
     lesions l;
-    lesions_options o = finetune_lesions(world.cfg, world.data);
+    lesions_options o = finetune_lesions(world.cfg, world.data, NULL);
     OK(lesions_load(world.f, world.be, &o, &l));
     OK(schedule_alphas_cumprod(&world.f->schedule, alphas));
     denoise d = finetune_task(world.cfg, world.f, &l.source, alphas);
@@ -181,16 +181,18 @@ static void test_loss(void **state)
     md_plan *p;
     OK(md_graph_new(&g));
     md_tensor *loss = task.build(task.user, g, 2);
-    OK(md_plan_build(g, world.be, &loss, 1, &p));
+    OK(md_plan_build(g, world.be, (md_tensor *[]){loss, d.map}, 2, &p));
+    OK(task.load(task.user, world.be));
     OK(md_plan_load(p));
     for (int64_t step = 0; step < 4; step++) {
         OK(task.fill(task.user, p, step, 0, 2));
+        OK(md_plan_run(p));
         OK(md_plan_read(p, d.map, map, MD_F64, 2 * PX));
-        OK(md_plan_read(p, d.coef, coef, MD_F64, 2));
+        OK(md_plan_read(p, d.numbers, numbers, MD_F64, 2 * DENOISE_N_NUMBERS));
         for (int i = 0; i < 2 * PX; i++)
             assert_true(map[i] == 1);
         for (int i = 0; i < 2; i++)
-            assert_true(coef[i] == (double)(1.0F / (2 * 4 * PX)));
+            assert_true(numbers[2 * DENOISE_SHARE + i] == (double)(1.0F / (2 * 4 * PX)));
     }
     md_plan_free(p);
     md_graph_free(g);

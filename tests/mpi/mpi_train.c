@@ -27,6 +27,12 @@ static md_status fill(void *user, md_plan *plan, int64_t step, int64_t first, in
     return f->task.fill(f->task.user, plan, step, first, n);
 }
 
+static md_status load(void *user, md_backend *be)
+{
+    faulty *f = user;
+    return f->task.load(f->task.user, be);
+}
+
 static void train_steps(rig *r, int n, train_stats *s)
 {
     for (int i = 0; i < n; i++) {
@@ -110,7 +116,7 @@ static void fails_together(comm_reducer *reducer)
     bool here = comm_rank(comm_workers()) == last;
     rig_open(&r, false);
     faulty f = {.task = r.task, .at = 2, .here = here && last > 0};
-    r.task = (train_task){.user = &f, .build = build, .fill = fill};
+    r.task = (train_task){.user = &f, .build = build, .fill = fill, .load = load};
     r.o.workers = comm_workers();
     r.o.reducer = reducer;
     rig_start(&r);

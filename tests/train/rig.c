@@ -12,7 +12,7 @@ static void draw(rig *r)
         bool in = x > picture % 3 && x < 6 && y > 1 && y < 4 + picture % 4;
         r->mask[i] = picture == RIG_N - 1 || !in ? 0 : x == 5 ? 0.25F : 1;
     }
-    for (int i = 0; i < RIG_TOKENS * RIG_WIDTH; i++)
+    for (int i = 0; i < DENOISE_N_TEXTS * RIG_TOKENS * RIG_WIDTH; i++)
         r->context[i] = (float)md_rng_normal(&rng);
 }
 

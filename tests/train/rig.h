@@ -39,7 +39,7 @@ typedef struct rig {
     model_config config;
     nn_params *params;
     float moments[RIG_N * RIG_VARIANTS * RIG_LATENT * 2], mask[RIG_N * RIG_VARIANTS * RIG_PX];
-    float context[RIG_TOKENS * RIG_WIDTH];
+    float context[DENOISE_N_TEXTS * RIG_TOKENS * RIG_WIDTH];
     double alphas[1000];
     denoise_source source;
     denoise d;

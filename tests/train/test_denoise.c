@@ -9,22 +9,50 @@ static void near(double got, double want, double relative)
         fail_msg("%.17g, wanted %.17g", got, want);
 }
 
+/* From the network's output to noise, clean latent and velocity, for x = a z + b e. */
+static void readings(schedule_prediction kind, double x, double out, double a, double b, double *r)
+{
+    double z = kind == SCHEDULE_X0        ? out
+               : kind == SCHEDULE_EPSILON ? (x - b * out) / a
+                                          : a * x - b * out;
+    double e = (x - a * z) / b;
+    r[0] = e;
+    r[1] = z;
+    r[2] = a * e - b * z;
+}
+
+/* w_t times the error of the output is the target's error times its weight: 1, SNR, and for min-SNR
+   min(SNR, gamma) / SNR, min(SNR, gamma), min(SNR, gamma) / (SNR + 1) (Hang et al. 2023, and
+   diffusers for velocity). */
 static void test_time_weight(void **state)
 {
     (void)state;
     double alphas[] = {0.9, 0.5, 0.1}; /* SNR 9, 1, 1/9 */
     denoise d = {.alphas_cumprod = alphas, .train_steps = 3, .gamma = 5};
-    static const double want[2][3][3] = {
-        {{1, 1, 1}, {9, 1, 1.0 / 9}, {5.0 / 9, 1, 1}}, /* epsilon: one, SNR, min(SNR, 5) / SNR */
-        /* x0 as it multiplies the epsilon loss, which is SNR times the x0 loss */
-        {{1.0 / 9, 1, 9}, {1, 1, 1}, {5.0 / 9, 1, 1}},
-    };
-    for (int target = 0; target < 2; target++)
-        for (int weight = 0; weight < 3; weight++)
+    for (int kind = 0; kind < 3; kind++)
+        for (int target = 0; target < 3; target++)
             for (int t = 0; t < 3; t++) {
-                d.target = (denoise_target)target;
-                d.weight = (denoise_weight)weight;
-                near(denoise_time_weight(&d, t), want[target][weight][t], 1e-14);
+                double a = sqrt(alphas[t]), b = sqrt(1 - alphas[t]), snr = a * a / (b * b);
+                double z = 0.7, e = -1.2, x = a * z + b * e, truth[3], guess[3];
+                double clipped = fmin(snr, 5),
+                       least[] = {clipped / snr, clipped, clipped / (snr + 1)};
+                d.prediction = (schedule_prediction)kind;
+                readings(SCHEDULE_EPSILON, x, e, a, b, truth);
+                static const int place[] = {
+                    [SCHEDULE_EPSILON] = 0, [SCHEDULE_X0] = 1, [SCHEDULE_V] = 2};
+                readings(d.prediction, x, truth[place[kind]] + 0.3, a, b, guess);
+                double error = (guess[target] - truth[target]) * (guess[target] - truth[target]);
+                double weights[] = {1, snr, least[target]};
+                for (int weight = 0; weight < 3; weight++) {
+                    d.target = (denoise_target)(DENOISE_EPSILON + target);
+                    d.weight = (denoise_weight)weight;
+                    near(denoise_time_weight(&d, t) * 0.09, weights[weight] * error, 1e-12);
+                    if (target == place[kind]) {
+                        double own = denoise_time_weight(&d, t);
+                        d.target = DENOISE_AUTO;
+                        near(denoise_time_weight(&d, t), own, 1e-15);
+                    }
+                }
             }
 }
 
@@ -76,6 +104,7 @@ typedef struct planned {
     md_graph *g;
     md_plan *p;
     denoise d;
+    int64_t n;
 } planned;
 
 static void plan(rig *r, int64_t n, planned *out)
@@ -83,8 +112,11 @@ static void plan(rig *r, int64_t n, planned *out)
     out->d = r->d;
     train_task task = denoise_task(&out->d);
     OK(md_graph_new(&out->g));
+    out->n = n;
     md_tensor *loss = task.build(task.user, out->g, n);
-    OK(md_plan_build(out->g, r->be, &loss, 1, &out->p));
+    md_tensor *const all[] = {loss, out->d.noisy, out->d.wanted, out->d.map};
+    OK(md_plan_build(out->g, r->be, all, 4, &out->p));
+    OK(task.load(task.user, r->be));
     OK(md_plan_load(out->p));
 }
 
@@ -95,22 +127,38 @@ static void unplan(planned *p)
     denoise_task(&p->d).release(&p->d);
 }
 
-/* All inputs of the samples that were filled, sample by sample. */
-enum { PER_SAMPLE = 2 * RIG_LATENT + RIG_PX + 2 + RIG_TOKENS * RIG_WIDTH };
+/* What the samples of `step` from `first` on become: noisy, noise, wanted, map, numbers, index;
+   sample by sample. */
+enum { NOISE = RIG_LATENT, WANTED = 2 * RIG_LATENT, MAP = 3 * RIG_LATENT, NUMBERS = MAP + RIG_PX };
+enum { INDEX = NUMBERS + DENOISE_N_NUMBERS, PER_SAMPLE = INDEX + DENOISE_N_INDICES, MOST = 8 };
 
-static void read_inputs(planned *p, int64_t n, double *out)
+static void read_samples(planned *p, int64_t step, int64_t first, double *out)
 {
-    md_tensor *const all[] = {p->d.noisy, p->d.noise, p->d.map, p->d.t, p->d.coef, p->d.context};
-    static double host[8 * RIG_LATENT];
-    int64_t at = 0;
-    for (int i = 0; i < 6; i++) {
-        int64_t one = md_numel(all[i]) / n;
-        OK(md_plan_read(p->p, all[i], host, MD_F64, n * one));
-        for (int64_t s = 0; s < n; s++)
-            memcpy(out + s * PER_SAMPLE + at, host + s * one, (size_t)one * sizeof *out);
-        at += one;
+    const denoise *d = &p->d;
+    static double noisy[MOST * RIG_LATENT], noise[2 * MOST * RIG_LATENT];
+    static double wanted[MOST * RIG_LATENT], map[MOST * RIG_PX];
+    double numbers[DENOISE_N_NUMBERS * MOST];
+    int32_t index[DENOISE_N_INDICES * MOST];
+    int64_t n = p->n;
+    train_task task = denoise_task(&p->d);
+    OK(task.fill(task.user, p->p, step, first, n));
+    OK(md_plan_run(p->p));
+    OK(md_plan_read(p->p, d->noisy, noisy, MD_F64, n * RIG_LATENT));
+    OK(md_plan_read(p->p, d->noises, noise, MD_F64, 2 * n * RIG_LATENT));
+    OK(md_plan_read(p->p, d->wanted, wanted, MD_F64, n * RIG_LATENT));
+    OK(md_plan_read(p->p, d->map, map, MD_F64, n * RIG_PX));
+    OK(md_plan_read(p->p, d->numbers, numbers, MD_F64, DENOISE_N_NUMBERS * n));
+    OK(md_plan_read(p->p, d->index, index, MD_I32, DENOISE_N_INDICES * n));
+    for (int64_t s = 0; s < n; s++, out += PER_SAMPLE) {
+        memcpy(out, noisy + s * RIG_LATENT, RIG_LATENT * sizeof *out);
+        memcpy(out + NOISE, noise + (n + s) * RIG_LATENT, RIG_LATENT * sizeof *out);
+        memcpy(out + WANTED, wanted + s * RIG_LATENT, RIG_LATENT * sizeof *out);
+        memcpy(out + MAP, map + s * RIG_PX, RIG_PX * sizeof *out);
+        for (int i = 0; i < DENOISE_N_NUMBERS; i++)
+            out[NUMBERS + i] = numbers[i * n + s];
+        for (int i = 0; i < DENOISE_N_INDICES; i++)
+            out[INDEX + i] = index[i * n + s];
     }
-    assert_int_equal(at, PER_SAMPLE);
 }
 
 /* A worker gets the same sample at a position however the batch is split, in whatever order. */
@@ -124,16 +172,13 @@ static void test_any_split(void **state)
     r.d.batch = 5;
     plan(&r, 6, &six);
     plan(&r, 2, &two);
-    train_task a = denoise_task(&six.d), b = denoise_task(&two.d);
     for (int64_t step = 0; step < 7; step += 3) {
-        OK(a.fill(a.user, six.p, step, 0, 6));
-        read_inputs(&six, 6, whole);
+        read_samples(&six, step, 0, whole);
         for (int first = 4; first >= 0; first -= 2) {
-            OK(b.fill(b.user, two.p, step, first, 2));
-            read_inputs(&two, 2, part);
+            read_samples(&two, step, first, part);
             assert_memory_equal(part, whole + first * PER_SAMPLE, sizeof part);
         }
-        assert_true(whole[6 * PER_SAMPLE - RIG_TOKENS * RIG_WIDTH - 1] == 0); /* beyond the batch */
+        assert_true(whole[5 * PER_SAMPLE + NUMBERS + DENOISE_SHARE] == 0); /* beyond the batch */
     }
     unplan(&six);
     unplan(&two);
@@ -153,16 +198,14 @@ static void test_inputs(void **state)
         if (i / RIG_CHANNELS % 2)
             r.moments[i] = -60; /* below the limit of -30: a deviation of 3e-7 */
     plan(&r, 4, &p);
-    train_task task = denoise_task(&p.d);
     int seen_empty = 0;
     for (int64_t step = 0; step < 6; step++) {
-        OK(task.fill(task.user, p.p, step, 0, 4));
-        read_inputs(&p, 4, in);
+        read_samples(&p, step, 0, in);
         int64_t valid = 4 - denoise_count_empty(&r.d, step);
         for (int s = 0; s < 4; s++) {
             denoise_draw w = denoise_draw_at(&r.d, step, s);
-            const double *noisy = in + s * PER_SAMPLE, *noise = noisy + RIG_LATENT;
-            const double *map = noise + RIG_LATENT;
+            const double *noisy = in + s * PER_SAMPLE, *noise = noisy + NOISE;
+            const double *map = noisy + MAP, *numbers = noisy + NUMBERS;
             const float *mean = r.moments + (w.image * 2 + w.variant) * RIG_LATENT * 2;
             const float *mask = r.mask + (w.image * 2 + w.variant) * RIG_PX;
             double a = sqrt(r.alphas[w.t]), b = sqrt(1 - r.alphas[w.t]), area = 0;
@@ -172,14 +215,14 @@ static void test_inputs(void **state)
                 assert_true(fabs(noisy[i] - (a * z + b * noise[i])) < 1e-5);
             }
             for (int i = 0; i < RIG_PX; i++) {
-                assert_true(map[i] == (double)(mask[i] * mask[i]));
+                near(map[i], (double)mask[i] * (double)mask[i], 1e-15);
                 area += map[i];
             }
-            assert_true(map[RIG_PX] == w.t);
+            assert_true(numbers[DENOISE_T] == w.t);
             if (w.empty)
-                assert_true(map[RIG_PX + 1] == 0);
+                assert_true(numbers[DENOISE_SHARE] == 0);
             else
-                near(map[RIG_PX + 1], 1 / ((double)valid * RIG_CHANNELS * area), 1e-6);
+                near(numbers[DENOISE_SHARE], 1 / ((double)valid * RIG_CHANNELS * area), 1e-6);
             seen_empty += w.empty;
         }
     }
@@ -188,7 +231,7 @@ static void test_inputs(void **state)
     rig_close(&r);
 }
 
-/* d loss / d noise = -d loss / d prediction: exactly zero where the map is, and only there. */
+/* The gradient at the network's output is exactly zero where the map is, and only there. */
 static void test_mask(void **state)
 {
     (void)state;
@@ -199,15 +242,17 @@ static void test_mask(void **state)
         r.d.outside = 0.5 * outside;
         md_graph *g;
         md_plan *p;
-        md_tensor *dnoise;
+        md_tensor *dpred;
         OK(md_graph_new(&g));
         md_tensor *loss = r.task.build(r.task.user, g, 4);
-        OK(md_grad(loss, &r.d.noise, 1, 0, &dnoise));
-        OK(md_plan_build(g, r.be, &dnoise, 1, &p));
+        OK(md_grad(loss, &r.d.pred, 1, 0, &dpred));
+        md_tensor *const out[] = {dpred, r.d.map};
+        OK(md_plan_build(g, r.be, out, 2, &p));
+        OK(r.task.load(r.task.user, r.be));
         OK(md_plan_load(p));
         OK(r.task.fill(r.task.user, p, 1, 0, 4));
         OK(md_plan_run(p));
-        OK(md_plan_read(p, dnoise, grad, MD_F64, 4 * RIG_LATENT));
+        OK(md_plan_read(p, dpred, grad, MD_F64, 4 * RIG_LATENT));
         OK(md_plan_read(p, r.d.map, map, MD_F64, 4 * RIG_PX));
         int zero = 0, live = 0;
         for (int i = 0; i < 4 * RIG_LATENT; i++) {
@@ -224,13 +269,11 @@ static void test_mask(void **state)
 }
 
 /* The x0 loss as equation 1 writes it, from the same prediction. clean [n,1,1,1] x 2: 1/a, b/a. */
-static md_tensor *x0_loss(rig *r, md_graph *g, md_tensor *inverse_a, md_tensor *b_over_a,
-                          md_tensor *weight)
+static md_tensor *x0_loss(rig *r, md_tensor *inverse_a, md_tensor *b_over_a, md_tensor *weight)
 {
     denoise *d = &r->d;
-    md_tensor *pred = unet(nn_root(g, r->params, MD_F32), d->unet, d->noisy, d->t, d->context);
-    md_tensor *guess = md_sub(md_mul(d->noisy, inverse_a), md_mul(pred, b_over_a));
-    md_tensor *clean = md_sub(md_mul(d->noisy, inverse_a), md_mul(d->noise, b_over_a));
+    md_tensor *guess = md_sub(md_mul(d->noisy, inverse_a), md_mul(d->pred, b_over_a));
+    md_tensor *clean = md_sub(md_mul(d->noisy, inverse_a), md_mul(d->wanted, b_over_a));
     md_tensor *diff = md_sub(guess, clean);
     md_tensor *sum = md_sum_to(md_mul(md_mul(diff, diff), d->map), 4, MD_DIMS(4, 1, 1, 1));
     return md_sum(md_mul(sum, weight));
@@ -256,7 +299,7 @@ static void test_targets(void **state)
         loss[0] = r.task.build(r.task.user, g, 4);
         for (int i = 0; i < 3; i++)
             in[i] = md_input(g, "x0", MD_F32, 4, MD_DIMS(4, 1, 1, 1));
-        loss[1] = x0_loss(&r, g, in[0], in[1], in[2]);
+        loss[1] = x0_loss(&r, in[0], in[1], in[2]);
         nn_params_tensors(r.params, g, leaf);
         int n = nn_params_count(r.params), n_out = 0;
         assert_in_range(n, 1, 250);
@@ -267,6 +310,7 @@ static void test_targets(void **state)
         out[n_out++] = loss[0];
         out[n_out++] = loss[1];
         OK(md_plan_build(g, r.be, out, n_out, &p));
+        OK(r.task.load(r.task.user, r.be));
         OK(md_plan_load(p));
         OK(r.task.fill(r.task.user, p, 2, 0, 4));
         double valid = 4 - (double)denoise_count_empty(&r.d, 2);

@@ -39,12 +39,13 @@ static void check(const char *const *sets, size_t n_sets)
     }
     others -= promised.weights;
     size_t px = (size_t)(s.edge * s.edge), latent = px * (size_t)s.channels;
-    float *moments = calloc((size_t)s.variants * 2 * latent, sizeof *moments);
-    float *mask = malloc((size_t)s.variants * px * sizeof *mask);
-    float *context = calloc((size_t)(s.tokens * s.width), sizeof *context);
-    int32_t *ids = calloc((size_t)s.tokens, sizeof *ids);
+    size_t rows = (size_t)(s.n * s.variants);
+    float *moments = calloc(rows * 2 * latent, sizeof *moments);
+    float *mask = malloc(rows * px * sizeof *mask);
+    float *context = calloc((size_t)(DENOISE_N_TEXTS * s.tokens * s.width), sizeof *context);
+    int32_t *ids = calloc((size_t)(s.n * s.tokens), sizeof *ids);
     assert_true(moments && mask && context && ids);
-    for (size_t i = 0; i < (size_t)s.variants * px; i++)
+    for (size_t i = 0; i < rows * px; i++)
         mask[i] = i % 3 ? 1 : 0;
     s.moments = moments;
     s.mask = mask;

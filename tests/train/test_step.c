@@ -26,17 +26,24 @@ static md_status fill(void *user, md_plan *plan, int64_t step, int64_t first, in
         return MD_OK;
     if (s->fail)
         MD_FAIL(MD_IO, "the disk is gone");
-    float coef[16];
+    float numbers[DENOISE_N_NUMBERS * 16];
+    MD_TRY(md_plan_read(plan, s->r->d.numbers, numbers, MD_F32, DENOISE_N_NUMBERS * n));
     for (int64_t i = 0; i < n; i++)
-        coef[i] = s->coef;
-    return md_plan_write(plan, s->r->d.coef, coef, MD_F32, n);
+        numbers[DENOISE_SHARE * n + i] = s->coef;
+    return md_plan_write(plan, s->r->d.numbers, numbers, MD_F32, DENOISE_N_NUMBERS * n);
+}
+
+static md_status load(void *user, md_backend *be)
+{
+    saboteur *s = user;
+    return s->task.load(s->task.user, be);
 }
 
 static void sabotage(rig *r, saboteur *s)
 {
     s->r = r;
     s->task = r->task;
-    r->task = (train_task){.user = s, .build = build, .fill = fill};
+    r->task = (train_task){.user = s, .build = build, .fill = fill, .load = load};
 }
 
 static void test_overfits(void **state)
@@ -206,8 +213,9 @@ static void test_memory(void **state)
         OK(train_new(r.be, &r.params, 1, &r.task, &r.o, &r.t));
         assert_int_equal(r.be->allocated_bytes, before); /* planning takes nothing */
         train_bytes b = train_memory(r.t);
-        assert_int_equal(b.total,
-                         b.weights + b.gradients + b.optimizer + b.activations + b.workspace);
+        assert_int_equal(b.total, b.weights + b.gradients + b.optimizer + b.activations + b.data +
+                                      b.workspace);
+        assert_true(b.data > sizeof r.moments);
         assert_int_equal(b.weights, before);
         OK(train_load(r.t));
         assert_int_equal(r.be->allocated_bytes, b.total);
