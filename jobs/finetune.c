@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "diffusion/schedule.h"
+#include "prior.h"
 #include "session.h"
 #include "train/loop.h"
 
@@ -92,19 +93,18 @@ static md_status load_foundation(session *s)
 }
 
 /* Loads, trains, saves. Rank 0 of several only takes part in the agreement and watches. */
-static md_status work(session *s, const train_loop *l, const char *data, const char *folder,
+static md_status work(session *s, const train_loop *l, const lesions_options *o, const char *folder,
                       double *alphas)
 {
     const config *c = s->j->cfg;
-    lesions_options o = finetune_lesions(c, data, NULL);
     lesions in = {0};
     denoise d;
     train *t = NULL;
+    MD_TRY(comm_agree(comm_world(), session_works() ? load_foundation(s) : MD_OK));
+    MD_TRY(job_prior_draw(s, o->prior_folder));
     md_status status = schedule_alphas_cumprod(&s->f->schedule, alphas);
     if (status == MD_OK && session_works()) {
-        status = load_foundation(s);
-        if (status == MD_OK)
-            status = lesions_load(s->f, s->be, &o, &in);
+        status = lesions_load(s->f, s->be, o, &in);
         d = finetune_task(c, s->f, &in.source, alphas);
         if (status == MD_OK)
             status = start(s, &d, &in.source, &t);
@@ -136,12 +136,14 @@ static md_status check_prediction(const foundation *f)
 static md_status run(session *s)
 {
     char data[SESSION_PATH], folder[SESSION_PATH], checkpoints[SESSION_PATH], metrics[SESSION_PATH];
+    char class[SESSION_PATH];
     const char *region = region_name(s->j->cfg);
     MD_TRY(check_prediction(s->f));
     MD_TRY(session_path(s, data, "data.h5"));
     MD_TRY(session_path(s, folder, "models/%s", region));
     MD_TRY(session_path(s, checkpoints, "checkpoints/%s", region));
     MD_TRY(session_path(s, metrics, "metrics.csv"));
+    MD_TRY(comm_agree(comm_world(), job_prior_folder(s, class)));
     MD_TRY(comm_agree(comm_world(), session_need_data(s)));
     MD_TRY(session_meet(s));
     train_loop l = {.what = region,
@@ -155,7 +157,8 @@ static md_status run(session *s)
     double *alphas = malloc((size_t)s->f->schedule.train_steps * sizeof *alphas);
     if (!alphas)
         MD_FAIL(MD_NOMEM, "fine-tune: out of memory");
-    md_status status = work(s, &l, data, folder, alphas);
+    lesions_options o = finetune_lesions(s->j->cfg, data, class);
+    md_status status = work(s, &l, &o, folder, alphas);
     free(alphas);
     return status;
 }

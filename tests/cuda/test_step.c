@@ -326,7 +326,7 @@ static void check_replay(const course *c, int step)
     assert_int_equal(count(&l, " begin"), 0);
     assert_int_equal(count(&l, " graph "), 2);
     assert_int_equal(count(&l, "s1 graph "), 2);
-    assert_int_equal(count(&l, " h2d "), 9); /* flags, 6 inputs, hyper, decay */
+    assert_int_equal(count(&l, " h2d "), 6); /* flags, 3 inputs, hyper, decay */
     (void)snprintf(ahead, sizeof ahead, "-- ahead %d", step + 1);
     assert_int_equal(count(&l, "-- ahead "), step + 1 < STEPS);
     if (step + 1 < STEPS) {
