@@ -378,7 +378,8 @@ static md_status read_stats(train *t, train_stats *out)
 static md_status one_step(train *t, bool want_stop, train_stats *out)
 {
     *out = (train_stats){.step = t->step};
-    out->lr = train_lr_at(t->o.lr_rule, t->o.lr, t->o.lr_floor, t->o.warmup, t->o.steps, t->step);
+    out->lr = train_lr_at(t->o.lr_rule, t->o.lr, t->o.lr_floor, t->o.lr_cycles, t->o.warmup,
+                          t->o.steps, t->step);
     float flags[TAIL_COUNT] = {[TAIL_STOP] = want_stop}, failed = INFINITY;
     MD_TRY(md_buffer_write(t->be, &t->tail, 0, flags, MD_F32, TAIL_COUNT));
     md_status local = run_batch(t);

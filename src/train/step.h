@@ -39,7 +39,7 @@ typedef struct train_options {
     int64_t steps, batch, accumulate; /* batch: global; accumulate splits it in time */
     train_lr_rule lr_rule;
     double lr, lr_floor;
-    int64_t warmup;
+    int64_t warmup, lr_cycles; /* cycles: of TRAIN_LR_RESTARTS */
     double beta1, beta2, eps, weight_decay;
     double clip;         /* global gradient norm; 0: off */
     double ema;          /* decay of the averaged weights; 0: off */

@@ -104,6 +104,7 @@ typedef struct planned {
     md_graph *g;
     md_plan *p;
     denoise d;
+    md_tensor *loss;
     int64_t n;
 } planned;
 
@@ -113,8 +114,8 @@ static void plan(rig *r, int64_t n, planned *out)
     train_task task = denoise_task(&out->d);
     OK(md_graph_new(&out->g));
     out->n = n;
-    md_tensor *loss = task.build(task.user, out->g, n);
-    md_tensor *const all[] = {loss, out->d.noisy, out->d.wanted, out->d.map};
+    out->loss = task.build(task.user, out->g, n);
+    md_tensor *const all[] = {out->loss, out->d.noisy, out->d.wanted, out->d.map};
     OK(md_plan_build(out->g, r->be, all, 4, &out->p));
     OK(task.load(task.user, r->be));
     OK(md_plan_load(out->p));
@@ -228,6 +229,108 @@ static void test_inputs(void **state)
     }
     assert_true(seen_empty > 0);
     unplan(&p);
+    rig_close(&r);
+}
+
+/* Once loaded, nothing of the source is read again: pictures, masks, their areas, texts. */
+static void test_stays(void **state)
+{
+    (void)state;
+    static double before[4 * PER_SAMPLE], after[4 * PER_SAMPLE];
+    double loss[2];
+    rig r;
+    planned p;
+    rig_open(&r, true);
+    plan(&r, 4, &p);
+    read_samples(&p, 3, 0, before);
+    OK(md_plan_read(p.p, p.loss, &loss[0], MD_F64, 1));
+    memset(r.moments, 0, sizeof r.moments);
+    memset(r.mask, 0, sizeof r.mask);
+    memset(r.context, 0, sizeof r.context);
+    read_samples(&p, 4, 0, after);
+    read_samples(&p, 3, 0, after);
+    OK(md_plan_read(p.p, p.loss, &loss[1], MD_F64, 1));
+    assert_memory_equal(before, after, sizeof before);
+    assert_true(loss[0] == loss[1] && loss[0] > 0);
+    unplan(&p);
+    rig_close(&r);
+}
+
+/* Class samples follow the lesion samples, which do not notice; each class image once per pass. */
+static void test_prior(void **state)
+{
+    (void)state;
+    static double with[8 * PER_SAMPLE], without[4 * PER_SAMPLE];
+    rig r;
+    int dropped = 0;
+    planned alone, both;
+    rig_open(&r, true);
+    r.source.n = 3;
+    r.d.prior_weight = 0.6;
+    r.d.drop_caption = 0.5;
+    r.d.outside = 0.25; /* which is not for class images: their map is 1 */
+    plan(&r, 4, &alone);
+    for (int64_t step = 0; step < 4; step++) {
+        int seen[2] = {0};
+        r.source.n_prior = 0;
+        assert_int_equal(denoise_positions(&r.d), 4);
+        read_samples(&alone, step, 0, without);
+        r.source.n_prior = 2;
+        assert_int_equal(denoise_positions(&r.d), 8);
+        plan(&r, 8, &both);
+        read_samples(&both, step, 0, with);
+        assert_memory_equal(with, without, sizeof without);
+        for (int s = 4; s < 8; s++) {
+            const double *in = with + s * PER_SAMPLE;
+            int image = (int)in[INDEX + DENOISE_PICTURE] / RIG_VARIANTS;
+            assert_in_range(image, 3, 4);
+            seen[image - 3]++;
+            assert_true(in[INDEX + DENOISE_TEXT] == DENOISE_CLASS);
+            near(in[NUMBERS + DENOISE_SHARE], 0.6 / (4 * RIG_LATENT), 1e-6);
+            for (int i = 0; i < RIG_PX; i++)
+                assert_true(in[MAP + i] == 1);
+            for (int k = 0; k < 4; k++) /* no lesion sample's draw */
+                assert_true(memcmp(in + NOISE, without + k * PER_SAMPLE + NOISE,
+                                   RIG_LATENT * sizeof *in) != 0);
+            dropped += without[(s - 4) * PER_SAMPLE + INDEX + DENOISE_TEXT] == DENOISE_EMPTY;
+        }
+        assert_true(seen[0] == 2 && seen[1] == 2);
+        unplan(&both);
+    }
+    assert_in_range(dropped, 2, 14); /* of 16 lesion samples; no class sample */
+    unplan(&alone);
+    rig_close(&r);
+}
+
+/* The noise of a sample's channel is moved as a whole, by a normal number of that deviation. */
+static void test_noise_offset(void **state)
+{
+    (void)state;
+    static double plain[4 * PER_SAMPLE], moved[4 * PER_SAMPLE];
+    double sum2 = 0;
+    rig r;
+    planned p, q;
+    rig_open(&r, true);
+    plan(&r, 4, &p);
+    r.d.noise_offset = 0.2;
+    plan(&r, 4, &q);
+    for (int64_t step = 0; step < 8; step++) {
+        read_samples(&p, step, 0, plain);
+        read_samples(&q, step, 0, moved);
+        for (int i = 0; i < 4 * RIG_CHANNELS; i++) {
+            int64_t at = i / RIG_CHANNELS * PER_SAMPLE + NOISE + i % RIG_CHANNELS;
+            double by = moved[at] - plain[at];
+            for (int64_t k = 0; k < RIG_PX; k++)
+                assert_true(fabs(moved[at + k * RIG_CHANNELS] - plain[at + k * RIG_CHANNELS] - by) <
+                            1e-6);
+            sum2 += by * by;
+        }
+        assert_memory_equal(moved + WANTED, moved + NOISE, RIG_LATENT * sizeof *moved);
+    }
+    double deviation = sqrt(sum2 / (8 * 4 * RIG_CHANNELS)); /* of 128: five of their own */
+    assert_true(deviation > 0.14 && deviation < 0.26);
+    unplan(&p);
+    unplan(&q);
     rig_close(&r);
 }
 
@@ -391,13 +494,11 @@ static void test_targets_are_one(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_time_weight),
-        cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_any_split),
-        cmocka_unit_test(test_inputs),
-        cmocka_unit_test(test_mask),
-        cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_targets_are_one),
+        cmocka_unit_test(test_time_weight),  cmocka_unit_test(test_draws),
+        cmocka_unit_test(test_any_split),    cmocka_unit_test(test_inputs),
+        cmocka_unit_test(test_stays),        cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_noise_offset), cmocka_unit_test(test_mask),
+        cmocka_unit_test(test_targets),      cmocka_unit_test(test_targets_are_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
