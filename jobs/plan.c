@@ -4,6 +4,7 @@
 #include "generate/painter.h"
 #include "generate/pairs.h"
 #include "ops/ops.h"
+#include "prior.h"
 #include "session.h"
 #include "train/finetune.h"
 
@@ -137,8 +138,25 @@ static void add_weights(plan_job *p)
         p->weights += nn_params_bytes(p->f->params[i], p->be);
 }
 
+/* What the foundation draws before it is trained; *most: bytes, raised where it takes more. */
+static md_status plan_class(plan_job *p, size_t *most)
+{
+    painter_options o;
+    painter *k = NULL;
+    if (!finetune_prior(p->cfg) || *config_string(p->cfg, KEY_finetune_prior_folder))
+        return MD_OK;
+    MD_TRY(job_prior_options(p->cfg, p->f, &o));
+    MD_TRY(painter_new(p->f, p->be, &o, &k));
+    double pictures = (double)config_int(p->cfg, KEY_finetune_prior_images);
+    print_plan(p, "finetune class", painter_step_plan(k), ceil(pictures / o.batch) * o.steps);
+    *most = painter_bytes(k) > *most ? painter_bytes(k) : *most;
+    md_status status = painter_fits(k, p->budget);
+    painter_free(k);
+    return status;
+}
+
 /* The pictures through the VAE, each and its mirror image; returns the most bytes. */
-static md_status plan_encoding(plan_job *p, size_t *most)
+static md_status plan_encoding(plan_job *p, int64_t class, size_t *most)
 {
     codec *k = NULL;
     bool nine = p->f->unet->in_channels > p->f->vae->latent_channels;
@@ -146,7 +164,7 @@ static md_status plan_encoding(plan_job *p, size_t *most)
                      LESIONS_VARIANTS, 0, &k));
     const md_plan *plan = codec_encode_plan(k);
     print_plan(p, "finetune encode", plan,
-               (double)config_int(p->cfg, KEY_data_pairs) * (nine ? 2 : 1));
+               (double)(config_int(p->cfg, KEY_data_pairs) + class) * (nine ? 2 : 1));
     *most = p->weights + md_plan_memory(plan).total;
     codec_free(k);
     return MD_OK;
@@ -179,7 +197,8 @@ static md_status plan_finetune(plan_job *p)
     train_task task = denoise_task(&d);
     finetune_hold(p->cfg, p->f);
     add_weights(p);
-    MD_TRY(plan_encoding(p, &most));
+    MD_TRY(plan_encoding(p, source.n_prior, &most));
+    MD_TRY(plan_class(p, &most));
     MD_TRY(session_training_budget(p->cfg, p->f, p->be, 1, &budget));
     train_options o = finetune_options(p->cfg, budget);
     MD_TRY(train_new(p->be, stores, finetune_stores(p->cfg, p->f, stores), &task, &o, &t));

@@ -2,7 +2,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "generate/painter.h"
 #include "generate/pairs.h"
 #include "train/finetune.h"
 #include "train/prior.h"
@@ -97,16 +96,22 @@ typedef struct drawing {
     bool *finite;
 } drawing;
 
+md_status job_prior_options(const config *c, const foundation *f, painter_options *out)
+{
+    bool sees_mask = f->unet->in_channels > f->vae->latent_channels;
+    MD_TRY(pairs_painter_options(c, config_int(c, KEY_data_size), out));
+    out->prompt = config_string(c, KEY_finetune_prior_prompt);
+    out->blend = blend_find(sees_mask ? "none" : "renoise");
+    out->motion = BLEND_STATIC;
+    return MD_OK;
+}
+
 static md_status drawing_open(drawing *w, const session *s)
 {
     const config *c = s->j->cfg;
     int64_t size = config_int(c, KEY_data_size), pixels = size * size;
     size_t budget;
-    MD_TRY(pairs_painter_options(c, size, &w->o));
-    bool sees_mask = s->f->unet->in_channels > s->f->vae->latent_channels;
-    w->o.prompt = config_string(c, KEY_finetune_prior_prompt);
-    w->o.blend = blend_find(sees_mask ? "none" : "renoise");
-    w->o.motion = BLEND_STATIC;
+    MD_TRY(job_prior_options(c, s->f, &w->o));
     MD_TRY(painter_new(s->f, s->be, &w->o, &w->p));
     MD_TRY(session_budget(c, s->be, comm_node_workers(), &budget));
     MD_TRY(painter_fits(w->p, budget));
