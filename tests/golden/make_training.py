@@ -6,7 +6,7 @@ and diffusers' training scripts; the draws follow base/rng.h (Philox) and train/
     python3 tests/golden/make_training.py          (rewrites tests/golden/training)
 
 losses.safetensors: loss and gradient norm before clipping of each step, per case.
-<case>.<part>.safetensors: what the steps changed in each parameter, divided by the learning rate, in f16
+<case>.<part>.safetensors, but for "nine", whose model is larger: what the steps changed in each parameter, divided by the learning rate, in f16
 (2e-4 of a tensor's change). Computed in double.
 """
 import os
@@ -28,7 +28,7 @@ ORDER, NOISE, TIMESTEP, AUGMENT, POSTERIOR = 1, 2, 3, 4, 5  # purposes
 # Everything that a case changes; the defaults are those of keys.def.
 PLAIN = dict(batch=3, target="epsilon", weight="one", prediction="epsilon", area_norm=True, outside=0.0,
              drop=0.0, offset=0.0, mask_out=False, background=False, text=False, prior=0.0, ema=0.0, lr="constant",
-             warmup=0)
+             warmup=0, unet="sd")
 CASES = {
     "masked": dict(drop=0.3, lr="cosine", warmup=3),
     "x0": dict(target="x0"),
@@ -38,6 +38,7 @@ CASES = {
     "velocity": dict(prediction="v", target="v", weight="min-snr", lr="linear"),
     "text": dict(text=True, drop=0.2, batch=4, ema=0.9),
     "prior": dict(prior=0.7, batch=2, target="x0"),
+    "nine": dict(prior=0.5, batch=2, unet="unet9"),
 }
 
 
@@ -112,7 +113,8 @@ def grown(mask, radius):
 
 
 class Data:
-    """Moments [rows,2C,h,w] and masks [rows,1,h,w], row = 2 picture + mirrored; class pictures behind."""
+    """Moments [rows,2C,h,w], of the pictures and of them without what is painted (gray: an inpainting UNet sees
+    it), and masks [rows,1,h,w]; row = 2 picture + mirrored, class pictures behind."""
 
     def __init__(self, case, vae):
         pixels, masks = [], []
@@ -126,12 +128,22 @@ class Data:
         for i in range(CLASS_PICTURES):
             rgb = picture(10 + i)[0]
             pixels += [rgb, rgb[:, ::-1]]
-        x = torch.tensor(np.stack(pixels).astype(np.float64) / 127.5 - 1).permute(0, 3, 1, 2)
-        with torch.no_grad():
-            self.moments = vae.encode(x).latent_dist.parameters
+            masks += [np.ones_like(rgb[..., 0], bool)] * 2
+        gray = [np.where(m[..., None], np.uint8(128), p) for p, m in zip(pixels, masks)]
+
+        def encode(x):
+            x = torch.tensor(np.stack(x).astype(np.float64) / 127.5 - 1).permute(0, 3, 1, 2)
+            with torch.no_grad():
+                return vae.encode(x).latent_dist.parameters
+
+        self.moments, self.without = encode(pixels), encode(gray)
         m = torch.tensor(np.stack(masks).astype(np.float64))[:, None]
         self.masks = torch.nn.functional.avg_pool2d(m, SHRINK)
         self.scaling = vae.config.scaling_factor
+
+    def latent(self, moments, r):
+        mean, logvar = moments.chunk(2)
+        return self.scaling * (mean + (0.5 * logvar.clamp(-30, 20)).exp() * r.fill(EDGE, EDGE, 4))
 
 
 def samples(case, step, data, abar):
@@ -145,15 +157,13 @@ def samples(case, step, data, abar):
         row = 2 * image + r.below(2)
         drop = r.uniform() < case["drop"] and not prior
         t = Philox(TIMESTEP, index, stream).below(1000)
-        mean, logvar = data.moments[row].chunk(2)
-        e1 = Philox(POSTERIOR, index, stream).fill(EDGE, EDGE, 4)
-        z = data.scaling * (mean + (0.5 * logvar.clamp(-30, 20)).exp() * e1)
+        z, without = (data.latent(moments[row], Philox(POSTERIOR, index, stream + i))
+                      for i, moments in enumerate((data.moments, data.without)))
         e = Philox(NOISE, index, stream).fill(EDGE, EDGE, 4)
         if case["offset"]:
             r = Philox(NOISE, index, stream + 1)
             e = e + torch.tensor([case["offset"] * r.normal() for _ in range(4)])[:, None, None]
-        mask = torch.ones(1, EDGE, EDGE).double() if prior else data.masks[row]
-        rows.append(dict(z=z, e=e, t=t, abar=abar[t], mask=mask, prior=prior,
+        rows.append(dict(z=z, e=e, t=t, abar=abar[t], mask=data.masks[row], without=without, prior=prior,
                          text="class" if prior else "empty" if drop else "prompt"))
     return rows
 
@@ -170,7 +180,10 @@ def loss_of(case, unet, encode, batch):
     b = (1 - a * a).sqrt()
     z, e = torch.stack([s["z"] for s in batch]), torch.stack([s["e"] for s in batch])
     x = a * z + b * e
-    out = unet(x, torch.tensor([s["t"] for s in batch]), encode([s["text"] for s in batch])).sample
+    seen = x
+    if unet.config.in_channels == 9:
+        seen = torch.cat([x, torch.stack([s["mask"] for s in batch]), torch.stack([s["without"] for s in batch])], 1)
+    out = unet(seen, torch.tensor([s["t"] for s in batch]), encode([s["text"] for s in batch])).sample
     truth = {"epsilon": e, "x0": z, "v": a * e - b * z}
     if case["prediction"] == "epsilon":
         guess = {"epsilon": out, "x0": (x - b * out) / a}
@@ -200,12 +213,13 @@ def rate(case, step):
     return LR * {"constant": 1, "linear": 1 - at, "cosine": 0.5 * (1 + np.cos(np.pi * at))}[case["lr"]]
 
 
-def load(kind, part, **changes):
-    return kind.from_pretrained(os.path.join(HERE, "sd", part), **changes).double().train()
+def load(kind, part, folder="sd"):
+    return kind.from_pretrained(os.path.join(HERE, folder, part)).double().train()
 
 
 def train(case):
-    unet, vae, text = load(UNet2DConditionModel, "unet"), load(AutoencoderKL, "vae"), load(CLIPTextModel, "text_encoder")
+    unet, vae = load(UNet2DConditionModel, "unet", case["unet"]), load(AutoencoderKL, "vae")
+    text = load(CLIPTextModel, "text_encoder")
     for model in (unet, vae):
         for module in model.modules():
             if hasattr(module, "upcast_softmax"):
@@ -261,7 +275,7 @@ def main():
     for name, changes in CASES.items():
         losses, norms, parts = train({**PLAIN, **changes})
         courses[name + ".loss"], courses[name + ".norm"] = torch.tensor(losses).float(), torch.tensor(norms).float()
-        for part, change in parts.items():
+        for part, change in parts.items() if name != "nine" else ():
             flat = {k: (v / LR).half().contiguous().clone() for k, v in change.items()}
             save_file(flat, os.path.join(out, "%s.%s.safetensors" % (name, part)), metadata=meta)
         print(name, np.array(losses).round(4), np.array(norms).round(3))
