@@ -386,7 +386,7 @@ static void free_spec(spec_copy *c)
 
 /* The inputs whose hashes a store may carry; a new one is a new word here. */
 static const char *const input_names[PAIRS_MAX_INPUTS] = {
-    "data", "masks", "backgrounds", "foundation", "lesion", "background", "mask_model", "encoder"};
+    "data", "masks", "backgrounds", "unet", "vae", "text_encoder", "lora", "mask_model", "encoder"};
 
 static md_status read_spec(pairs_store *p, spec_copy *c)
 {

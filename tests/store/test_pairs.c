@@ -29,7 +29,7 @@ static pairs_spec spec_of(int64_t rows, int64_t side)
                         .seed = 0xfedcba9876543210u,
                         .band = {0.25, 0.75},
                         .contains_real_pixels = true,
-                        .input = {{"data", "ab12"}, {"lesion", "cd34"}},
+                        .input = {{"data", "ab12"}, {"unet", "cd34"}},
                         .n_inputs = 2};
 }
 
@@ -107,7 +107,7 @@ static void written_is_read_back(void **state)
     assert_ok(pairs_text(p, "prompt", &text));
     assert_string_equal(text, spec.prompt);
     free(text);
-    assert_ok(pairs_text(p, "sha256_lesion", &text));
+    assert_ok(pairs_text(p, "sha256_unet", &text));
     assert_string_equal(text, "cd34");
     free(text);
     uint64_t seed = 0;
@@ -320,6 +320,9 @@ static void stores_grow(void **state)
     assert_ok(pairs_text(p, "sha256_data", &text));
     assert_string_equal(text, "ab12");
     free(text);
+    assert_ok(pairs_text(p, "sha256_unet", &text));
+    assert_string_equal(text, "cd34");
+    free(text);
     pairs_close(p);
 }
 
@@ -338,11 +341,11 @@ static void another_config_is_refused(void **state)
     assert_ok(pairs_create(helper_path("c.h5"), &spec));
     pairs_store *p = NULL;
     assert_ok(pairs_open_reader(helper_path("c.h5"), &p));
-    pairs_input same[] = {{"data", "ab12"}}, changed[] = {{"lesion", "ffff"}};
+    pairs_input same[] = {{"data", "ab12"}}, changed[] = {{"unet", "ffff"}};
     assert_ok(pairs_check_config(p, a, NULL, same, 1));
     assert_ok(pairs_check_config(p, c, NULL, NULL, 0));
     assert_fails(pairs_check_config(p, b, NULL, NULL, 0), MD_USAGE, "generate.guidance");
-    assert_fails(pairs_check_config(p, a, NULL, changed, 1), MD_USAGE, "\"lesion\"");
+    assert_fails(pairs_check_config(p, a, NULL, changed, 1), MD_USAGE, "\"unet\"");
     pairs_close(p);
     config_free(a);
     config_free(b);
