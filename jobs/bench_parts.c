@@ -262,6 +262,7 @@ static void close_training(bench_part *p)
 {
     training *g = p->state;
     train_free(g->t);
+    foundation_remove_lora(p->b->f, p->b->be);
     free(g->moments);
     free(g->mask);
     free(g->masked);
@@ -309,6 +310,8 @@ static md_status open_train(bench *b, bench_part *p)
     p->run = run_training;
     p->close = close_training;
     nn_params *stores[MODEL_N_PARTS];
+    MD_TRY(finetune_adapt(b->cfg, b->f));
+    MD_TRY(foundation_draw_lora(b->f, b->be, SEED));
     int n = finetune_stores(b->cfg, b->f, stores);
     MD_TRY(need_weights(b, MODEL_UNET));
     if (n > 1)

@@ -1,8 +1,10 @@
 /* finetune: the foundation's UNet learns the lesions of data.h5 under the prompt (finetune.region =
-   "background": everything but the lesions). Writes RUN/models/lesion or RUN/models/background. */
+   "background": everything but the lesions). Writes RUN/models/lesion or RUN/models/background:
+   the trained parts, or with finetune.lora_rank adapters and (finetune.lora_merge) both. */
 #include "train/finetune.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "diffusion/schedule.h"
 #include "prior.h"
 #include "session.h"
@@ -42,41 +44,76 @@ static md_status start(const session *s, denoise *d, const denoise_source *sourc
 
 enum { SINGLE_OFF, SINGLE_F32, SINGLE_F16 }; /* finetune.single_file */
 
-/* The whole tuned model as RUN/models/<region>/<region>.safetensors, unless it is there or not
-   asked for. Local, on the first worker. */
-static md_status save_single(session *s)
+static bool adapts(const config *cfg)
 {
-    char path[SESSION_PATH];
-    const char *region = region_name(s->j->cfg);
-    int kind = config_choice(s->j->cfg, KEY_finetune_single_file);
-    MD_TRY(session_path(s, path, "models/%s/%s.safetensors", region, region));
-    if (kind == SINGLE_OFF || md_file_exists(path))
-        return MD_OK;
-    MD_TRY(foundation_save_file(s->f, path, s->be, kind == SINGLE_F16));
-    md_info("finetune", "wrote the whole model to %s", path);
+    return config_int(cfg, KEY_finetune_lora_rank) > 0;
+}
+
+/* Files for other programs, beside what a training leaves. */
+typedef struct extras {
+    bool merged; /* the parts with the adapters added: finetune.lora_merge */
+    bool single; /* the whole model in one file: finetune.single_file */
+    char single_path[SESSION_PATH];
+} extras;
+
+/* What is asked for and not there yet; it may be asked for after the training. */
+static md_status list_extras(const session *s, const char *folder, extras *out)
+{
+    char unet[SESSION_PATH];
+    const config *c = s->j->cfg;
+    const model_row *row = model_registry(MODEL_UNET);
+    MD_TRY(md_str_printf(unet, sizeof unet, "%s/%s/%s.safetensors", folder, row->folder,
+                         row->weights));
+    MD_TRY(md_str_printf(out->single_path, sizeof out->single_path, "%s/%s.safetensors", folder,
+                         region_name(c)));
+    out->merged = adapts(c) && config_bool(c, KEY_finetune_lora_merge) && !md_file_exists(unet);
+    out->single = config_choice(c, KEY_finetune_single_file) != SINGLE_OFF &&
+                  !md_file_exists(out->single_path);
     return MD_OK;
 }
 
-/* The same for a training that is complete already, from its files. */
-static md_status save_single_later(session *s)
+/* <folder>/text_encoder where it was trained, and last <folder>/unet. */
+static md_status save_parts(session *s, const char *folder)
 {
-    char folder[SESSION_PATH], text[SESSION_PATH];
-    MD_TRY(session_path(s, folder, "models/%s", region_name(s->j->cfg)));
-    MD_TRY(md_path_join(text, sizeof text, folder, "text_encoder"));
-    MD_TRY(foundation_replace(s->f, MODEL_UNET, folder));
-    if (md_file_exists(text))
-        MD_TRY(foundation_replace(s->f, MODEL_TEXT_ENCODER, folder));
-    return save_single(s);
+    if (config_bool(s->j->cfg, KEY_finetune_text_encoder))
+        MD_TRY(foundation_save_part(s->f, MODEL_TEXT_ENCODER, folder, s->be, NULL, false));
+    return foundation_save_part(s->f, MODEL_UNET, folder, s->be, NULL, false);
 }
 
-/* <folder>/unet (and text_encoder), then DONE. */
+/* The trained parts that <folder> holds take the foundation's place, or its adapters are added. */
+static md_status take_tuned(session *s, const char *folder)
+{
+    if (adapts(s->j->cfg))
+        return foundation_merge_lora(s->f, folder);
+    MD_TRY(foundation_replace(s->f, MODEL_UNET, folder));
+    if (config_bool(s->j->cfg, KEY_finetune_text_encoder))
+        return foundation_replace(s->f, MODEL_TEXT_ENCODER, folder);
+    return MD_OK;
+}
+
+/* From <folder>, which holds the trained parts or adapters. Local, on the first worker. */
+static md_status save_extras(session *s, const char *folder, const extras *e)
+{
+    if (e->merged || e->single)
+        MD_TRY(take_tuned(s, folder));
+    if (e->merged)
+        MD_TRY(save_parts(s, folder));
+    if (!e->single)
+        return MD_OK;
+    bool f16 = config_choice(s->j->cfg, KEY_finetune_single_file) == SINGLE_F16;
+    MD_TRY(foundation_save_file(s->f, e->single_path, s->be, f16));
+    md_info("finetune", "wrote the whole model to %s", e->single_path);
+    return MD_OK;
+}
+
+/* The trained parts or their adapters, then DONE. */
 static md_status save(session *s, const char *folder)
 {
     char done[SESSION_PATH];
-    MD_TRY(foundation_save_part(s->f, MODEL_UNET, folder, s->be, NULL, false));
-    if (config_bool(s->j->cfg, KEY_finetune_text_encoder))
-        MD_TRY(foundation_save_part(s->f, MODEL_TEXT_ENCODER, folder, s->be, NULL, false));
-    MD_TRY(save_single(s));
+    extras e;
+    MD_TRY(adapts(s->j->cfg) ? foundation_save_lora(s->f, folder, s->be) : save_parts(s, folder));
+    MD_TRY(list_extras(s, folder, &e));
+    MD_TRY(save_extras(s, folder, &e));
     MD_TRY(md_path_join(done, sizeof done, folder, "DONE"));
     md_status status = MD_OK;
     const char *text = config_text(s->j->cfg, &status);
@@ -89,7 +126,8 @@ static md_status load_foundation(session *s)
     finetune_hold(s->j->cfg, s->f);
     for (int part = 0; part < MODEL_N_PARTS; part++)
         MD_TRY(foundation_load(s->f, (model_part)part, s->be));
-    return MD_OK;
+    MD_TRY(finetune_adapt(s->j->cfg, s->f));
+    return foundation_draw_lora(s->f, s->be, s->seed);
 }
 
 /* Loads, trains, saves. Rank 0 of several only takes part in the agreement and watches. */
@@ -123,13 +161,14 @@ static md_status work(session *s, const train_loop *l, const lesions_options *o,
     return status;
 }
 
-/* The loss compares with the noise. */
-static md_status check_prediction(const foundation *f)
+/* generate takes adapters where there are some: those of an earlier training must not stay. */
+static md_status check_folder(const session *s, const char *folder)
 {
-    if (f->schedule.prediction != SCHEDULE_EPSILON)
+    if (!adapts(s->j->cfg) && foundation_has_lora(folder))
         MD_FAIL(MD_BAD_INPUT,
-                "%s: its UNet predicts \"%s\"; only models that predict \"epsilon\" are fine-tuned",
-                f->path, schedule_prediction_name(f->schedule.prediction));
+                "%s holds LoRA adapters of an earlier training: remove it, or set "
+                "finetune.lora_rank",
+                folder);
     return MD_OK;
 }
 
@@ -138,13 +177,13 @@ static md_status run(session *s)
     char data[SESSION_PATH], folder[SESSION_PATH], checkpoints[SESSION_PATH], metrics[SESSION_PATH];
     char class[SESSION_PATH];
     const char *region = region_name(s->j->cfg);
-    MD_TRY(check_prediction(s->f));
     MD_TRY(session_path(s, data, "data.h5"));
     MD_TRY(session_path(s, folder, "models/%s", region));
     MD_TRY(session_path(s, checkpoints, "checkpoints/%s", region));
     MD_TRY(session_path(s, metrics, "metrics.csv"));
     MD_TRY(comm_agree(comm_world(), job_prior_folder(s, class)));
     MD_TRY(comm_agree(comm_world(), session_need_data(s)));
+    MD_TRY(comm_agree(comm_world(), check_folder(s, folder)));
     MD_TRY(session_meet(s));
     train_loop l = {.what = region,
                     .checkpoints = checkpoints,
@@ -183,16 +222,22 @@ static md_status is_complete(const session *s, bool *complete)
 md_status job_finetune(job *j)
 {
     session s = {.j = j};
+    char folder[SESSION_PATH];
     bool complete = false;
+    extras e = {0};
+    MD_TRY(session_path(&s, folder, "models/%s", region_name(j->cfg)));
     MD_TRY(comm_agree(comm_world(), is_complete(&s, &complete)));
     if (complete)
+        MD_TRY(comm_agree(comm_world(), list_extras(&s, folder, &e)));
+    if (complete && !e.merged && !e.single) {
         md_info("finetune", "models/%s is complete already; remove it to train again",
                 region_name(j->cfg));
-    if (complete && config_choice(j->cfg, KEY_finetune_single_file) == SINGLE_OFF)
         return MD_OK;
+    }
     md_status status = session_open(&s, j, false);
     if (status == MD_OK && complete)
-        status = comm_agree(comm_world(), session_first_worker() ? save_single_later(&s) : MD_OK);
+        status =
+            comm_agree(comm_world(), session_first_worker() ? save_extras(&s, folder, &e) : MD_OK);
     else if (status == MD_OK)
         status = comm_agree(comm_world(), run(&s));
     session_close(&s);

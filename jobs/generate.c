@@ -4,7 +4,8 @@
 #include "generate/pairs.h"
 #include "session.h"
 
-/* The fine-tuned parts that RUN/models/lesion holds take the foundation's place. */
+/* The fine-tuned parts that RUN/models/lesion holds take the foundation's place, or its adapters
+   are added to them. */
 static md_status use_lesion_model(session *s)
 {
     char folder[SESSION_PATH], done[SESSION_PATH], text[SESSION_PATH];
@@ -18,6 +19,8 @@ static md_status use_lesion_model(session *s)
                 "%s does not exist: run \"meddiff finetune\" first, or set "
                 "generate.weights = \"foundation\"",
                 done);
+    if (foundation_has_lora(folder))
+        return foundation_merge_lora(s->f, folder);
     MD_TRY(foundation_replace(s->f, MODEL_UNET, folder));
     return md_file_exists(text) ? foundation_replace(s->f, MODEL_TEXT_ENCODER, folder) : MD_OK;
 }

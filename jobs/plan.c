@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "generate/painter.h"
 #include "generate/pairs.h"
+#include "nn/lora.h"
 #include "ops/ops.h"
 #include "prior.h"
 #include "session.h"
@@ -130,12 +131,26 @@ static void print_stage(plan_job *p, const char *name, size_t most)
     p->seconds = 0;
 }
 
-/* Of all parts as they are held in the stage to come. */
+/* Of all parts as they are held in the stage to come, and of their adapters. */
 static void add_weights(plan_job *p)
 {
     p->weights = 0;
-    for (int i = 0; i < MODEL_N_PARTS; i++)
+    for (int i = 0; i < MODEL_N_PARTS; i++) {
+        const nn_params *adapters = nn_lora_adapters(p->f->params[i]);
         p->weights += nn_params_bytes(p->f->params[i], p->be);
+        p->weights += adapters ? nn_params_bytes(adapters, p->be) : 0;
+    }
+}
+
+static void print_adapters(const plan_job *p)
+{
+    for (int i = 0; i < MODEL_N_PARTS; i++) {
+        const nn_params *a = nn_lora_adapters(p->f->params[i]);
+        if (a)
+            (void)printf("%s: %.3f M parameters in %d adapters are trained, and nothing else\n",
+                         nn_params_model(p->f->params[i]), (double)nn_params_numel(a) / 1e6,
+                         nn_params_count(a) / 2);
+    }
 }
 
 /* What the foundation draws before it is trained; *most: bytes, raised where it takes more. */
@@ -196,6 +211,7 @@ static md_status plan_finetune(plan_job *p)
     denoise d = finetune_task(p->cfg, p->f, &source, NULL);
     train_task task = denoise_task(&d);
     finetune_hold(p->cfg, p->f);
+    MD_TRY(finetune_adapt(p->cfg, p->f));
     add_weights(p);
     MD_TRY(plan_encoding(p, source.n_prior, &most));
     MD_TRY(plan_class(p, &most));
@@ -205,9 +221,11 @@ static md_status plan_finetune(plan_job *p)
     print_training(p, t);
     size_t training = train_memory(t).total + p->budget - budget;
     print_stage(p, "finetune", training > most ? training : most);
+    print_adapters(p);
     (void)printf("%d of %d blocks are recomputed in the backward pass\n\n", train_recomputed(t),
                  train_blocks(t));
     train_free(t);
+    foundation_remove_lora(p->f, NULL);
     return MD_OK;
 }
 

@@ -92,7 +92,7 @@ typedef struct drawing {
     image guide;
     painter_item *items;
     uint8_t *rgb, *background;
-    float *clean;
+    float *moments;
     bool *finite;
 } drawing;
 
@@ -103,6 +103,8 @@ md_status job_prior_options(const config *c, const foundation *f, painter_option
     out->prompt = config_string(c, KEY_finetune_prior_prompt);
     out->blend = blend_find(sees_mask ? "none" : "renoise");
     out->motion = BLEND_STATIC;
+    out->same_noise = false; /* or all pictures of the class would be one */
+    out->sample_posterior = false;
     return MD_OK;
 }
 
@@ -122,8 +124,8 @@ static md_status drawing_open(drawing *w, const session *s)
     w->finite = calloc((size_t)w->o.batch, sizeof *w->finite);
     w->rgb = malloc((size_t)(w->o.batch * 3 * pixels));
     w->background = calloc((size_t)(3 * pixels), 1);
-    w->clean = calloc((size_t)painter_latent(w->p), sizeof *w->clean);
-    if (!w->items || !w->finite || !w->rgb || !w->background || !w->clean)
+    w->moments = calloc((size_t)painter_moments(w->p), sizeof *w->moments);
+    if (!w->items || !w->finite || !w->rgb || !w->background || !w->moments)
         MD_FAIL(MD_NOMEM, "pictures of the class: out of memory");
     return MD_OK;
 }
@@ -136,7 +138,7 @@ static void drawing_close(drawing *w)
     free(w->finite);
     free(w->rgb);
     free(w->background);
-    free(w->clean);
+    free(w->moments);
 }
 
 /* Pictures first.. of a batch that are not there yet. */
@@ -151,7 +153,7 @@ static md_status draw_batch(drawing *w, const char *folder, int64_t first, int64
                                            .attempt = ATTEMPT,
                                            .guide = &w->guide,
                                            .background = w->background,
-                                           .clean = w->clean};
+                                           .moments = w->moments};
     }
     if (n)
         MD_TRY(painter_paint(w->p, w->items, n, beat, NULL, w->rgb, w->finite));

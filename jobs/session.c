@@ -124,10 +124,13 @@ md_status session_training_budget(const config *cfg, const foundation *f, md_bac
     nn_params *trained[MODEL_N_PARTS];
     size_t all = 0, others = 0;
     MD_TRY(session_budget(cfg, be, sharing, &all));
-    for (int i = 0; i < MODEL_N_PARTS; i++)
-        others += nn_params_bytes(f->params[i], be);
-    for (int i = finetune_stores(cfg, f, trained) - 1; i >= 0; i--)
-        others -= nn_params_bytes(trained[i], be);
+    int n = finetune_stores(cfg, f, trained);
+    for (int i = 0; i < MODEL_N_PARTS; i++) {
+        bool other = true;
+        for (int k = 0; k < n; k++)
+            other = other && f->params[i] != trained[k];
+        others += other ? nn_params_bytes(f->params[i], be) : 0;
+    }
     if (all <= others)
         MD_FAIL(MD_NOMEM,
                 "the parts that are not trained take %zu MiB of the %zu MiB there are: raise "

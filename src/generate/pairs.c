@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_INPUTS = 6, N_FILES = 5 };
+enum { N_INPUTS = 7 };
 
 /* The coordinator's side. */
 typedef struct desk {
@@ -37,21 +37,28 @@ static md_status hash_schedule(const diffusion_schedule *s, char hex[65])
 
 /* SHA-256 of everything that shapes samples. */
 static md_status hash_inputs(const pairs_job *j, char hex[N_INPUTS][65],
-                             pairs_input input[N_INPUTS])
+                             pairs_input input[N_INPUTS], int *n)
 {
-    const char *const files[N_FILES] = {j->data, j->backgrounds, j->f->weights[MODEL_UNET],
-                                        j->f->weights[MODEL_VAE],
-                                        j->f->weights[MODEL_TEXT_ENCODER]};
-    static const char *const names[N_INPUTS] = {"data", "backgrounds",  "unet",
-                                                "vae",  "text_encoder", "scheduler"};
-    for (int i = 0; i < N_FILES; i++)
-        MD_TRY(md_sha256_file(files[i], hex[i]));
-    for (int i = 0; i < N_INPUTS; i++)
+    enum { SCHEDULER = 5 };
+    const char *const files[N_INPUTS] = {j->data,
+                                         j->backgrounds,
+                                         j->f->weights[MODEL_UNET],
+                                         j->f->weights[MODEL_VAE],
+                                         j->f->weights[MODEL_TEXT_ENCODER],
+                                         NULL,
+                                         j->f->lora};
+    static const char *const names[N_INPUTS] = {"data",         "backgrounds", "unet", "vae",
+                                                "text_encoder", "scheduler",   "lora"};
+    *n = *j->f->lora ? N_INPUTS : N_INPUTS - 1;
+    for (int i = 0; i < *n; i++) {
+        MD_TRY(i == SCHEDULER ? hash_schedule(&j->f->schedule, hex[i])
+                              : md_sha256_file(files[i], hex[i]));
         input[i] = (pairs_input){names[i], hex[i]};
-    return hash_schedule(&j->f->schedule, hex[N_FILES]);
+    }
+    return MD_OK;
 }
 
-static md_status create_store(const pairs_job *j, const pairs_input *input, const char *text)
+static md_status create_store(const pairs_job *j, const pairs_input *input, int n, const char *text)
 {
     data_store *d = NULL;
     char *licences = NULL;
@@ -68,8 +75,8 @@ static md_status create_store(const pairs_job *j, const pairs_input *input, cons
                        .seed = (uint64_t)config_int(j->cfg, KEY_seed),
                        .band = {NAN, NAN},
                        .contains_real_pixels = true, /* backgrounds are the data set's pictures */
-                       .n_inputs = N_INPUTS};
-    memcpy(spec.input, input, N_INPUTS * sizeof *input);
+                       .n_inputs = n};
+    memcpy(spec.input, input, (size_t)n * sizeof *input);
     if (status == MD_OK)
         status = pairs_create(j->store, &spec);
     free(licences);
@@ -83,14 +90,15 @@ static md_status prepare_store(desk *d)
     const pairs_job *j = d->j;
     char hex[N_INPUTS][65];
     pairs_input input[N_INPUTS];
+    int n_inputs;
     md_status status = MD_OK;
     const char *text = config_text(j->cfg, &status);
     MD_TRY(status);
-    MD_TRY(hash_inputs(j, hex, input));
+    MD_TRY(hash_inputs(j, hex, input, &n_inputs));
     if (!md_file_exists(j->store))
-        MD_TRY(create_store(j, input, text));
+        MD_TRY(create_store(j, input, n_inputs, text));
     MD_TRY(pairs_open_writer(j->store, &d->store));
-    MD_TRY(pairs_check_config(d->store, j->cfg, j->sections, input, N_INPUTS));
+    MD_TRY(pairs_check_config(d->store, j->cfg, j->sections, input, n_inputs));
     int64_t want = config_int(j->cfg, KEY_generate_pairs);
     if (want < pairs_rows(d->store))
         return config_fail(j->cfg, KEY_generate_pairs, "%lld, but %s has %lld slots already",

@@ -30,6 +30,7 @@ typedef struct foundation {
     char weights[MODEL_N_PARTS][FOUNDATION_PATH]; /* file behind each part, "" if there is none */
     nn_file_rules rules[MODEL_N_PARTS];           /* how it names the parameters */
     nn_file_name *names[MODEL_N_PARTS];           /* of a single file, for rules */
+    char lora[FOUNDATION_PATH]; /* file of adapters that are added to them, "" if there is none */
 } foundation;
 
 /* Opens a foundation and checks that its parts fit each other. path:
@@ -78,6 +79,32 @@ MD_MUST md_status foundation_save(const foundation *f, const char *folder, md_ba
    file holds none. Parts held in f32 come from memory, others from their file. */
 MD_MUST md_status foundation_save_file(const foundation *f, const char *path, md_backend *be,
                                        bool f16);
+
+/* ---- Adapters (nn/lora.h) */
+
+/* The layers that get one. ATTENTION: queries, keys, values and outputs, as diffusers' scripts do;
+   ATTENTION_FF: the two linear layers behind each attention too; ALL: every linear layer and
+   convolution. diffusers loads each of them. */
+typedef enum foundation_layers {
+    FOUNDATION_ATTENTION,
+    FOUNDATION_ATTENTION_FF,
+    FOUNDATION_ALL
+} foundation_layers;
+
+/* Declares adapters beside a part's layers, to be trained in its place. */
+MD_MUST md_status foundation_adapt(foundation *f, model_part part, int rank, double scale,
+                                   foundation_layers layers);
+/* Allocates the adapters of all parts and draws them. */
+MD_MUST md_status foundation_draw_lora(foundation *f, md_backend *be, uint64_t seed);
+/* Takes them away again. be: where they were allocated, NULL if they were not. */
+void foundation_remove_lora(foundation *f, md_backend *be);
+/* Writes the adapters of all parts to <folder>/pytorch_lora_weights.safetensors, which diffusers
+   loads: pipe.load_lora_weights(folder). */
+MD_MUST md_status foundation_save_lora(const foundation *f, const char *folder, md_backend *be);
+bool foundation_has_lora(const char *folder); /* whether that file is there */
+/* Adds the adapters in <folder> to the weights that are loaded, or copied by foundation_save_part,
+   from here on. MD_BAD_INPUT names the file and the tensor. */
+MD_MUST md_status foundation_merge_lora(foundation *f, const char *folder);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@
 #include "model/foundation_internal.h"
 #include "model/ldm.h"
 #include "model/schedule_json.h"
+#include "nn/lora.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,7 +131,8 @@ static md_status put_all(const foundation *f, md_backend *be, format_writer *w)
 {
     for (int i = 0; i < MODEL_N_PARTS; i++) {
         nn_params *p = f->params[i];
-        if (!nn_params_buffer(p)->ptr && *f->weights[i]) /* a bf16 copy is less than the file */
+        bool partly = !nn_params_buffer(p)->ptr || nn_lora_merged(p);
+        if (partly && *f->weights[i]) /* a bf16 copy is less than the file, and so is the base */
             MD_TRY(nn_params_put_file(p, f->weights[i], &f->rules[i], w));
         else if (nn_params_allocated(p))
             MD_TRY(nn_params_put(p, NULL, be, w));

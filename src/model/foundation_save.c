@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "model/foundation_internal.h"
 #include "model/schedule_json.h"
+#include "nn/lora.h"
 #include <stdlib.h>
 
 enum { MAX_COPIED_BYTES = 64 << 20 };
@@ -90,7 +91,7 @@ md_status foundation_save_part(const foundation *f, model_part part, const char 
     MD_TRY(model__part_path(path, folder, row->folder, name));
     if (values)
         return nn_params_save_from(p, values, be, path, f16);
-    if (nn_params_allocated(p))
+    if (nn_params_allocated(p) && !nn_lora_merged(p))
         return nn_params_save(p, be, path, f16);
     if (*f->weights[part])
         return nn_params_convert(p, f->weights[part], path, &f->rules[part], f16);

@@ -19,9 +19,10 @@ static void fill(float *w, const nn_param_info *q, md_rng *rng)
             w[i] = (float)md_rng_range(rng, -bound, bound);
         break;
     case NN_NORMAL02:
+    case NN_LORA_A:
         md_rng_normal_fill(rng, w, q->numel);
         for (int64_t i = 0; i < q->numel; i++)
-            w[i] *= 0.02f;
+            w[i] *= q->init == NN_LORA_A ? 1 / (float)q->fan_in : 0.02f;
         break;
     }
 }

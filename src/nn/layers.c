@@ -61,8 +61,9 @@ static md_tensor *linear(nn m, const char *name, md_tensor *x, int64_t out, bool
     int64_t in = last_dim(x);
     md_tensor *w = nn__param(m, "weight", NN_KAIMING, in, 2, MD_DIMS(out, in), false, as_conv);
     md_tensor *b = bias ? nn_param(m, "bias", NN_KAIMING, in, 1, MD_DIMS(out)) : NULL;
-    return leave(m, old,
-                 md_linear(x, md_cast(w, m.dtype), b ? md_cast(b, m.dtype) : NULL)); /* [...,out] */
+    md_tensor *y =
+        md_linear(x, md_cast(w, m.dtype), b ? md_cast(b, m.dtype) : NULL); /* [...,out] */
+    return leave(m, old, nn__lora_linear(m, x, y, as_conv));
 }
 
 md_tensor *nn_linear(nn m, const char *name, md_tensor *x, int64_t out, bool bias)
@@ -94,7 +95,7 @@ md_tensor *nn_conv2d_pad(nn m, const char *name, md_tensor *x, int64_t out, int 
     md_tensor *b = nn_param(m, "bias", NN_KAIMING, fan_in, 1, MD_DIMS(out));
     md_tensor *y = md_conv2d(x, md_cast(w, m.dtype), md_cast(b, m.dtype), stride, pad_t, pad_l,
                              pad_b, pad_r); /* [N,H',W',out] */
-    return leave(m, old, y);
+    return leave(m, old, nn__lora_conv(m, x, y, w));
 }
 
 md_tensor *nn_group_norm(nn m, const char *name, md_tensor *x, int groups, double eps, md_act act)

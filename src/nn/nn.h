@@ -24,8 +24,9 @@ typedef struct nn {
 
 /* How a parameter starts when there is no file: PyTorch's defaults. KAIMING is what nn.Linear and
    nn.Conv2d do to weight and bias alike: kaiming_uniform with a = sqrt(5), that is uniform in
-   +-1/sqrt(fan_in). NORMAL02: normal, deviation 0.02, as CLIP's embeddings. */
-typedef enum nn_init { NN_ZERO, NN_ONE, NN_KAIMING, NN_NORMAL02 } nn_init;
+   +-1/sqrt(fan_in). NORMAL02: normal, deviation 0.02, as CLIP's embeddings. LORA_A: normal,
+   deviation 1/fan_in, which is the rank there, as peft's "gaussian". */
+typedef enum nn_init { NN_ZERO, NN_ONE, NN_KAIMING, NN_NORMAL02, NN_LORA_A } nn_init;
 
 /* Outputs of named blocks, for tests that compare a model block by block. */
 #define NN_MAX_TAPS 256

@@ -16,6 +16,7 @@ struct nn_params {
     bool closed;
     nn_hold hold;
     md_buffer buffer, copy; /* f32; bf16, laid out alike */
+    nn__lora lora;
 };
 
 md_status nn_params_new(const char *model, nn_params **out)
@@ -40,6 +41,8 @@ void nn_params_free(nn_params *p, md_backend *be)
 {
     if (!p)
         return;
+    nn_lora_remove(p, be);
+    nn__merge_free(p->lora.merge);
     if (be) {
         md_buffer_release(be, &p->buffer);
         md_buffer_release(be, &p->copy);
@@ -54,7 +57,12 @@ md_status nn_params_close(nn_params *p)
     if (p->n == 0)
         MD_FAIL(MD_INTERNAL, "%s: closed without any parameter", p->model);
     p->closed = true;
-    return MD_OK;
+    return p->lora.adapters ? nn_params_close(p->lora.adapters) : MD_OK;
+}
+
+nn__lora *nn__lora_of(const nn_params *p)
+{
+    return &((nn_params *)p)->lora;
 }
 
 int nn_params_count(const nn_params *p)
@@ -75,6 +83,12 @@ md_buffer *nn_params_buffer(nn_params *p)
 void nn_params_hold(nn_params *p, nn_hold hold)
 {
     p->hold = hold;
+    nn__lora_hold(p);
+}
+
+nn_hold nn__hold_of(const nn_params *p)
+{
+    return p->hold;
 }
 
 md_buffer *nn_params_copy(nn_params *p)
@@ -173,10 +187,12 @@ static nn_param_info *declare(nn_params *p, const char *name)
     return q;
 }
 
-/* Where graphs of this type find the weights, or NULL: not held so. */
+/* Where graphs of this type find the weights, or NULL: not held so. A graph that only declares
+   adapters reads nothing and may be of any type. */
 static md_buffer *source(nn_params *p, md_dtype dtype)
 {
-    if (dtype == MD_BF16 && nn_params_copy(p))
+    bool declares = p->lora.adapters && !p->lora.adapters->closed;
+    if ((dtype == MD_BF16 || (declares && p->hold == NN_HOLD_BF16)) && nn_params_copy(p))
         return &p->copy;
     return p->hold == NN_HOLD_BF16 ? NULL : &p->buffer;
 }

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The dims that a file holds for a parameter, as diffusers writes them. Returns how many. */
-static int file_dims(const nn_param_info *q, int64_t dim[MD_MAX_DIMS])
+int nn__file_dims(const nn_param_info *q, int64_t dim[MD_MAX_DIMS])
 {
     memcpy(dim, q->dim, sizeof q->dim);
     if (q->conv) { /* O,kh,kw,I -> O,I,kh,kw */
@@ -22,25 +21,25 @@ static int file_dims(const nn_param_info *q, int64_t dim[MD_MAX_DIMS])
     return q->ndim;
 }
 
-static bool shape_fits(const nn_param_info *q, const format_tensor *t)
+bool nn__shape_fits(const nn_param_info *q, int ndim, const int64_t *got)
 {
     int64_t dim[MD_MAX_DIMS];
-    int n = file_dims(q, dim);
+    int n = nn__file_dims(q, dim);
     if (q->ndim == 2) { /* [O,I], [O,I,1] and [O,I,1,1] are the same bytes */
-        for (int i = 2; i < t->ndim; i++)
-            if (t->dim[i] != 1)
+        for (int i = 2; i < ndim; i++)
+            if (got[i] != 1)
                 return false;
-        return t->ndim >= 2 && t->dim[0] == dim[0] && t->dim[1] == dim[1];
+        return ndim >= 2 && got[0] == dim[0] && got[1] == dim[1];
     }
-    if (t->ndim != n)
+    if (ndim != n)
         return false;
     for (int i = 0; i < n; i++)
-        if (t->dim[i] != dim[i])
+        if (got[i] != dim[i])
             return false;
     return true;
 }
 
-static const char *dims_text(int ndim, const int64_t *dim, char *text, size_t size)
+const char *nn__dims_text(int ndim, const int64_t *dim, char *text, size_t size)
 {
     size_t n = 0;
     text[0] = 0;
@@ -86,14 +85,15 @@ static md_status match(const nn_params *p, const char *path, const format_tensor
             return MD_OK;
         MD_FAIL(MD_BAD_INPUT,
                 "%s: unexpected tensor %s [%s]; the %s of this config has no such parameter", path,
-                t->name, dims_text(t->ndim, t->dim, got, sizeof got), nn_params_model(p));
+                t->name, nn__dims_text(t->ndim, t->dim, got, sizeof got), nn_params_model(p));
     }
     const nn_param_info *q = nn_params_info(p, *param);
-    if (!shape_fits(q, t)) {
+    if (!nn__shape_fits(q, t->ndim, t->dim)) {
         int64_t dim[MD_MAX_DIMS];
-        int n = file_dims(q, dim);
+        int n = nn__file_dims(q, dim);
         MD_FAIL(MD_BAD_INPUT, "%s: tensor %s is [%s], the config asks for [%s]", path, t->name,
-                dims_text(t->ndim, t->dim, got, sizeof got), dims_text(n, dim, want, sizeof want));
+                nn__dims_text(t->ndim, t->dim, got, sizeof got),
+                nn__dims_text(n, dim, want, sizeof want));
     }
     if (t->dtype != FORMAT_F32 && t->dtype != FORMAT_F16 && t->dtype != FORMAT_BF16)
         MD_FAIL(MD_BAD_INPUT, "%s: tensor %s holds %s, wanted F32, F16 or BF16", path, t->name,
@@ -139,8 +139,7 @@ static void transpose(const nn_param_info *q, const float *src, float *dst, bool
                 }
 }
 
-/* Two host arrays, each as long as the largest parameter. */
-static md_status staging(const nn_params *p, float *host[2])
+md_status nn__staging(const nn_params *p, float *host[2])
 {
     int64_t largest = 1;
     for (int i = 0; i < nn_params_count(p); i++)
@@ -159,6 +158,7 @@ static md_status load_tensor(nn_params *p, md_backend *be, const format_tensors 
 {
     const nn_param_info *q = nn_params_info(p, i);
     MD_TRY(format_tensors_read_f32(f, t, 0, q->numel, host[0]));
+    MD_TRY(nn__merge_add(p, i, host[0]));
     for (int64_t k = 0; k < q->numel; k++)
         if (!isfinite(host[0][k]))
             MD_FAIL(MD_BAD_INPUT, "%s: tensor %s: element %lld is not finite", path, t->name,
@@ -182,7 +182,7 @@ static md_status load(nn_params *p, md_backend *be, const char *path, const nn_f
     MD_TRY_GOTO(match_all(p, f, path, rules, source), done);
     if (!be)
         goto done;
-    MD_TRY_GOTO(staging(p, host), done);
+    MD_TRY_GOTO(nn__staging(p, host), done);
     for (int i = 0; i < n; i++)
         MD_TRY_GOTO(load_tensor(p, be, f, path, i, source[i], host), done);
 done:
@@ -203,13 +203,23 @@ md_status nn_params_load(nn_params *p, md_backend *be, const char *path, const n
     return load(p, be, path, rules);
 }
 
+md_status nn__to_file(const nn_param_info *q, const md_buffer *values, md_backend *be,
+                      float *host[2])
+{
+    if (!q->conv)
+        return md_buffer_read(be, values, q->offset, host[0], MD_F32, q->numel);
+    MD_TRY(md_buffer_read(be, values, q->offset, host[1], MD_F32, q->numel));
+    transpose(q, host[1], host[0], true);
+    return MD_OK;
+}
+
 md_status nn_params_declare(const nn_params *p, const nn_file_name *names, bool f16,
                             format_writer *w)
 {
     for (int i = 0; i < nn_params_count(p); i++) {
         const nn_param_info *q = nn_params_info(p, i);
         int64_t dim[MD_MAX_DIMS];
-        int n = file_dims(q, dim);
+        int n = nn__file_dims(q, dim);
         if (names && names[i].as_conv && n == 2) {
             dim[2] = dim[3] = 1;
             n = 4;
@@ -228,13 +238,11 @@ md_status nn_params_put(const nn_params *p, const md_buffer *values, md_backend 
     md_status status = MD_OK;
     if (!values)
         values = nn_params_buffer(own)->ptr ? nn_params_buffer(own) : nn_params_copy(own);
-    MD_TRY_GOTO(staging(p, host), done);
+    MD_TRY_GOTO(nn__staging(p, host), done);
     for (int i = 0; i < nn_params_count(p); i++) {
         const nn_param_info *q = nn_params_info(p, i);
-        MD_TRY_GOTO(md_buffer_read(be, values, q->offset, host[0], MD_F32, q->numel), done);
-        if (q->conv)
-            transpose(q, host[0], host[1], true);
-        MD_TRY_GOTO(format_writer_put(w, host[q->conv], q->numel), done);
+        MD_TRY_GOTO(nn__to_file(q, values, be, host), done);
+        MD_TRY_GOTO(format_writer_put(w, host[0], q->numel), done);
     }
 done:
     free(host[0]);
@@ -254,9 +262,10 @@ md_status nn_params_put_file(const nn_params *p, const char *from, const nn_file
         MD_FAIL(MD_NOMEM, "%s: out of memory", from);
     MD_TRY_GOTO(format_tensors_open(from, &f), done);
     MD_TRY_GOTO(match_all(p, f, from, rules, source), done);
-    MD_TRY_GOTO(staging(p, host), done);
+    MD_TRY_GOTO(nn__staging(p, host), done);
     for (int i = 0; i < n; i++) { /* both are in file layout */
         MD_TRY_GOTO(format_tensors_read_f32(f, source[i], 0, source[i]->numel, host[0]), done);
+        MD_TRY_GOTO(nn__merge_add(p, i, host[0]), done);
         MD_TRY_GOTO(format_writer_put(w, host[0], source[i]->numel), done);
     }
 done:

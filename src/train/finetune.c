@@ -1,4 +1,5 @@
 #include "train/finetune.h"
+#include "nn/lora.h"
 
 bool finetune_prior(const config *c)
 {
@@ -93,12 +94,34 @@ void finetune_hold(const config *cfg, foundation *f)
     unsigned trained = 1u << MODEL_UNET;
     if (config_bool(cfg, KEY_finetune_text_encoder))
         trained |= 1u << MODEL_TEXT_ENCODER;
+    if (config_int(cfg, KEY_finetune_lora_rank))
+        trained = 0;
     foundation_hold(f, config_choice(cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32, trained);
+}
+
+static const model_part trained_parts[] = {MODEL_UNET, MODEL_TEXT_ENCODER};
+
+static int n_trained(const config *cfg)
+{
+    return config_bool(cfg, KEY_finetune_text_encoder) ? 2 : 1;
+}
+
+md_status finetune_adapt(const config *cfg, foundation *f)
+{
+    int rank = (int)config_int(cfg, KEY_finetune_lora_rank);
+    double alpha = config_float(cfg, KEY_finetune_lora_alpha);
+    foundation_layers layers = (foundation_layers)config_choice(cfg, KEY_finetune_lora_layers);
+    for (int i = 0; i < n_trained(cfg) && rank > 0; i++)
+        MD_TRY(foundation_adapt(f, trained_parts[i], rank, alpha > 0 ? alpha / rank : 1, layers));
+    return MD_OK;
 }
 
 int finetune_stores(const config *cfg, const foundation *f, nn_params *stores[MODEL_N_PARTS])
 {
-    stores[0] = f->params[MODEL_UNET];
-    stores[1] = f->params[MODEL_TEXT_ENCODER];
-    return config_bool(cfg, KEY_finetune_text_encoder) ? 2 : 1;
+    bool lora = config_int(cfg, KEY_finetune_lora_rank) > 0;
+    for (int i = 0; i < n_trained(cfg); i++) {
+        nn_params *p = f->params[trained_parts[i]];
+        stores[i] = lora ? nn_lora_adapters(p) : p;
+    }
+    return n_trained(cfg);
 }

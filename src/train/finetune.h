@@ -20,9 +20,14 @@ MD_MUST md_status finetune_source_shape(const config *cfg, const foundation *f, 
                                         denoise_source *out);
 /* budget_bytes: for training alone; 0: no limit. workers and reducer are left out. */
 train_options finetune_options(const config *cfg, size_t budget_bytes);
-/* Holds the parts of f as a fine-tune needs them (foundation_hold). */
+/* Holds the parts of f as a fine-tune needs them (foundation_hold): with adapters none is trained,
+   and bf16 alone is enough. */
 void finetune_hold(const config *cfg, foundation *f);
-/* What is trained: the UNet, and with finetune.text_encoder the text encoder; returns how many. */
+/* With finetune.lora_rank: declares the adapters of what is trained (foundation_adapt). Before
+   finetune_stores and before graphs are built. */
+MD_MUST md_status finetune_adapt(const config *cfg, foundation *f);
+/* What is trained: the UNet, and with finetune.text_encoder the text encoder, or their adapters;
+   returns how many. */
 int finetune_stores(const config *cfg, const foundation *f, nn_params *stores[MODEL_N_PARTS]);
 
 #endif

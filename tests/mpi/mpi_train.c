@@ -56,13 +56,13 @@ static void all_the_same(rig *r)
 static void compare(rig *together, rig *alone)
 {
     double worst = 0;
-    for (int i = 0; i < nn_params_count(alone->params); i++) {
-        const nn_param_info *info = nn_params_info(alone->params, i);
+    for (int i = 0; i < nn_params_count(alone->trained); i++) {
+        const nn_param_info *info = nn_params_info(alone->trained, i);
         float *a = malloc((size_t)info->numel * sizeof *a);
         float *b = malloc((size_t)info->numel * sizeof *b);
         ok(a && b);
-        must(nn_params_read(together->params, together->be, i, a));
-        must(nn_params_read(alone->params, alone->be, i, b));
+        must(nn_params_read(together->trained, together->be, i, a));
+        must(nn_params_read(alone->trained, alone->be, i, b));
         worst = fmax(worst, rig_distance(a, b, info->numel));
         free(a);
         free(b);
@@ -84,11 +84,14 @@ static train_options options(const rig *r)
     return o;
 }
 
-static void equals_one_worker(comm_reducer *reducer)
+/* lora: adapters are trained, and nothing else. */
+static void equals_one_worker(comm_reducer *reducer, const nn_lora *lora)
 {
     static rig together, alone; /* large */
     train_stats s[STEPS], t[STEPS];
     rig_open(&together, false);
+    if (lora)
+        rig_adapt(&together, lora);
     together.o = options(&together);
     together.o.workers = comm_workers();
     together.o.reducer = reducer;
@@ -97,6 +100,8 @@ static void equals_one_worker(comm_reducer *reducer)
     all_the_same(&together);
     if (comm_rank(comm_workers()) == 0) {
         rig_open(&alone, false);
+        if (lora)
+            rig_adapt(&alone, lora);
         alone.o = options(&alone);
         rig_start(&alone);
         train_steps(&alone, STEPS, t);
@@ -145,7 +150,8 @@ int main(int argc, char **argv)
     comm_reducer *reducer = NULL;
     if (comm_workers()) {
         must(comm_reducer_new(comm_workers(), &reducer));
-        equals_one_worker(reducer);
+        equals_one_worker(reducer, NULL);
+        equals_one_worker(reducer, &(nn_lora){.rank = 3, .scale = 2});
         fails_together(reducer);
         comm_reducer_free(reducer);
     }

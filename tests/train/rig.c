@@ -21,6 +21,31 @@ static void load_weights(rig *r)
     OK(nn_params_alloc(r->params, r->be));
     OK(nn_params_load(r->params, r->be, "tests/golden/sd/unet/diffusion_pytorch_model.safetensors",
                       &model_registry(MODEL_UNET)->rules));
+    if (r->trained == r->params)
+        return;
+    OK(nn_params_alloc(r->trained, r->be));
+    OK(nn_params_randomize(r->trained, r->be, 6));
+}
+
+nn_params *rig_twin(const rig *r, nn_params **base)
+{
+    const model_row *row = model_registry(MODEL_UNET);
+    OK(nn_params_new("unet", base));
+    OK(row->declare(*base, &r->config));
+    if (r->trained == r->params)
+        return *base;
+    OK(nn_lora_add(*base, &r->lora));
+    OK(row->declare(*base, &r->config));
+    return nn_lora_adapters(*base);
+}
+
+void rig_adapt(rig *r, const nn_lora *o)
+{
+    r->lora = *o;
+    OK(nn_lora_add(r->params, o));
+    OK(model_registry(MODEL_UNET)->declare(r->params, &r->config));
+    r->trained = nn_lora_adapters(r->params);
+    load_weights(r);
 }
 
 void rig_open(rig *r, bool ref)
@@ -43,6 +68,7 @@ void rig_open_on(rig *r, md_backend *be, md_dtype dtype)
     OK(row->read("tests/golden/sd/unet/config.json", &r->config));
     OK(nn_params_new("unet", &r->params));
     OK(row->declare(r->params, &r->config));
+    r->trained = r->params;
     nn_params_hold(r->params, dtype == MD_BF16 ? NN_HOLD_BOTH : NN_HOLD_F32);
     load_weights(r);
     OK(schedule_alphas_cumprod(&s, r->alphas));
@@ -83,7 +109,7 @@ void rig_open_on(rig *r, md_backend *be, md_dtype dtype)
 
 void rig_start(rig *r)
 {
-    OK(train_new(r->be, &r->params, 1, &r->task, &r->o, &r->t));
+    OK(train_new(r->be, &r->trained, 1, &r->task, &r->o, &r->t));
     OK(train_load(r->t));
 }
 

@@ -6,6 +6,7 @@
 #include "backend/ref/ref.h"
 #include "diffusion/schedule.h"
 #include "model/registry.h"
+#include "nn/lora.h"
 #include "train/checkpoint.h"
 #include "train/denoise.h"
 #include <math.h>
@@ -38,6 +39,8 @@ typedef struct rig {
     md_backend *be;
     model_config config;
     nn_params *params;
+    nn_params *trained; /* params, or after rig_adapt its adapters */
+    nn_lora lora;
     float moments[RIG_N * RIG_VARIANTS * RIG_LATENT * 2], mask[RIG_N * RIG_VARIANTS * RIG_PX];
     float context[DENOISE_N_TEXTS * RIG_TOKENS * RIG_WIDTH];
     double alphas[1000];
@@ -53,9 +56,14 @@ typedef struct rig {
 void rig_open(rig *r, bool ref);
 /* The same on a backend, which rig_close closes, computing in dtype. */
 void rig_open_on(rig *r, md_backend *be, md_dtype dtype);
+/* Adapters are trained in the UNet's place. */
+void rig_adapt(rig *r, const nn_lora *o);
+/* The same UNet's parameters once more, declared only: with r's adapters if it has some. Frees with
+   nn_params_free(*base); returns what is trained of them. */
+nn_params *rig_twin(const rig *r, nn_params **base);
 /* d and o become a training. */
 void rig_start(rig *r);
-void rig_stop(rig *r); /* frees the training and puts the golden weights back */
+void rig_stop(rig *r); /* frees the training and puts the golden weights (and new adapters) back */
 void rig_close(rig *r);
 /* A copy of one of the buffers of the training's state: 0 weights, 1 m, 2 v, 3 average. free(). */
 float *rig_state(rig *r, int which, int64_t *n);
