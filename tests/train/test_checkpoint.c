@@ -2,6 +2,7 @@
    is refused. */
 #include "base/file.h"
 #include "base/log.h"
+#include "format/safetensors.h"
 #include "rig.h"
 #include "support/tmp_dir.h"
 #include <unistd.h>
@@ -46,9 +47,8 @@ static bool exists(const place *p, int step, const char *file)
     return md_file_exists(path);
 }
 
-static void test_resume_is_exact(void **state)
+static void resume_is_exact(bool adapters)
 {
-    (void)state;
     for (int ref = 0; ref < 2; ref++)
         for (int ema = 0; ema < 2; ema++) {
             place p;
@@ -57,6 +57,8 @@ static void test_resume_is_exact(void **state)
             bool found = true;
             open_place(&p);
             rig_open(&r, ref);
+            if (adapters)
+                rig_adapt(&r, &(nn_lora){.rank = 2, .scale = 2});
             r.o.lr_rule = TRAIN_LR_COSINE;
             r.o.ema = ema ? 0.9 : 0;
             rig_start(&r);
@@ -86,10 +88,17 @@ static void test_resume_is_exact(void **state)
         }
 }
 
+static void test_resume_is_exact(void **state)
+{
+    (void)state;
+    resume_is_exact(false);
+    resume_is_exact(true);
+}
+
 /* The weights' bf16 copy is these weights, rounded. */
 static void copy_follows(rig *r)
 {
-    md_buffer *copy = nn_params_copy(r->params);
+    md_buffer *copy = nn_params_copy(r->trained);
     int64_t n;
     float *w = rig_state(r, 0, &n), *c = malloc((size_t)n * sizeof *c);
     uint16_t *want = malloc((size_t)n * sizeof *want);
@@ -101,6 +110,71 @@ static void copy_follows(rig *r)
     free(w);
     free(c);
     free(want);
+}
+
+/* Adapters beside weights in bf16 alone: they learn, the weights stay, and a checkpoint holds
+   nothing but them. */
+static void test_adapters_alone(void **state)
+{
+    (void)state;
+    place p;
+    rig r;
+    md_backend *be;
+    int64_t n;
+    char path[512];
+    bool found;
+    open_place(&p);
+    OK(cpu_backend_open(&be, 1));
+    rig_open_on(&r, be, MD_BF16);
+    nn_params_free(r.params, be);
+    OK(nn_params_new("unet", &r.params));
+    OK(model_registry(MODEL_UNET)->declare(r.params, &r.config));
+    nn_params_hold(r.params, NN_HOLD_BF16);
+    r.d.unet_params = r.params;
+    r.trained = r.params;
+    rig_adapt(&r, &(nn_lora){.rank = 2, .scale = 1});
+    rig_start(&r);
+    size_t bytes = nn_params_bytes(r.params, be);
+    void *before = malloc(bytes), *after = malloc(bytes);
+    assert_true(before && after && bytes);
+    md_buffer *held = nn_params_copy(r.params);
+    OK(md_buffer_read(be, held, 0, before, MD_BF16, held->numel));
+    float *start = rig_state(&r, 0, &n);
+    assert_int_equal(n, nn_params_buffer(r.trained)->numel);
+    steps(&r, 3);
+    copy_follows(&r);
+    float *end = rig_state(&r, 0, &n);
+    assert_true(rig_distance(end, start, n) > 1e-3);
+    OK(md_buffer_read(be, held, 0, after, MD_BF16, held->numel));
+    assert_memory_equal(before, after, bytes);
+
+    OK(train_checkpoint_save(r.t, p.dir, p.cfg));
+    format_tensors *f;
+    path_of(&p, path, 3, "state.safetensors");
+    OK(format_tensors_open(path, &f));
+    for (int64_t i = 0; i < format_tensors_count(f); i++) {
+        assert_memory_equal(format_tensors_at(f, i)->name, "unet_lora.", 10);
+        assert_int_equal(format_tensors_at(f, i)->numel, n);
+    }
+    format_tensors_close(f);
+    steps(&r, 2);
+    float *whole = rig_state(&r, 0, &n);
+    rig_stop(&r);
+    rig_start(&r);
+    OK(train_checkpoint_load(r.t, p.dir, p.cfg, SECTIONS, &found));
+    assert_true(found);
+    copy_follows(&r);
+    steps(&r, 2);
+    float *resumed = rig_state(&r, 0, &n);
+    assert_memory_equal(resumed, whole, (size_t)n * sizeof *whole);
+    free(before);
+    free(after);
+    free(start);
+    free(end);
+    free(whole);
+    free(resumed);
+    rig_close(&r);
+    close_place(&p);
 }
 
 /* In each form of the moments, with a bf16 copy of the weights, which no file holds. */
@@ -312,8 +386,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resume_is_exact), cmocka_unit_test(test_resume_in_bf16),
-        cmocka_unit_test(test_damage),          cmocka_unit_test(test_changed_key),
-        cmocka_unit_test(test_other_model),
+        cmocka_unit_test(test_adapters_alone),  cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_changed_key),     cmocka_unit_test(test_other_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@ static void check(const char *const *sets, size_t n_sets)
     OK(config_load(NULL, sets, n_sets, &cfg));
     OK(foundation_open("tests/golden/sd", &f));
     finetune_hold(cfg, f);
+    OK(finetune_adapt(cfg, f));
     OK(cpu_backend_open(&be, 1));
     peak_watch(be);
 
@@ -33,11 +34,10 @@ static void check(const char *const *sets, size_t n_sets)
     train_free(t);
 
     size_t others = 0; /* parts that are loaded, but not trained */
-    for (int i = 0; i < MODEL_N_PARTS; i++) {
+    for (int i = 0; i < MODEL_N_PARTS; i++)
         OK(foundation_load(f, (model_part)i, be));
-        others += nn_params_bytes(f->params[i], be);
-    }
-    others -= promised.weights;
+    OK(foundation_draw_lora(f, be, 1));
+    others = be->allocated_bytes - promised.weights;
     size_t px = (size_t)(s.edge * s.edge), latent = px * (size_t)s.channels;
     size_t rows = (size_t)(s.n * s.variants);
     float *moments = calloc(rows * 2 * latent, sizeof *moments);
@@ -102,9 +102,53 @@ static void test_small_states(void **state)
     check(alone, 2);
 }
 
+/* Adapters: promised and taken alike, and far less than for the whole model. */
+static void test_adapters(void **state)
+{
+    (void)state;
+    static const char *const lora[] = {"finetune.lora_rank=2"};
+    static const char *const all[] = {"finetune.lora_rank=3", "finetune.lora_layers=all",
+                                      "finetune.text_encoder=true", "finetune.ema=0.9",
+                                      "model.dtype=bf16"};
+    check(lora, 1);
+    check(all, 5);
+}
+
+/* What the keys say arrives where it should. */
+static void test_adapter_keys(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *layers;
+        int unet, text; /* layers with an adapter */
+    } rows[] = {{"attention", 8 * 4, 4 * 2},
+                {"attention+ff", 10 * 4, 6 * 2},
+                {"all", 83, 6 * 2}}; /* 83: make_lora.py counted them */
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char layers[64];
+        foundation *f;
+        config *cfg;
+        nn_params *stores[MODEL_N_PARTS];
+        (void)snprintf(layers, sizeof layers, "finetune.lora_layers=%s", rows[i].layers);
+        const char *sets[] = {"finetune.lora_rank=3", "finetune.text_encoder=true", layers};
+        OK(config_load(NULL, sets, 3, &cfg));
+        OK(foundation_open("tests/golden/sd", &f));
+        OK(finetune_adapt(cfg, f));
+        assert_int_equal(finetune_stores(cfg, f, stores), 2);
+        assert_ptr_equal(stores[0], nn_lora_adapters(f->params[MODEL_UNET]));
+        assert_ptr_equal(stores[1], nn_lora_adapters(f->params[MODEL_TEXT_ENCODER]));
+        assert_int_equal(nn_params_count(stores[0]), 2 * rows[i].unet);
+        assert_int_equal(nn_params_count(stores[1]), 2 * rows[i].text);
+        foundation_free(f, NULL);
+        config_free(cfg);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_plain), cmocka_unit_test(test_all_on),
-                                       cmocka_unit_test(test_small_states)};
+                                       cmocka_unit_test(test_small_states),
+                                       cmocka_unit_test(test_adapters),
+                                       cmocka_unit_test(test_adapter_keys)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
