@@ -56,7 +56,8 @@ static void report_step(reporter *r, const train_loop *l, const train_stats *s)
 
 static md_status report_end(reporter *r, const train_loop *l, int64_t done)
 {
-    md_progress_end(&r->bar, done);
+    if (r->bar.what) /* not when all ended before it began */
+        md_progress_end(&r->bar, done);
     md_log_step(-1);
     bool bad = r->csv && (fflush(r->csv) != 0 || ferror(r->csv));
     if (r->csv)
@@ -158,18 +159,27 @@ static md_status step_until_done(const train_loop *l, train *t, audience who, re
     return MD_OK;
 }
 
-md_status train_loop_work(const train_loop *l, train *t)
+/* All workers or none: one that refused would leave the others in their first sum. */
+static md_status resume(const train_loop *l, train *t)
 {
     bool resumed = false;
+    md_status status = train_checkpoint_load(t, l->checkpoints, l->cfg, l->sections, &resumed);
+    return comm_workers() ? comm_agree(comm_workers(), status) : status;
+}
+
+md_status train_loop_work(const train_loop *l, train *t)
+{
     reporter r = {0};
     audience who = audience_of();
-    MD_TRY(train_checkpoint_load(t, l->checkpoints, l->cfg, l->sections, &resumed));
+    md_status status = resume(l, t);
     train_stats s = {.step = train_next_step(t)};
-    if (who == SELF)
+    if (who == SELF) {
+        MD_TRY(status);
         MD_TRY(report_start(&r, l, s.step));
-    else if (who == RANK0)
-        MD_TRY(tell(MESSAGE_START, &s));
-    md_status status = step_until_done(l, t, who, &r);
+    } else if (status == MD_OK && who == RANK0)
+        status = tell(MESSAGE_START, &s);
+    if (status == MD_OK)
+        status = step_until_done(l, t, who, &r);
     s.step = train_next_step(t);
     if (who == SELF) {
         md_status end = report_end(&r, l, s.step);
