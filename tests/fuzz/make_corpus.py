@@ -97,6 +97,10 @@ write("ldm/unet", ldm(("unet",), names=["model_ema.decay", "first_stage_model.x"
 write("ldm/lora", ldm((), names=["lora_unet_x.lora_down.weight"]))
 write("ldm/sdxl", ldm((), names=["conditioner.embedders.0.x", "model.diffusion_model.x"]))
 write("ldm/sd2", ldm(("unet",), names=["cond_stage_model.model.ln_final.bias"]))
+write("lora/linear", tensors({"unet.to_q.lora_A.weight": t("F32", [1, 3], 0, 12),
+                              "unet.to_q.lora_B.weight": t("F16", [2, 1], 12, 16)}, bytes(range(16))))
+write("lora/conv", tensors({"unet.conv.lora_A.weight": t("BF16", [2, 2, 3, 3], 0, 72),
+                            "unet.conv.lora_B.weight": t("F32", [3, 2, 1, 1], 72, 96)}, bytes(range(96))))
 vocab = {s: i for i, s in enumerate(["a", "b", "a</w>", "b</w>", "ab</w>", "<|startoftext|>", "<|endoftext|>", "!", "\u0120"])}
 config = {"model_max_length": 8, "pad_token": {"content": "!"}, "bos_token": "<|startoftext|>"}
 write("tokenizer/full", "\n---\n".join([json.dumps(vocab), "#version: 0.2\na b</w>\nb a\n", json.dumps(config),
