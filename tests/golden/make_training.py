@@ -3,17 +3,19 @@
 latents, masks, noise, every kind of loss, AdamW. Independent of src/: the loop follows the published equations
 and diffusers' training scripts; the draws follow base/rng.h (Philox) and train/denoise_draw.c.
 
-    python3 tests/golden/make_training.py          (rewrites tests/golden/training)
+    python3 tests/golden/make_training.py          (rewrites tests/golden/training; wants peft, 0.10.0 was tried)
 
 losses.safetensors: loss and gradient norm before clipping of each step, per case.
 <case>.<part>.safetensors, but for "nine", whose model is larger: what the steps changed in each parameter, divided by the learning rate, in f16
-(2e-4 of a tensor's change). Computed in double.
+(2e-4 of a tensor's change). Computed in double. lora.start.safetensors: adapters of rank 2, alpha 3 in every
+linear layer and convolution of the UNet before the first step; B is not zero, so that A has gradients.
 """
 import os
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from peft import LoraConfig
 from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -28,7 +30,7 @@ ORDER, NOISE, TIMESTEP, AUGMENT, POSTERIOR = 1, 2, 3, 4, 5  # purposes
 # Everything that a case changes; the defaults are those of keys.def.
 PLAIN = dict(batch=3, target="epsilon", weight="one", prediction="epsilon", area_norm=True, outside=0.0,
              drop=0.0, offset=0.0, mask_out=False, background=False, text=False, prior=0.0, ema=0.0, lr="constant",
-             warmup=0, unet="sd")
+             warmup=0, unet="sd", lora=False)
 CASES = {
     "masked": dict(drop=0.3, lr="cosine", warmup=3),
     "x0": dict(target="x0"),
@@ -38,6 +40,7 @@ CASES = {
     "velocity": dict(prediction="v", target="v", weight="min-snr", lr="linear"),
     "text": dict(text=True, drop=0.2, batch=4, ema=0.9),
     "prior": dict(prior=0.7, batch=2, target="x0"),
+    "lora": dict(lora=True, drop=0.3),
     "nine": dict(prior=0.5, batch=2, unet="unet9"),
 }
 
@@ -129,7 +132,7 @@ class Data:
             rgb = picture(10 + i)[0]
             pixels += [rgb, rgb[:, ::-1]]
             masks += [np.ones_like(rgb[..., 0], bool)] * 2
-        gray = [np.where(m[..., None], np.uint8(128), p) for p, m in zip(pixels, masks)]
+        gray = [np.where(m[..., None], 127.5, p) for p, m in zip(pixels, masks)]
 
         def encode(x):
             x = torch.tensor(np.stack(x).astype(np.float64) / 127.5 - 1).permute(0, 3, 1, 2)
@@ -217,6 +220,21 @@ def load(kind, part, folder="sd"):
     return kind.from_pretrained(os.path.join(HERE, folder, part)).double().train()
 
 
+def adapt(unet):
+    """Adapters under names without peft's "default"; the rest of the UNet stays as it is."""
+    layers = [k for k, m in unet.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
+    unet.requires_grad_(False)
+    unet.add_adapter(LoraConfig(r=2, lora_alpha=3, target_modules=layers))
+    adapters = {k.replace(".default", ""): p for k, p in unet.named_parameters() if p.requires_grad}
+    assert len(adapters) == 2 * len(layers)
+    gen = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for k, p in adapters.items():
+            noise = torch.randn(p.shape, generator=gen) * (0.3 if "lora_A" in k else 0.05)
+            p.copy_(noise.float())
+    return adapters
+
+
 def train(case):
     unet, vae = load(UNet2DConditionModel, "unet", case["unet"]), load(AutoencoderKL, "vae")
     text = load(CLIPTextModel, "text_encoder")
@@ -235,7 +253,10 @@ def train(case):
         return text(torch.stack([ids[k] for k in kinds]))[0] if case["text"] else torch.stack([fixed[k] for k in kinds])
 
     models = {"unet": unet, "text_encoder": text} if case["text"] else {"unet": unet}
-    named = {part + "/" + k: p for part, m in models.items() for k, p in m.named_parameters()}
+    parameters = {part: dict(m.named_parameters()) for part, m in models.items()}
+    if case["lora"]:
+        parameters = {"unet": adapt(unet)}
+    named = {part + "/" + k: p for part, own in parameters.items() for k, p in own.items()}
     start = {k: p.detach().clone() for k, p in named.items()}
     average = {k: p.clone() for k, p in start.items()}
     abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64)**2, 0)
@@ -256,11 +277,11 @@ def train(case):
         decay = min(case["ema"], (2 + step) / (11 + step))
         for k, p in named.items():
             average[k] = decay * average[k] + (1 - decay) * p.detach()
-    result = {part: {k: p.detach() - start[part + "/" + k] for k, p in m.named_parameters()}
-              for part, m in models.items()}
+    result = {part: {k: p.detach() - start[part + "/" + k] for k, p in own.items()}
+              for part, own in parameters.items()}
     if case["ema"]:
         result["average"] = {k[5:]: v - start[k] for k, v in average.items() if k.startswith("unet/")}
-    return losses, norms, result
+    return losses, norms, result, {k[5:]: v for k, v in start.items()} if case["lora"] else None
 
 
 def main():
@@ -273,11 +294,14 @@ def main():
     meta = {**VERSIONS, "command": "python3 tests/golden/make_training.py"}
     courses = {}
     for name, changes in CASES.items():
-        losses, norms, parts = train({**PLAIN, **changes})
+        losses, norms, parts, start = train({**PLAIN, **changes})
         courses[name + ".loss"], courses[name + ".norm"] = torch.tensor(losses).float(), torch.tensor(norms).float()
         for part, change in parts.items() if name != "nine" else ():
             flat = {k: (v / LR).half().contiguous().clone() for k, v in change.items()}
             save_file(flat, os.path.join(out, "%s.%s.safetensors" % (name, part)), metadata=meta)
+        if start:
+            save_file({k: v.float().contiguous().clone() for k, v in start.items()},
+                      os.path.join(out, name + ".start.safetensors"), metadata=meta)
         print(name, np.array(losses).round(4), np.array(norms).round(3))
     save_file(courses, os.path.join(out, "losses.safetensors"), metadata=meta)
     for name in os.listdir(out):

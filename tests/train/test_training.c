@@ -6,6 +6,7 @@
 #include "format/safetensors.h"
 #include "image/image.h"
 #include "model/foundation.h"
+#include "nn/lora.h"
 #include "rig.h"
 #include "store/data.h"
 #include "support/tmp_dir.h"
@@ -100,6 +101,7 @@ typedef struct course {
     const char *sets[12];
     schedule_prediction prediction; /* of the network: as if the foundation's scheduler said so */
     bool nine;                      /* an inpainting UNet of 9 channels; losses only */
+    const char *adapters;           /* file to start them from, with finetune.lora_rank */
 } course;
 
 /* A fine-tune as jobs/finetune.c starts it. */
@@ -135,6 +137,10 @@ static void tune(const course *c, bool ref, tuning *u)
         OK(cpu_backend_open(&u->be, 1));
     for (int i = 0; i < MODEL_N_PARTS; i++)
         OK(foundation_load(u->f, (model_part)i, u->be));
+    OK(finetune_adapt(u->cfg, u->f));
+    OK(foundation_draw_lora(u->f, u->be, 1));
+    if (c->adapters)
+        OK(nn_params_load(nn_lora_adapters(u->f->params[MODEL_UNET]), u->be, c->adapters, NULL));
     OK(md_path_join(data, sizeof data, made, "data.h5"));
     OK(md_path_join(class, sizeof class, made, "class"));
     lesions_options o = finetune_lesions(u->cfg, data, class);
@@ -165,11 +171,14 @@ static void compare_change(const char *of, const char *part, const tuning *u, in
                            const float *start, double most)
 {
     char path[128];
-    nn_params *p;
+    foundation *twin;
     const model_part which = store ? MODEL_TEXT_ENCODER : MODEL_UNET;
     md_backend *be = u->be;
-    OK(nn_params_new(part, &p));
-    OK(model_registry(which)->declare(p, &u->f->config[which]));
+    OK(foundation_open(u->f->path, &twin));
+    OK(finetune_adapt(u->cfg, twin));
+    nn_params *stores[MODEL_N_PARTS];
+    (void)finetune_stores(u->cfg, twin, stores);
+    nn_params *p = stores[store];
     OK(nn_params_alloc(p, be));
     (void)snprintf(path, sizeof path, GOLDEN "%s.%s.safetensors", of, part);
     OK(nn_params_load(p, be, path, &model_registry(which)->rules));
@@ -191,7 +200,7 @@ static void compare_change(const char *of, const char *part, const tuning *u, in
             print_error("%s: %s changed otherwise by %.2g\n", of, q->name, far);
         worst = fmax(worst, far);
     }
-    nn_params_free(p, be);
+    foundation_free(twin, be);
     free(want);
     free(end);
     assert_true(worst <= most);
@@ -227,22 +236,29 @@ static void compare(const course *c, bool ref, double loss, double change)
 
 /* make_training.py's cases, as a user asks for them. */
 static const course cases[] = {
-    {"masked", {"finetune.drop_prompt=0.3", "finetune.schedule=cosine", "finetune.warmup=3"}},
-    {"x0", {"loss.target=x0"}},
-    {"min_snr", {"loss.weight=min-snr"}},
-    {"mask_out", {"finetune.mask_out=true"}},
-    {"released",
-     {"loss.outside=1", "loss.area_norm=false", "finetune.noise_offset=0.1",
-      "finetune.region=background", "loss.weight=snr"}},
-    {"velocity", {"loss.weight=min-snr", "finetune.schedule=linear"}, .prediction = SCHEDULE_V},
-    {"text",
-     {"finetune.text_encoder=true", "finetune.drop_prompt=0.2", "finetune.batch=4",
-      "finetune.accumulate=2", "finetune.ema=0.9"}},
-    {"prior",
-     {"finetune.prior_weight=0.7", "finetune.prior_prompt=an image", "finetune.batch=2",
-      "loss.target=x0"}},
-    {"nine",
-     {"finetune.prior_weight=0.5", "finetune.prior_prompt=an image", "finetune.batch=2"},
+    {.name = "masked",
+     .sets = {"finetune.drop_prompt=0.3", "finetune.schedule=cosine", "finetune.warmup=3"}},
+    {.name = "x0", .sets = {"loss.target=x0"}},
+    {.name = "min_snr", .sets = {"loss.weight=min-snr"}},
+    {.name = "mask_out", .sets = {"finetune.mask_out=true"}},
+    {.name = "released",
+     .sets = {"loss.outside=1", "loss.area_norm=false", "finetune.noise_offset=0.1",
+              "finetune.region=background", "loss.weight=snr"}},
+    {.name = "velocity",
+     .sets = {"loss.weight=min-snr", "finetune.schedule=linear"},
+     .prediction = SCHEDULE_V},
+    {.name = "text",
+     .sets = {"finetune.text_encoder=true", "finetune.drop_prompt=0.2", "finetune.batch=4",
+              "finetune.accumulate=2", "finetune.ema=0.9"}},
+    {.name = "prior",
+     .sets = {"finetune.prior_weight=0.7", "finetune.prior_prompt=an image", "finetune.batch=2",
+              "loss.target=x0"}},
+    {.name = "lora",
+     .sets = {"finetune.lora_rank=2", "finetune.lora_alpha=3", "finetune.lora_layers=all",
+              "finetune.drop_prompt=0.3"},
+     .adapters = GOLDEN "lora.start.safetensors"},
+    {.name = "nine",
+     .sets = {"finetune.prior_weight=0.5", "finetune.prior_prompt=an image", "finetune.batch=2"},
      .nine = true},
 };
 
