@@ -63,6 +63,7 @@ typedef struct md_backend_ops {
     void (*close)(md_backend *be);
     bool host_visible;   /* pointers from alloc can be used on the host, f32 as f32 */
     bool fuses_residual; /* conv2d and linear add in[3] in passing: the plan may put it there */
+    bool fuses_chains;   /* has op chain: the plan may make elementwise nodes one */
     const md_backend_queues *queues; /* NULL: launches run at once, there is nothing to overlap */
 } md_backend_ops;
 

@@ -73,6 +73,7 @@ typedef union md_attr {
     struct {
         double beta1, beta2, eps, weight_decay;
     } adamw;
+    const struct md_chain *chain; /* graph/chain.h; lives as long as the node */
 } md_attr;
 
 typedef struct md_graph md_graph;

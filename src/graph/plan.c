@@ -1,7 +1,7 @@
 /* The plan: which nodes run, where each tensor lives, which kernel each node gets. Addresses are
    assigned by lifetime, largest tensor first at the lowest free offset. */
-#include "graph/plan.h"
 #include "base/clock.h"
+#include "graph/plan_internal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,52 +15,12 @@ typedef struct place {
     int first, last;
 } place;
 
-typedef struct step {
-    md_kernel kernel;
-    void *in[MD_MAX_IN], *out[MD_MAX_OUT];
-} step;
-
-/* What becomes ready when: see md_plan_on_written. */
-typedef struct watch {
-    int n, *step; /* [n] the last step that touches range i */
-    md_status (*ready)(void *user, int range);
-    void *user;
-} watch;
-
-struct md_plan {
-    md_graph *g;
-    md_backend *be;
-    int n_tensors, n_nodes;
-    md_node *nodes;     /* copies of the graph's, which the plan may change */
-    bool *used;         /* per node: runs */
-    bool *kept;         /* per tensor (bases): readable after the run */
-    md_tensor **placed; /* per tensor (bases): lives in this persistent tensor instead */
-    size_t *at;         /* per tensor (bases): arena offset */
-    int *first, *last;  /* per tensor (bases): node indices between which it must hold */
-    step *steps;
-    int n_steps;
-    md_plan_bytes bytes;
-    int64_t flops, traffic;
-    char *arena;
-    watch watch;
-    bool ran;
-    void *recording; /* of all launches, by a backend with queues */
-    bool profile;
-    double seconds[MD_OP_COUNT];
-    int64_t calls[MD_OP_COUNT];
-};
-
 static md_node *node_at(const md_plan *p, int i)
 {
     return &p->nodes[i];
 }
 
-static md_tensor *base_of(md_tensor *t)
-{
-    return t->storage == MD_VIEW ? t->base : t;
-}
-
-static size_t tensor_bytes(const md_plan *p, const md_tensor *t)
+size_t graph__bytes(const md_plan *p, const md_tensor *t)
 {
     size_t n = (size_t)md_numel(t) * p->be->ops->elem_bytes(t->dtype);
     return (n + ALIGN - 1) / ALIGN * ALIGN;
@@ -71,8 +31,8 @@ static size_t tensor_bytes(const md_plan *p, const md_tensor *t)
 static void mark_used(md_plan *p, md_tensor *const *outputs, int n, bool *wanted)
 {
     for (int i = 0; i < n; i++) {
-        wanted[outputs[i]->id] = wanted[base_of(outputs[i])->id] = true;
-        p->kept[base_of(outputs[i])->id] = true;
+        wanted[outputs[i]->id] = wanted[graph__base(outputs[i])->id] = true;
+        p->kept[graph__base(outputs[i])->id] = true;
     }
     for (int i = p->n_nodes - 1; i >= 0; i--) {
         md_node *node = node_at(p, i);
@@ -80,18 +40,7 @@ static void mark_used(md_plan *p, md_tensor *const *outputs, int n, bool *wanted
             p->used[i] = p->used[i] || wanted[node->out[k]->id];
         for (int k = 0; p->used[i] && k < node->n_in; k++)
             if (node->in[k])
-                wanted[node->in[k]->id] = wanted[base_of(node->in[k])->id] = true;
-    }
-}
-
-/* Consumers of each tensor (by its base) among the nodes that run. */
-static void count_readers(const md_plan *p, int *readers)
-{
-    for (int i = 0; i < p->n_nodes; i++) {
-        const md_node *node = node_at(p, i);
-        for (int k = 0; p->used[i] && k < node->n_in; k++)
-            if (node->in[k])
-                readers[base_of(node->in[k])->id]++;
+                wanted[node->in[k]->id] = wanted[graph__base(node->in[k])->id] = true;
     }
 }
 
@@ -101,84 +50,12 @@ static int64_t start_of(const md_tensor *t)
     return t->offset + (t->storage == MD_VIEW ? t->base->offset : 0);
 }
 
-static bool overlap(const md_tensor *a, const md_tensor *b)
+bool graph__overlap(const md_tensor *a, const md_tensor *b)
 {
     const md_tensor *ab = a->storage == MD_VIEW ? a->base : a;
     const md_tensor *bb = b->storage == MD_VIEW ? b->base : b;
     return ab->storage == MD_EXTERN && bb->storage == MD_EXTERN && ab->buffer == bb->buffer &&
            start_of(a) < start_of(b) + md_numel(b) && start_of(b) < start_of(a) + md_numel(a);
-}
-
-static bool reads(const md_node *node, const md_tensor *t)
-{
-    for (int k = 0; k < node->n_in; k++)
-        if (node->in[k] && overlap(node->in[k], t))
-            return true;
-    return false;
-}
-
-/* Whether what node `made` reads is the same at node `at`, behind it: no update comes between. An
-   update may change any of its persistent inputs, not only the one that it returns. */
-static bool still_holds(const md_plan *p, int made, int at)
-{
-    for (int i = made + 1; i < at; i++) {
-        const md_node *node = node_at(p, i);
-        if (!p->used[i] || base_of(node->out[0])->storage != MD_EXTERN)
-            continue;
-        for (int k = 0; k < node->n_in; k++)
-            if (node->in[k] && reads(node_at(p, made), node->in[k]))
-                return false;
-    }
-    return true;
-}
-
-/* The node whose result `t` (a linear's perhaps under another shape) nobody but addition `at` reads
-   and which can add a residual to it, or -1. */
-static int fusable(const md_plan *p, const md_tensor *t, int at, const int *readers)
-{
-    const md_tensor *base = t->storage == MD_VIEW ? t->base : t;
-    if (!base->node || base->storage != MD_TEMP || md_numel(base) != md_numel(t) ||
-        readers[base->id] != 1 || p->kept[base->id])
-        return -1;
-    const md_node *made = node_at(p, base->node->index);
-    bool takes = made->op == MD_OP_linear ||
-                 (made->op == MD_OP_conv2d && md_same_shape(base, node_at(p, at)->out[0]));
-    bool fits = takes && p->used[made->index] && !made->in[3];
-    return fits && still_holds(p, made->index, at) ? made->index : -1;
-}
-
-/* add(conv or linear, r) becomes the conv or linear with residual r, in the addition's place. */
-static md_status fuse_residuals(md_plan *p)
-{
-    if (!p->be->ops->fuses_residual)
-        return MD_OK;
-    int *readers = calloc((size_t)p->n_tensors + 1, sizeof *readers);
-    if (!readers)
-        MD_FAIL(MD_NOMEM, "plan: out of memory");
-    count_readers(p, readers);
-    for (int i = 0; i < p->n_nodes; i++) {
-        md_node *add = node_at(p, i);
-        if (!p->used[i] || add->op != MD_OP_add || md_numel(add->in[0]) != md_numel(add->in[1]))
-            continue;
-        int at = fusable(p, add->in[1], i, readers), other = 0;
-        if (at < 0)
-            at = fusable(p, add->in[0], i, readers), other = 1;
-        if (at < 0)
-            continue;
-        md_node *made = node_at(p, at);
-        md_tensor *r = add->in[other], *y = add->out[0];
-        add->op = made->op;
-        add->attr = made->attr;
-        add->flops = made->flops;
-        add->path = made->path;
-        memcpy(add->in, made->in, sizeof add->in);
-        add->n_in = 4;
-        add->in[3] = r;
-        add->out[0] = y;
-        p->used[at] = false;
-    }
-    free(readers);
-    return MD_OK;
 }
 
 static void find_lifetimes(md_plan *p)
@@ -192,22 +69,21 @@ static void find_lifetimes(md_plan *p)
         if (!p->used[i])
             continue;
         for (int k = 0; k < node->n_out; k++) {
-            int id = base_of(node->out[k])->id;
+            int id = graph__base(node->out[k])->id;
             p->first[id] = i < p->first[id] ? i : p->first[id];
             p->last[id] = i > p->last[id] ? i : p->last[id];
         }
         for (int k = 0; k < node->n_in; k++)
             if (node->in[k]) {
-                int id = base_of(node->in[k])->id;
+                int id = graph__base(node->in[k])->id;
                 p->last[id] = i > p->last[id] ? i : p->last[id];
             }
     }
 }
 
-/* Where t's bytes are: the persistent tensor that its base was placed in, or t itself. */
-static const md_tensor *home_of(const md_plan *p, md_tensor *t)
+const md_tensor *graph__home(const md_plan *p, md_tensor *t)
 {
-    const md_tensor *placed = p->placed[base_of(t)->id];
+    const md_tensor *placed = p->placed[graph__base(t)->id];
     return placed ? placed : t;
 }
 
@@ -220,10 +96,10 @@ static bool region_is_free(const md_plan *p, const md_tensor *dst, const md_tens
         if (!p->used[i] || node == except)
             continue;
         for (int k = 0; k < node->n_in; k++)
-            if (node->in[k] && overlap(home_of(p, node->in[k]), dst))
+            if (node->in[k] && graph__overlap(graph__home(p, node->in[k]), dst))
                 return false;
         for (int k = 0; k < node->n_out; k++)
-            if (overlap(home_of(p, node->out[k]), dst))
+            if (graph__overlap(graph__home(p, node->out[k]), dst))
                 return false;
     }
     return true;
@@ -237,7 +113,7 @@ static void elide_writes(md_plan *p)
         md_node *node = node_at(p, i);
         if (!p->used[i] || node->op != MD_OP_write)
             continue;
-        md_tensor *dst = node->in[0], *src = node->in[1], *base = base_of(src);
+        md_tensor *dst = node->in[0], *src = node->in[1], *base = graph__base(src);
         size_t offset = (size_t)start_of(dst) * p->be->ops->elem_bytes(dst->dtype);
         if (base->storage != MD_TEMP || md_numel(base) != md_numel(src) || p->placed[base->id] ||
             p->kept[base->id] || offset % ALIGN || !region_is_free(p, dst, base, node))
@@ -306,12 +182,12 @@ static md_status assign_addresses(md_plan *p)
         if (t->storage != MD_INPUT && !temp)
             continue;
         bool input = t->storage == MD_INPUT;
-        list[n++] = (place){t, tensor_bytes(p, t), 0, input ? -1 : p->first[i],
+        list[n++] = (place){t, graph__bytes(p, t), 0, input ? -1 : p->first[i],
                             input ? p->n_nodes : p->last[i]};
         if (input)
-            p->bytes.inputs += tensor_bytes(p, t);
+            p->bytes.inputs += graph__bytes(p, t);
         else if (p->kept[i])
-            p->bytes.outputs += tensor_bytes(p, t);
+            p->bytes.outputs += graph__bytes(p, t);
     }
     size_t peak = assign(list, n, order);
     for (int i = 0; i < n; i++)
@@ -328,9 +204,9 @@ static int64_t bytes_touched(const md_plan *p, const md_node *node)
 {
     size_t bytes = 0;
     for (int k = 0; k < node->n_in; k++)
-        bytes += node->in[k] ? tensor_bytes(p, node->in[k]) : 0;
+        bytes += node->in[k] ? graph__bytes(p, node->in[k]) : 0;
     for (int k = 0; k < node->n_out; k++)
-        bytes += tensor_bytes(p, node->out[k]);
+        bytes += graph__bytes(p, node->out[k]);
     return (int64_t)bytes;
 }
 
@@ -390,9 +266,10 @@ static md_status build(md_plan *p, md_tensor *const *outputs, int n)
         MD_FAIL(MD_NOMEM, "plan: out of memory");
     mark_used(p, outputs, n, wanted);
     free(wanted);
-    MD_TRY(fuse_residuals(p));
+    MD_TRY(graph__fuse_residuals(p));
     find_lifetimes(p);
     elide_writes(p);
+    MD_TRY(graph__fuse_chains(p));
     MD_TRY(assign_addresses(p));
     return prepare_kernels(p);
 }
@@ -445,7 +322,7 @@ md_status md_plan_load(md_plan *p)
             s->in[k] = node->in[k] ? address(p, node->in[k]) : NULL;
             if (node->in[k] && !s->in[k])
                 MD_FAIL(MD_INTERNAL, "%s: buffer %s is not allocated", md_op_name(node->op),
-                        base_of(node->in[k])->buffer->name);
+                        graph__base(node->in[k])->buffer->name);
         }
         for (int k = 0; k < node->n_out; k++) {
             s->out[k] = address(p, node->out[k]);
@@ -544,7 +421,7 @@ md_status md_plan_run(md_plan *p)
 
 static bool is_in(const md_plan *p, md_tensor *t, const md_range *r)
 {
-    const md_tensor *home = home_of(p, t);
+    const md_tensor *home = graph__home(p, t);
     const md_tensor *base = home->storage == MD_VIEW ? home->base : home;
     return base->storage == MD_EXTERN && base->buffer == r->buffer && start_of(home) < r->end &&
            r->first < start_of(home) + md_numel(home);
@@ -599,6 +476,11 @@ void md_plan_free(md_plan *p)
     free(p->at);
     free(p->first);
     free(p->last);
+    while (p->chains) {
+        plan_chain *c = p->chains;
+        p->chains = c->next;
+        free(c);
+    }
     free(p);
 }
 

@@ -128,6 +128,7 @@ static md_backend *like_ref(bool fuses, bool queued)
     OK(ref_backend_open(&rec.ref));
     changed = *rec.ref->ops;
     changed.fuses_residual = fuses;
+    changed.fuses_chains = false;
     for (int i = 0; i < MD_OP_COUNT; i++)
         prepare_table[i] = noting_prepare;
     if (queued) {

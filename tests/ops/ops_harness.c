@@ -6,11 +6,11 @@
 #include <string.h>
 
 extern const op_family ops_elementwise, ops_reduce, ops_linear, ops_conv, ops_norm, ops_attention,
-    ops_shape, ops_embed, ops_update, ops_compound;
+    ops_shape, ops_embed, ops_update, ops_chain, ops_compound;
 
-const op_family *const op_families[] = {&ops_elementwise, &ops_reduce,    &ops_linear, &ops_conv,
-                                        &ops_norm,        &ops_attention, &ops_shape,  &ops_embed,
-                                        &ops_update,      &ops_compound};
+const op_family *const op_families[] = {&ops_elementwise, &ops_reduce,    &ops_linear,  &ops_conv,
+                                        &ops_norm,        &ops_attention, &ops_shape,   &ops_embed,
+                                        &ops_update,      &ops_chain,     &ops_compound};
 const int op_n_families = (int)(sizeof op_families / sizeof op_families[0]);
 
 static md_dtype type_of(const op_case *c, int i, md_dtype run)

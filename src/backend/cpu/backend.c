@@ -12,10 +12,11 @@ md_status cpu__prepare_f32(md_backend *be, const md_node *node, md_kernel *k)
     return f32_table[node->op](be, node, k);
 }
 
-/* Their kernels read every type themselves: bf16 is updated in place, or only copied. */
+/* Their kernels read every type themselves: bf16 is updated in place, only copied, or converted
+   block by block. */
 static bool takes_any_type(md_op op)
 {
-    return op == MD_OP_adamw || op == MD_OP_write;
+    return op == MD_OP_adamw || op == MD_OP_write || op == MD_OP_chain;
 }
 
 static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
@@ -140,7 +141,8 @@ md_status cpu_backend_open(md_backend **out, int threads)
                                        .zero = be_zero,
                                        .sync = be_sync,
                                        .close = be_close,
-                                       .host_visible = true};
+                                       .host_visible = true,
+                                       .fuses_chains = true};
     *out = NULL;
     if (threads < 0)
         MD_FAIL(MD_USAGE, "cpu: %d threads asked for, need 0 (all) or more", threads);

@@ -1,5 +1,6 @@
 /* Elementwise ops. Broadcasting is folded at prepare time into rows: each row of `a` meets either a
    row of `b` or one of its elements. */
+#include "backend/cpu/act.h"
 #include "backend/cpu/internal.h"
 #include <math.h>
 
@@ -197,67 +198,6 @@ md_status cpu_affine(md_backend *be, const md_node *node, md_kernel *k)
     return MD_OK;
 }
 
-/* Phi(x) of the normal distribution. */
-static inline vf v_phi(vf x)
-{
-    return v_set(0.5f) + v_set(0.5f) * v_erf(x * v_set(0.70710678118654752f));
-}
-
-/* One number per sample takes it, in the autoencoder's loss: lane by lane will do. */
-static inline vf v_log(vf x)
-{
-    for (int i = 0; i < VL; i++)
-        x[i] = logf(x[i]);
-    return x;
-}
-
-static inline vf activate(md_act kind, vf x, vf lo, vf hi)
-{
-    switch (kind) {
-    case MD_ACT_SILU:
-        return x * v_sigmoid(x);
-    case MD_ACT_GELU:
-        return x * v_phi(x);
-    case MD_ACT_QUICK_GELU:
-        return x * v_sigmoid(v_set(1.702f) * x);
-    case MD_ACT_EXP:
-        return v_exp(x);
-    case MD_ACT_LOG:
-        return v_log(x);
-    case MD_ACT_CLAMP:
-        return v_max(lo, v_min(hi, x));
-    default:
-        return x;
-    }
-}
-
-static inline vf slope(md_act kind, vf x, vf lo, vf hi)
-{
-    const vf one = v_set(1.0f);
-    switch (kind) {
-    case MD_ACT_SILU: {
-        vf s = v_sigmoid(x);
-        return s * v_fma(x, one - s, one);
-    }
-    case MD_ACT_GELU: { /* Phi + x phi */
-        vf density = v_set(0.3989422804014327f) * v_exp(v_set(-0.5f) * x * x);
-        return v_fma(x, density, v_phi(x));
-    }
-    case MD_ACT_QUICK_GELU: {
-        vf z = v_set(1.702f) * x, s = v_sigmoid(z);
-        return s * v_fma(z, one - s, one);
-    }
-    case MD_ACT_EXP:
-        return v_exp(x);
-    case MD_ACT_LOG:
-        return one / x;
-    case MD_ACT_CLAMP: /* outside: 0; NaN: NaN */
-        return v_select((x < lo) | (x > hi), v_zero(), v_fma(x, v_zero(), one));
-    default:
-        return one;
-    }
-}
-
 /* `kind` is a constant where these are inlined, so that no lane decides anything. */
 static inline __attribute__((always_inline)) void act_piece(md_act kind, const md_attr *attr,
                                                             const float *x, float *y, int64_t n)
@@ -265,9 +205,9 @@ static inline __attribute__((always_inline)) void act_piece(md_act kind, const m
     vf lo = v_set((float)attr->act.lo), hi = v_set((float)attr->act.hi);
     int64_t i = 0;
     for (; i + VL <= n; i += VL)
-        v_store(y + i, activate(kind, v_load(x + i), lo, hi));
+        v_store(y + i, act_value(kind, v_load(x + i), lo, hi));
     if (i < n)
-        v_store_n(y + i, activate(kind, v_load_n(x + i, (int)(n - i)), lo, hi), (int)(n - i));
+        v_store_n(y + i, act_value(kind, v_load_n(x + i, (int)(n - i)), lo, hi), (int)(n - i));
 }
 
 static inline __attribute__((always_inline)) void act_grad_piece(md_act kind, const md_attr *attr,
@@ -277,37 +217,13 @@ static inline __attribute__((always_inline)) void act_grad_piece(md_act kind, co
     vf lo = v_set((float)attr->act.lo), hi = v_set((float)attr->act.hi);
     int64_t i = 0;
     for (; i + VL <= n; i += VL)
-        v_store(dx + i, v_load(dy + i) * slope(kind, v_load(x + i), lo, hi));
+        v_store(dx + i, v_load(dy + i) * act_slope(kind, v_load(x + i), lo, hi));
     if (i < n) {
         int left = (int)(n - i);
-        v_store_n(dx + i, v_load_n(dy + i, left) * slope(kind, v_load_n(x + i, left), lo, hi),
+        v_store_n(dx + i, v_load_n(dy + i, left) * act_slope(kind, v_load_n(x + i, left), lo, hi),
                   left);
     }
 }
-
-#define CASES(kind, call)                                                                          \
-    switch (kind) {                                                                                \
-    case MD_ACT_SILU:                                                                              \
-        call(MD_ACT_SILU);                                                                         \
-        break;                                                                                     \
-    case MD_ACT_GELU:                                                                              \
-        call(MD_ACT_GELU);                                                                         \
-        break;                                                                                     \
-    case MD_ACT_QUICK_GELU:                                                                        \
-        call(MD_ACT_QUICK_GELU);                                                                   \
-        break;                                                                                     \
-    case MD_ACT_EXP:                                                                               \
-        call(MD_ACT_EXP);                                                                          \
-        break;                                                                                     \
-    case MD_ACT_LOG:                                                                               \
-        call(MD_ACT_LOG);                                                                          \
-        break;                                                                                     \
-    case MD_ACT_CLAMP:                                                                             \
-        call(MD_ACT_CLAMP);                                                                        \
-        break;                                                                                     \
-    default:                                                                                       \
-        call(MD_ACT_NONE);                                                                         \
-    }
 
 static md_status act_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
@@ -320,7 +236,7 @@ static md_status act_run(const md_kernel *k, void *const *in, void *const *out, 
     {
         int64_t len = cpu__min(PIECE, n - at);
 #define CALL(kind) act_piece(kind, attr, x + at, y + at, len)
-        CASES(attr->act.kind, CALL)
+        ACT_CASES(attr->act.kind, CALL)
 #undef CALL
     }
     return MD_OK;
@@ -345,7 +261,7 @@ static md_status act_grad_run(const md_kernel *k, void *const *in, void *const *
     {
         int64_t len = cpu__min(PIECE, n - at);
 #define CALL(kind) act_grad_piece(kind, attr, dy + at, x + at, dx + at, len)
-        CASES(attr->act.kind, CALL)
+        ACT_CASES(attr->act.kind, CALL)
 #undef CALL
     }
     return MD_OK;
@@ -376,10 +292,10 @@ static md_status geglu_run(const md_kernel *k, void *const *in, void *const *out
         int64_t i = 0;
         for (; i + VL <= d; i += VL)
             v_store(to + i,
-                    v_load(value + i) * activate(MD_ACT_GELU, v_load(gate + i), none, none));
+                    v_load(value + i) * act_value(MD_ACT_GELU, v_load(gate + i), none, none));
         if (i < d) {
             int n = (int)(d - i);
-            vf g = activate(MD_ACT_GELU, v_load_n(gate + i, n), none, none);
+            vf g = act_value(MD_ACT_GELU, v_load_n(gate + i, n), none, none);
             v_store_n(to + i, v_load_n(value + i, n) * g, n);
         }
     }
@@ -409,9 +325,9 @@ static md_status geglu_grad_run(const md_kernel *k, void *const *in, void *const
             int n = (int)cpu__min(VL, d - i);
             const float *value = x + r * 2 * d + i;
             vf g = v_load_n(dy + r * d + i, n), gate = v_load_n(value + d, n);
-            v_store_n(dx + r * 2 * d + i, g * activate(MD_ACT_GELU, gate, none, none), n);
+            v_store_n(dx + r * 2 * d + i, g * act_value(MD_ACT_GELU, gate, none, none), n);
             v_store_n(dx + r * 2 * d + d + i,
-                      g * v_load_n(value, n) * slope(MD_ACT_GELU, gate, none, none), n);
+                      g * v_load_n(value, n) * act_slope(MD_ACT_GELU, gate, none, none), n);
         }
     return MD_OK;
 }

@@ -436,6 +436,7 @@ md_status cuda_backend_open(const cuda_options *o, md_backend **out)
                                        .sync = be_sync,
                                        .close = be_close,
                                        .fuses_residual = true,
+                                       .fuses_chains = true,
                                        .queues = &queues};
     md_backend *be = calloc(1, sizeof *be);
     cuda_impl *d = calloc(1, sizeof *d);

@@ -1,4 +1,6 @@
-// add sub mul affine act act_grad geglu geglu_grad cast. Arithmetic in f32, one rounding at the end.
+// add sub mul affine act act_grad geglu geglu_grad cast. Arithmetic in f32, one rounding at the
+// end.
+#include "backend/cuda/act.cuh"
 #include "backend/cuda/elementwise.h"
 #include "backend/cuda/walk.cuh"
 
@@ -95,66 +97,11 @@ static int binary_of(const cuda_device *d, md_op op, const cuda_broadcast *s, co
 extern "C" int cuda__binary(const cuda_device *d, md_op op, md_dtype t, const cuda_broadcast *shape,
                             const void *a, const void *b, void *y)
 {
-    return t == MD_BF16
-               ? binary_of(d, op, shape, (const bf16 *)a, (const bf16 *)b, (bf16 *)y)
-               : binary_of(d, op, shape, (const float *)a, (const float *)b, (float *)y);
+    return t == MD_BF16 ? binary_of(d, op, shape, (const bf16 *)a, (const bf16 *)b, (bf16 *)y)
+                        : binary_of(d, op, shape, (const float *)a, (const float *)b, (float *)y);
 }
 
 // ---- y = f(x), dx = dy f'(x)
-
-enum { AFFINE = 100 }; // beside the values of md_act; p, q: alpha, beta
-
-GPU_DEVICE float sigmoid(float x)
-{
-    return 1.0f / (1.0f + expf(-x));
-}
-
-GPU_DEVICE float normal_cdf(float x)
-{
-    return 0.5f + 0.5f * erff(x * 0.70710678118654752f);
-}
-
-// A NaN stays one everywhere, through clamp too. p, q: what the kind needs.
-template <int KIND> GPU_DEVICE float value_of(float x, float p, float q)
-{
-    switch (KIND) {
-    case AFFINE:
-        return p * x + q;
-    case MD_ACT_SILU:
-        return x * sigmoid(x);
-    case MD_ACT_GELU:
-        return x * normal_cdf(x);
-    case MD_ACT_QUICK_GELU:
-        return x * sigmoid(1.702f * x);
-    case MD_ACT_EXP:
-        return expf(x);
-    case MD_ACT_LOG:
-        return logf(x);
-    default: // clamp
-        return x < p ? p : x > q ? q : x;
-    }
-}
-
-template <int KIND> GPU_DEVICE float slope_of(float x, float p, float q)
-{
-    float s;
-    switch (KIND) {
-    case MD_ACT_SILU:
-        s = sigmoid(x);
-        return s * (1.0f + x * (1.0f - s));
-    case MD_ACT_GELU:
-        return normal_cdf(x) + x * (0.3989422804014327f * expf(-0.5f * x * x));
-    case MD_ACT_QUICK_GELU:
-        s = sigmoid(1.702f * x);
-        return s * (1.0f + 1.702f * x * (1.0f - s));
-    case MD_ACT_EXP:
-        return expf(x);
-    case MD_ACT_LOG:
-        return 1.0f / x;
-    default: // clamp
-        return x < p || x > q ? 0.0f : x == x ? 1.0f : x;
-    }
-}
 
 template <int KIND, int V, class T>
 GPU_KERNEL void value_flat(int64_t n, float p, float q, const T *__restrict__ x, T *__restrict__ y)
@@ -260,8 +207,8 @@ GPU_KERNEL void geglu(walk<2> w, int64_t width, const T *__restrict__ x, T *__re
         const T *from = x + walk_offset(w, at);
         gpu_vec<T, V> v = walk_load<V>(from), gate = walk_load<V>(from + width);
         for (int j = 0; j < V; j++)
-            v.v[j] = gpu_from<T>(gpu_float(v.v[j]) *
-                                 value_of<MD_ACT_GELU>(gpu_float(gate.v[j]), 0, 0));
+            v.v[j] =
+                gpu_from<T>(gpu_float(v.v[j]) * value_of<MD_ACT_GELU>(gpu_float(gate.v[j]), 0, 0));
         walk_store<V>(y + i * V, v);
         walk_next(w, at);
     }

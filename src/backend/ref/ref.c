@@ -97,7 +97,8 @@ static const md_backend_ops ref_ops = {.name = "ref",
                                        .read = host_read,
                                        .zero = host_zero,
                                        .sync = host_sync,
-                                       .close = host_close};
+                                       .close = host_close,
+                                       .fuses_chains = true};
 
 md_status ref_backend_open(md_backend **out)
 {
