@@ -125,7 +125,8 @@ md_status sim_backend_open(md_backend **out)
                                        .zero = sim_zero,
                                        .sync = sim_sync,
                                        .close = sim_close,
-                                       .host_visible = true};
+                                       .host_visible = true,
+                                       .fuses_chains = true};
     for (int i = 0; i < MD_OP_COUNT; i++)
         table[i] = prepare;
     md_backend *be = calloc(1, sizeof *be);

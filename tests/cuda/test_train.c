@@ -7,13 +7,16 @@
 enum { STEPS = 4 };
 
 typedef struct course {
+    int steps;
     double loss[STEPS], norm[STEPS];
     float *weights; /* at the end */
     int64_t n;
 } course;
 
-static void run(bool on_sim, md_dtype dtype, train_states states, int64_t accumulate, course *c)
+static void run(bool on_sim, md_dtype dtype, train_states states, int64_t accumulate, int steps,
+                course *c)
 {
+    *c = (course){.steps = steps};
     rig r;
     md_backend *be;
     if (on_sim)
@@ -24,7 +27,7 @@ static void run(bool on_sim, md_dtype dtype, train_states states, int64_t accumu
     r.o.states = states;
     r.o.accumulate = accumulate;
     rig_start(&r);
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < steps; i++) {
         train_stats s;
         OK(train_step(r.t, false, &s));
         assert_false(s.skipped);
@@ -44,7 +47,7 @@ static void compare(const course *a, const course *b, const float *start, double
     double d = 0, s = 0;
     *scalars = 0;
     assert_int_equal(a->n, b->n);
-    for (int i = 0; i < STEPS; i++)
+    for (int i = 0; i < a->steps; i++)
         *scalars = fmax(*scalars,
                         fmax(fabs(a->loss[i] / b->loss[i] - 1), fabs(a->norm[i] / b->norm[i] - 1)));
     for (int64_t i = 0; i < a->n; i++) {
@@ -64,14 +67,17 @@ static void test_courses(void **state)
         md_dtype dtype;
         train_states states;
         int64_t accumulate;
+        int steps;
         double scalars, change; /* bounds */
     } rows[] = {
-        {"f32", MD_F32, TRAIN_STATES_F32, 1, 1e-5, 1e-3},
-        {"f32, two micro-batches", MD_F32, TRAIN_STATES_F32, 2, 1e-5, 1e-3},
-        {"f32, 8-bit moments", MD_F32, TRAIN_STATES_8BIT, 1, 1e-5, 1e-2},
-        {"f32, bf16 moments", MD_F32, TRAIN_STATES_BF16, 1, 1e-5, 1e-2},
-        {"bf16", MD_BF16, TRAIN_STATES_F32, 1, 5e-3, 5e-2},
-        {"bf16, 8-bit moments", MD_BF16, TRAIN_STATES_8BIT, 1, 5e-3, 5e-2},
+        {"f32", MD_F32, TRAIN_STATES_F32, 1, STEPS, 1e-5, 1e-3},
+        {"f32, two micro-batches", MD_F32, TRAIN_STATES_F32, 2, STEPS, 1e-5, 1e-3},
+        {"f32, 8-bit moments", MD_F32, TRAIN_STATES_8BIT, 1, STEPS, 1e-5, 1e-2},
+        {"f32, bf16 moments", MD_F32, TRAIN_STATES_BF16, 1, STEPS, 1e-5, 1e-2},
+        /* in bf16 only as long as no rounding falls the other way: AdamW's first steps follow the
+           signs of the gradients and make of one such element 1 % some steps later */
+        {"bf16", MD_BF16, TRAIN_STATES_F32, 1, 2, 1e-4, 2e-2},
+        {"bf16, 8-bit moments", MD_BF16, TRAIN_STATES_8BIT, 1, 2, 1e-4, 2e-2},
     };
     rig r;
     int64_t n;
@@ -83,8 +89,8 @@ static void test_courses(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         course cpu, sim;
         double scalars, change;
-        run(false, rows[i].dtype, rows[i].states, rows[i].accumulate, &cpu);
-        run(true, rows[i].dtype, rows[i].states, rows[i].accumulate, &sim);
+        run(false, rows[i].dtype, rows[i].states, rows[i].accumulate, rows[i].steps, &cpu);
+        run(true, rows[i].dtype, rows[i].states, rows[i].accumulate, rows[i].steps, &sim);
         compare(&sim, &cpu, start, &scalars, &change);
         print_message("%-24s losses and norms %.2g, change of the weights %.2g\n", rows[i].name,
                       scalars, change);
