@@ -1,4 +1,4 @@
-/* Times the cpu kernels at the shapes of the small models: bench_ops [threads] [only this op]
+/* Times the cpu kernels at the shapes of the models: bench_ops [threads] [only lines with this]
    [bf16|f32] [own|dnnl].
    Not a test: prints GFLOP/s (products) or GB/s of tensors read and written (the rest). */
 #include "backend/cpu/dnnl.h"
@@ -82,7 +82,9 @@ static bool skip(const char *name)
 
 static void conv(int n, int hw, int i, int o, int kernel, int stride)
 {
-    if (skip("conv"))
+    char name[64];
+    snprintf(name, sizeof name, "conv %dx%dx%d %d->%d k%d s%d", n, hw, hw, i, o, kernel, stride);
+    if (skip(name))
         return;
     int pad = kernel / 2, ohw = (hw + 2 * pad - kernel) / stride + 1;
     md_tensor x = tensor(4, n, hw, hw, i), w = tensor(4, o, kernel, kernel, i),
@@ -94,10 +96,8 @@ static void conv(int n, int hw, int i, int o, int kernel, int stride)
     md_node dw = {MD_OP_conv2d_dw, 0, 2, 1, {&y, &x}, {&w}, attr, -1, "bench", 0};
     double flops = 2.0 * n * ohw * ohw * o * kernel * kernel * i;
     double tf = time_node(&fwd), tx = time_node(&dx), tw = time_node(&dw);
-    printf("conv %2dx%3dx%3d %3d->%3d k%d s%d  fwd %6.1f  dx %6.1f  dw %6.1f GFLOP/s   (%.2f %.2f "
-           "%.2f ms)\n",
-           n, hw, hw, i, o, kernel, stride, flops / tf * 1e-9, flops / tx * 1e-9, flops / tw * 1e-9,
-           tf * 1e3, tx * 1e3, tw * 1e3);
+    printf("%-32s fwd %6.1f  dx %6.1f  dw %6.1f GFLOP/s   (%.2f %.2f %.2f ms)\n", name,
+           flops / tf * 1e-9, flops / tx * 1e-9, flops / tw * 1e-9, tf * 1e3, tx * 1e3, tw * 1e3);
 }
 
 /* Prints GB/s over the bytes of all tensors of the node. */
@@ -164,7 +164,9 @@ static void pointwise(int n, int hw, int c)
 
 static void linear(int m, int k, int n)
 {
-    if (skip("linear"))
+    char name[64];
+    snprintf(name, sizeof name, "linear %dx%d->%d", m, k, n);
+    if (skip(name))
         return;
     md_tensor x = tensor(2, m, k, 0, 0), w = tensor(2, n, k, 0, 0), b = tensor(1, n, 0, 0, 0),
               y = tensor(2, m, n, 0, 0);
@@ -173,13 +175,15 @@ static void linear(int m, int k, int n)
     double t0 = time_node(&(md_node){MD_OP_linear, 0, 3, 1, {&x, &w, &b}, {&y}, nn, -1, "", 0});
     double t1 = time_node(&(md_node){MD_OP_matmul, 0, 2, 1, {&y, &w}, {&x}, nn, -1, "", 0});
     double t2 = time_node(&(md_node){MD_OP_matmul, 0, 2, 1, {&y, &x}, {&w}, ta, -1, "", 0});
-    printf("linear %5dx%4d->%4d  fwd %6.1f  dx %6.1f  dw %6.1f GFLOP/s\n", m, k, n, f / t0 * 1e-9,
-           f / t1 * 1e-9, f / t2 * 1e-9);
+    printf("%-32s fwd %6.1f  dx %6.1f  dw %6.1f GFLOP/s\n", name, f / t0 * 1e-9, f / t1 * 1e-9,
+           f / t2 * 1e-9);
 }
 
 static void attention(int n, int t, int s, int heads, int d)
 {
-    if (skip("attention"))
+    char name[64];
+    snprintf(name, sizeof name, "attention %dx%dx%d %dx%d", n, t, s, heads, d);
+    if (skip(name))
         return;
     md_tensor q = tensor(3, n, t, heads * d, 0), k = tensor(3, n, s, heads * d, 0),
               lse = tensor(3, n, heads, t, 0);
@@ -198,8 +202,8 @@ static void attention(int n, int t, int s, int heads, int d)
                                      -1,
                                      "",
                                      0});
-    printf("attention %2dx%4dx%4d %d heads of %3d  fwd %6.1f  grad %6.1f GFLOP/s (%.2f %.2f ms)\n",
-           n, t, s, heads, d, f / t0 * 1e-9, 2.5 * f / t1 * 1e-9, t0 * 1e3, t1 * 1e3);
+    printf("%-32s fwd %6.1f  grad %6.1f GFLOP/s (%.2f %.2f ms)\n", name, f / t0 * 1e-9,
+           2.5 * f / t1 * 1e-9, t0 * 1e3, t1 * 1e3);
 }
 
 int main(int argc, char **argv)
@@ -227,7 +231,15 @@ int main(int argc, char **argv)
     conv(16, 8, 128, 128, 3, 1);
     conv(16, 8, 256, 128, 3, 1);
     conv(16, 16, 64, 128, 3, 2);
+    conv(1, 64, 320, 320, 3, 1);
+    conv(1, 64, 960, 320, 3, 1);
     conv(1, 32, 320, 320, 3, 1);
+    conv(1, 32, 640, 640, 3, 1);
+    conv(1, 16, 1280, 1280, 3, 1);
+    conv(1, 8, 1280, 1280, 3, 1);
+    conv(1, 16, 1280, 1280, 3, 2);
+    conv(1, 64, 960, 320, 1, 1);
+    conv(1, 16, 2560, 1280, 1, 1);
     pointwise(8, 128, 16);
     pointwise(8, 32, 64);
     pointwise(16, 32, 32);
@@ -236,12 +248,23 @@ int main(int argc, char **argv)
     linear(16 * 64, 128, 1024);
     linear(16, 128, 512);
     linear(2 * 77, 768, 3072);
+    linear(4096, 320, 2560);
+    linear(4096, 1280, 320);
+    linear(1024, 640, 640);
+    linear(1024, 2560, 640);
+    linear(256, 1280, 10240);
+    linear(256, 5120, 1280);
+    linear(77, 768, 1280);
+    linear(64, 1280, 1280);
     attention(8, 1024, 1024, 1, 64);
     attention(16, 1024, 1024, 4, 8);
     attention(16, 256, 256, 4, 16);
     attention(16, 64, 64, 4, 32);
     attention(16, 256, 77, 4, 16);
     attention(1, 4096, 4096, 8, 40);
+    attention(1, 1024, 1024, 8, 80);
+    attention(1, 256, 256, 8, 160);
+    attention(1, 4096, 77, 8, 40);
     be->ops->close(be);
     return 0;
 }

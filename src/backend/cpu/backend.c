@@ -1,5 +1,6 @@
 /* The backend table of the processor: memory, converting copies, dispatch by op and type. */
 #include "backend/cpu/dnnl.h"
+#include "backend/cpu/winograd.h"
 
 static const md_prepare_fn f32_table[MD_OP_COUNT] = {
 #define MD_OP(name, n_out, vjp) [MD_OP_##name] = cpu_##name,
@@ -32,20 +33,25 @@ static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
         if (taken)
             return MD_OK;
     }
+    if (cpu__winograd_wanted(node))
+        return cpu__winograd_prepare(node, k);
     return bf16 && !takes_any_type(node->op) ? cpu__prepare_bf16(be, node, k)
                                              : cpu__prepare_f32(be, node, k);
 }
 
-static bool has_residual(const md_node *node)
+/* Whether a residual is there which the node's own kernel does not add. */
+static bool wants_addition(const md_node *node)
 {
-    return (node->op == MD_OP_conv2d || node->op == MD_OP_linear) && node->n_in > 3 && node->in[3];
+    bool there = (node->op == MD_OP_conv2d || node->op == MD_OP_linear) && node->n_in > 3;
+    bool adds = cpu__winograd_wanted(node) && !cpu__dnnl_wanted(node, node->out[0]->dtype);
+    return there && node->in[3] && !adds;
 }
 
 static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
 {
     *k = (md_kernel){.node = node, .backend = be};
-    md_status status =
-        has_residual(node) ? cpu__prepare_residual(be, node, prepare, k) : prepare_any(be, node, k);
+    md_status status = wants_addition(node) ? cpu__prepare_residual(be, node, prepare, k)
+                                            : prepare_any(be, node, k);
     if (status != MD_OK && k->release)
         k->release(k);
     return status;

@@ -2,6 +2,7 @@
    take the layout that the primitive likes best and are reordered on every run, since they may have
    changed. All memory comes from the plan's scratch. */
 #include "backend/cpu/dnnl.h"
+#include "backend/cpu/winograd.h"
 #include <oneapi/dnnl/dnnl.h>
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -62,7 +63,8 @@ bool cpu__dnnl_wanted(const md_node *node, md_dtype dtype)
     unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
     unsigned need =
         (unsigned)(dtype == MD_BF16 ? dnnl_cpu_isa_avx512_core_bf16 : dnnl_cpu_isa_avx512_core);
-    return (isa & need) == need || (dtype == MD_F32 && few_channels(node));
+    return (isa & need) == need ||
+           (dtype == MD_F32 && few_channels(node) && !cpu__winograd_wanted(node));
 }
 
 static md_status check(dnnl_status_t st, const md_node *node, const char *what)

@@ -11,11 +11,6 @@
 #define REP6(M) REP5(M) M(5)
 
 #define DECL2(m) vf c##m##0 = bias0, c##m##1 = bias1;
-#define LOAD2(m)                                                                                   \
-    if (t->add) {                                                                                  \
-        c##m##0 = v_load(c[m]);                                                                    \
-        c##m##1 = v_load(c[m] + VL);                                                               \
-    }
 #define POINT(m) const float *a##m = a[m];
 #define FMA2(m)                                                                                    \
     {                                                                                              \
@@ -23,16 +18,17 @@
         c##m##0 = v_fma(x, b0, c##m##0);                                                           \
         c##m##1 = v_fma(x, b1, c##m##1);                                                           \
     }
+/* Added to what is there at the end: long sums come in parts, which loses fewer bits. */
 #define STORE2(m)                                                                                  \
-    v_store(c[m], c##m##0);                                                                        \
-    v_store(c[m] + VL, c##m##1);
+    v_store(c[m], t->add ? v_load(c[m]) + c##m##0 : c##m##0);                                      \
+    v_store(c[m] + VL, t->add ? v_load(c[m] + VL) + c##m##1 : c##m##1);
 
 #define TILE2(MR)                                                                                  \
     static void tile2_##MR(const cpu_tile *t, const float *const *a, float *const *c)              \
     {                                                                                              \
         vf bias0 = t->bias ? v_load(t->bias) : v_zero();                                           \
         vf bias1 = t->bias ? v_load(t->bias + VL) : v_zero();                                      \
-        REP##MR(DECL2) REP##MR(LOAD2) const float *b = t->b;                                       \
+        REP##MR(DECL2) const float *b = t->b;                                                      \
         const int64_t n = t->k_len, ldb = t->ldb;                                                  \
         for (int tap = 0; tap < t->taps; tap++, a += CPU_MR) {                                     \
             REP##MR(POINT) for (int64_t k = 0; k < n; k++, b += ldb)                               \
@@ -50,17 +46,14 @@ TILE2(4)
 TILE2(5)
 TILE2(6)
 
-#define DECL1(m) vf c##m = bias0;
-#define LOAD1(m)                                                                                   \
-    if (t->add)                                                                                    \
-        c##m = v_load(c[m]);
+#define DECL1(m)  vf c##m = bias0;
 #define FMA1(m)   c##m = v_fma(v_set(a##m[k]), b0, c##m);
-#define STORE1(m) v_store(c[m], c##m);
+#define STORE1(m) v_store(c[m], t->add ? v_load(c[m]) + c##m : c##m);
 #define TILE1(MR)                                                                                  \
     static void tile1_##MR(const cpu_tile *t, const float *const *a, float *const *c)              \
     {                                                                                              \
         vf bias0 = t->bias ? v_load(t->bias) : v_zero();                                           \
-        REP##MR(DECL1) REP##MR(LOAD1) const float *b = t->b;                                       \
+        REP##MR(DECL1) const float *b = t->b;                                                      \
         const int64_t n = t->k_len, ldb = t->ldb;                                                  \
         for (int tap = 0; tap < t->taps; tap++, a += CPU_MR) {                                     \
             REP##MR(POINT) for (int64_t k = 0; k < n; k++, b += ldb)                               \
@@ -216,29 +209,12 @@ void cpu__outer(const cpu_outer *o, int mr, int nr, const float *a, const float 
 /* Eight rows of eight to eight columns of eight; d at stride CPU_NR. */
 static void transpose8(float *d, const float *b, int64_t ld)
 {
-#ifdef CPU_AVX2
-    __m256 r[8], t[8];
-    for (int i = 0; i < 8; i++)
+    vf r[VL];
+    for (int i = 0; i < VL; i++)
         r[i] = v_load(b + i * ld);
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    for (int i = 0; i < 4; i++) {
-        v_store(d + i * CPU_NR, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-        v_store(d + (i + 4) * CPU_NR, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
-    }
-#else
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < 8; j++)
-            d[i * CPU_NR + j] = b[j * ld + i];
-#endif
+    v_transpose(r);
+    for (int i = 0; i < VL; i++)
+        v_store(d + i * CPU_NR, r[i]);
 }
 
 void cpu__pack_panel(float *p, const float *b, int64_t ld, bool trans, int64_t k, int64_t n)

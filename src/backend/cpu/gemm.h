@@ -11,7 +11,7 @@
                    */
 #define CPU_NR 16 /* columns of a tile and of a packed panel */
 
-/* Rows m < mr, columns n < nr: c[m][n] = (add ? c[m][n] : bias[n]) + sum_t sum_k a[t][m][k]
+/* Rows m < mr, columns n < nr: c[m][n] = (add ? c[m][n] : 0) + bias[n] + sum_t sum_k a[t][m][k]
    b(t,k,n) with a[t * CPU_MR + m] -> k contiguous floats and b(t,k,n) = b[(t * k_len + k) * ldb +
    n]. b and bias (or NULL) are readable up to a multiple of 8 columns; c is not written beyond nr.
  */

@@ -4,7 +4,9 @@
 #ifndef MD_BACKEND_CPU_SIMD_H
 #define MD_BACKEND_CPU_SIMD_H
 
+#include "base/bf16.h"
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__AVX2__) && defined(__FMA__)
@@ -125,6 +127,94 @@ static inline void v_store_n(float *p, vf v, int n)
 #else
     for (int i = 0; i < n; i++)
         p[i] = v[i];
+#endif
+}
+
+/* Element i and the seven after it of an array of floats, or of bf16 where `half`; v_get_n and
+   v_put_n touch the first n only. v_put rounds to nearest even, a NaN stays one. */
+static inline vf v_get(const void *p, bool half, int64_t i)
+{
+    if (!half)
+        return v_load((const float *)p + i);
+    const uint16_t *h = (const uint16_t *)p + i;
+#ifdef CPU_AVX2
+    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)h);
+    return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16);
+#else
+    vf v;
+    for (int k = 0; k < VL; k++)
+        v[k] = md_bf16_to_f32(h[k]);
+    return v;
+#endif
+}
+static inline vf v_get_n(const void *p, bool half, int64_t i, int n)
+{
+    if (n == VL)
+        return v_get(p, half, i);
+    if (!half)
+        return v_load_n((const float *)p + i, n);
+    vf v = v_zero();
+    for (int k = 0; k < n; k++)
+        v[k] = md_bf16_to_f32(((const uint16_t *)p)[i + k]);
+    return v;
+}
+static inline void v_put(void *p, bool half, int64_t i, vf v)
+{
+    if (!half) {
+        v_store((float *)p + i, v);
+        return;
+    }
+    uint16_t *h = (uint16_t *)p + i;
+#ifdef CPU_AVX2
+    vi u = (vi)v, bits = (vi)_mm256_srli_epi32((__m256i)u, 16);
+    vi rounded = (vi)_mm256_srli_epi32((__m256i)(u + 0x7fff + (bits & 1)), 16);
+    vi r = (vi)v_select(v != v, (vf)(bits | 0x40), (vf)rounded);
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)r, (__m256i)r), 0x08);
+    _mm_storeu_si128((__m128i *)(void *)h, _mm256_castsi256_si128(packed));
+#else
+    for (int k = 0; k < VL; k++)
+        h[k] = md_f32_to_bf16(v[k]);
+#endif
+}
+static inline void v_put_n(void *p, bool half, int64_t i, vf v, int n)
+{
+    if (n == VL)
+        v_put(p, half, i, v);
+    else if (!half)
+        v_store_n((float *)p + i, v, n);
+    else
+        for (int k = 0; k < n; k++)
+            ((uint16_t *)p)[i + k] = md_f32_to_bf16(v[k]);
+}
+
+/* Row i of eight becomes column i. */
+static inline void v_transpose(vf r[VL])
+{
+#ifdef CPU_AVX2
+    __m256 t[VL];
+    for (int i = 0; i < VL; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < VL; i += 4) {
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+        t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+    }
+    for (int i = 0; i < VL; i++)
+        r[i] = t[i];
+#else
+    for (int i = 0; i < VL; i++)
+        for (int j = 0; j < i; j++) {
+            float x = r[i][j];
+            r[i][j] = r[j][i];
+            r[j][i] = x;
+        }
 #endif
 }
 
