@@ -8,7 +8,7 @@ reference/set is a data set in plain folders with a validation part, which nothi
 the rest is all for training; reference/expected.safetensors is what its train.py (written
 anew here, line by line: section D1 of the project's notes, diffusers' multi_subject_dreambooth_inpainting
 example) and diffusers' StableDiffusionInpaintPipeline (D2, D3) compute from it at 64 x 64 with the VAE and
-text encoder of tests/golden/sd and the 9-channel UNet of tests/golden/unet9. Networks run in double. The
+text encoder of tests/golden/sd and both UNets, of 4 channels there and of 9 in tests/golden/unet9. Networks run in double. The
 pipeline's start noise is the program's own: Philox4x32-10 as src/base/rng.c keys it. Tried with torch 1.13,
 diffusers 0.27.2, transformers 4.39.3, Pillow 9.4.
 """
@@ -128,13 +128,16 @@ def for_sampling(vae, background, mask):
             "moments": moments(vae, image), "masked_moments": moments(vae, image * (mask < 0.5))}
 
 
-def paint(pipeline, background, mask, masked_moments, scaling):
-    """One picture; the masked image's latent is its posterior's mean, for what can be compared."""
+def mean_latent(moments, scaling):
+    return scaling * moments[..., :4].permute(2, 0, 1)[None]
+
+
+def paint(pipeline, image, mask, masked_latent):
+    """One picture. Latents are posteriors' means, so that there is nothing to draw but the start noise."""
     noise = torch.from_numpy(normal_fill(SEED, SAMPLE_NOISE, EDGE * EDGE * 4))
     noise = noise.reshape(1, EDGE, EDGE, 4).permute(0, 3, 1, 2).double()
-    latent = scaling * masked_moments[..., :4].permute(2, 0, 1)[None]
-    out = pipeline(prompt=PROMPT, image=background, mask_image=mask, height=SIZE, width=SIZE,
-                   masked_image_latents=latent, latents=noise, num_inference_steps=STEPS,
+    out = pipeline(prompt=PROMPT, image=image, mask_image=mask, height=SIZE, width=SIZE,
+                   masked_image_latents=masked_latent, latents=noise, num_inference_steps=STEPS,
                    guidance_scale=GUIDANCE, output_type="pil").images[0]
     pixels = np.array(out)
     inner = (pixels > 0) & (pixels < 255)
@@ -151,7 +154,7 @@ def main():
     images, masks, backgrounds = make_set()
     torch.set_default_dtype(torch.float64)  # the text encoder's causal mask is made in it
     vae = AutoencoderKL.from_pretrained(os.path.join(HERE, "sd/vae")).double()
-    unet = UNet2DConditionModel.from_pretrained(os.path.join(HERE, "unet9/unet")).double()
+    unets = {"9": os.path.join(HERE, "unet9/unet"), "4": os.path.join(HERE, "sd/unet")}
     text = CLIPTextModel.from_pretrained(os.path.join(HERE, "sd/text_encoder")).double()
     tokenizer = CLIPTokenizer.from_pretrained(os.path.join(HERE, "sd/tokenizer"))
     scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
@@ -164,16 +167,21 @@ def main():
     ids = tokenizer([PROMPT], padding="longest", max_length=77, return_tensors="pt").input_ids
     with torch.no_grad():
         tensors["prompt.ids"], tensors["prompt.context"] = ids, text(ids).last_hidden_state
-    pipeline = StableDiffusionInpaintPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False)
-    pipeline.set_progress_bar_config(disable=True)
+    pipelines = {}
+    for channels, folder in unets.items():
+        pipelines[channels] = StableDiffusionInpaintPipeline(
+            vae=vae, text_encoder=text, tokenizer=tokenizer, scheduler=scheduler,
+            unet=UNet2DConditionModel.from_pretrained(folder).double(),
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        pipelines[channels].set_progress_bar_config(disable=True)
     for (name, background), trained in zip(backgrounds.items(), "ab"):
         mask = tensors["train.%s.0.mask" % trained].numpy().view(np.uint8).reshape(SIZE, SIZE)
         mask = Image.fromarray(mask * 255)
         expected = for_sampling(vae, background, mask)
-        expected["painted"] = paint(pipeline, background, mask, expected["masked_moments"],
-                                    vae.config.scaling_factor)
+        masked = mean_latent(expected["masked_moments"], vae.config.scaling_factor)
+        whole = mean_latent(expected["moments"], vae.config.scaling_factor)
+        expected["painted9"] = paint(pipelines["9"], background, mask, masked)
+        expected["painted4"] = paint(pipelines["4"], whole, mask, masked)
         for k, t in expected.items():
             tensors["sample.%s.%s" % (name, k)] = t
     flat = {}

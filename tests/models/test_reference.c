@@ -1,6 +1,6 @@
 /* configs/reference/readme.cfg at 64 pixels against what the released code's rules make of the same
    files (tests/golden/make_reference.py): imported pixels and masks bit for bit, what training
-   starts from, and pictures of the pinned 9-channel pipeline. */
+   starts from, and pictures of the pinned inpainting pipeline. */
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "generate/guide.h"
@@ -200,46 +200,61 @@ static void test_loss(void **state)
     lesions_free(&l);
 }
 
-/* Pictures of the painter as the preset sets it, but with the mean of the masked image's posterior:
-   drawing it is tested where the draws can be compared. */
-static void test_painting(void **state)
+/* What a painter gets for the two pictures: their guides, backgrounds, posteriors. */
+typedef struct scene_set {
+    image guide[N];
+    uint8_t background[N][3 * PIXELS];
+    float *moments;
+    painter_item items[N];
+} scene_set;
+
+static void scenes_open(painter *p, const painter_options *o, scene_set *s)
 {
-    (void)state;
-    uint8_t rgb[N * 3 * PIXELS], background[N][3 * PIXELS], other[3 * PIXELS];
+    uint8_t other[3 * PIXELS];
+    float latent_mask[PX];
+    data_store *data, *backgrounds;
+    s->moments = malloc((size_t)(N * painter_moments(p)) * sizeof *s->moments);
+    assert_non_null(s->moments);
+    OK(data_open(world.data, DATA_IMAGES, &data));
+    OK(data_open(world.backgrounds, DATA_BACKGROUNDS, &backgrounds));
+    for (int i = 0; i < N; i++) {
+        float *at = s->moments + i * painter_moments(p);
+        OK(image_new(&s->guide[i], SIZE, SIZE, 1));
+        OK(data_read_pixels(data, i, other, s->guide[i].px));
+        OK(data_read_pixels(backgrounds, i, s->background[i], NULL));
+        /* to a pipeline, Lanczos of what has the size already is nothing */
+        assert_memory_equal(s->guide[i].px, bytes_of("sample", scenes[i], "mask", PIXELS), PIXELS);
+        OK(guide_pool(&s->guide[i], EDGE, o->pool, o->grow, latent_mask));
+        assert_memory_equal(latent_mask, floats_of("sample", scenes[i], "latent_mask", PX),
+                            sizeof latent_mask);
+        OK(painter_encode(p, s->background[i], at));
+        close_to(at, floats_of("sample", scenes[i], "moments", MOMENTS), MOMENTS, 1e-5, scenes[i]);
+        s->items[i] = (painter_item){i, 0, &s->guide[i], s->background[i], at};
+    }
+    data_close(data);
+    data_close(backgrounds);
+}
+
+/* Pictures of the painter as the preset sets it, but with posteriors' means: drawing from them is
+   tested where the draws can be compared. */
+static void check_painting(const foundation *f, const char *blend, const char *painted)
+{
+    static uint8_t rgb[N * 3 * PIXELS];
     painter_options o;
     painter *p;
-    painter_item items[N];
-    image guide[N] = {{0}};
-    float latent_mask[PX], *moments;
-    data_store *data, *backgrounds;
+    scene_set s;
     bool finite[N];
     OK(pairs_painter_options(world.cfg, SIZE, &o));
     assert_true(o.same_noise && o.sample_posterior);
     o.sample_posterior = false;
     o.batch = N;
-    OK(painter_new(world.f, world.be, &o, &p));
+    o.blend = blend_find(blend);
+    OK(painter_new(f, world.be, &o, &p));
     OK(painter_load(p));
-    moments = malloc((size_t)(N * painter_moments(p)) * sizeof *moments);
-    assert_non_null(moments);
-    OK(data_open(world.data, DATA_IMAGES, &data));
-    OK(data_open(world.backgrounds, DATA_BACKGROUNDS, &backgrounds));
+    scenes_open(p, &o, &s);
+    OK(painter_paint(p, s.items, N, NULL, NULL, rgb, finite));
     for (int i = 0; i < N; i++) {
-        float *at = moments + i * painter_moments(p);
-        OK(image_new(&guide[i], SIZE, SIZE, 1));
-        OK(data_read_pixels(data, i, other, guide[i].px));
-        OK(data_read_pixels(backgrounds, i, background[i], NULL));
-        /* to a pipeline, Lanczos of what has the size already is nothing */
-        assert_memory_equal(guide[i].px, bytes_of("sample", scenes[i], "mask", PIXELS), PIXELS);
-        OK(guide_pool(&guide[i], EDGE, o.pool, o.grow, latent_mask));
-        assert_memory_equal(latent_mask, floats_of("sample", scenes[i], "latent_mask", PX),
-                            sizeof latent_mask);
-        OK(painter_encode(p, background[i], at));
-        close_to(at, floats_of("sample", scenes[i], "moments", MOMENTS), MOMENTS, 1e-5, scenes[i]);
-        items[i] = (painter_item){i, 0, &guide[i], background[i], at};
-    }
-    OK(painter_paint(p, items, N, NULL, NULL, rgb, finite));
-    for (int i = 0; i < N; i++) {
-        const uint8_t *want = bytes_of("sample", scenes[i], "painted", 3 * PIXELS);
+        const uint8_t *want = bytes_of("sample", scenes[i], painted, 3 * PIXELS);
         int off = 0;
         for (int k = 0; k < 3 * PIXELS; k++) {
             int by = abs(rgb[i * 3 * PIXELS + k] - want[k]);
@@ -247,19 +262,36 @@ static void test_painting(void **state)
             off += by;
         }
         assert_in_range(off, 0, 3 * PIXELS / 500); /* what lies at a half may round either way */
-        image_free(&guide[i]);
+        image_free(&s.guide[i]);
     }
     assert_true(memcmp(rgb, rgb + 3 * PIXELS, 3 * PIXELS) != 0);
-    data_close(data);
-    data_close(backgrounds);
-    free(moments);
+    free(s.moments);
     painter_free(p);
+}
+
+static void test_nine_channels(void **state)
+{
+    (void)state;
+    check_painting(world.f, "none", "painted9");
+}
+
+/* The same pipeline with a UNet of 4 channels puts the background, noised anew, around the guide.
+ */
+static void test_four_channels(void **state)
+{
+    (void)state;
+    foundation *f;
+    OK(foundation_open("tests/golden/sd", &f));
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        OK(foundation_load(f, (model_part)i, world.be));
+    check_painting(f, "renoise", "painted4");
+    foundation_free(f, world.be);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_import),
-                                       cmocka_unit_test(test_training), cmocka_unit_test(test_loss),
-                                       cmocka_unit_test(test_painting)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_import), cmocka_unit_test(test_training), cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_nine_channels), cmocka_unit_test(test_four_channels)};
     return cmocka_run_group_tests(tests, open_world, close_world);
 }
