@@ -1,6 +1,7 @@
 /* Painting takes the bytes that the plan promised, and a picture depends on nothing but its slot.
  */
 #include "backend/cpu/cpu.h"
+#include "base/rng.h"
 #include "generate/painter.h"
 #include "support/peak.h"
 #include <math.h>
@@ -147,6 +148,28 @@ static bool paint_twice(const painter_options *o, const image *guide, uint8_t *r
     return memcmp(rgb, rgb + 3 * PIXELS, 3 * PIXELS) == 0;
 }
 
+/* The decoded draw mean + deviation e of the first background's posterior, e of the stream for all.
+ */
+static void decode_draw(uint8_t *rgb)
+{
+    codec *k;
+    OK(codec_new(world.be, world.f->vae, world.f->params[MODEL_VAE], MD_F32, SIZE, 1, 1, &k));
+    OK(codec_load(k));
+    int64_t px = codec_edge(k) * codec_edge(k), c = world.f->vae->latent_channels;
+    float *moments = malloc((size_t)(3 * px * c) * sizeof *moments), *z = moments + 2 * px * c;
+    assert_non_null(moments);
+    OK(codec_encode(k, world.background[0], 1, moments));
+    md_rng r = md_rng_at(5, MD_RNG_SAMPLE_POSTERIOR, 0, 0);
+    md_rng_normal_fill(&r, z, px * c);
+    for (int64_t i = 0; i < px * c; i++) {
+        const float *m = moments + i / c * 2 * c + i % c;
+        z[i] = (float)((double)m[0] + sqrt(exp((double)m[c])) * (double)z[i]);
+    }
+    OK(codec_decode(k, z, 1, rgb));
+    free(moments);
+    codec_free(k);
+}
+
 /* A slot's own noise, or the same for all; under an empty guide what is left is the background's
    latent, of which the mean is the same everywhere and a draw is not. */
 static void test_draws(void **state)
@@ -163,6 +186,9 @@ static void test_draws(void **state)
     o.same_noise = true;
     assert_true(paint_twice(&o, &nothing, drawn));
     assert_true(memcmp(rgb, drawn, sizeof rgb) != 0);
+    decode_draw(rgb);
+    for (int k = 0; k < 3 * PIXELS; k++)
+        assert_in_range(abs(rgb[k] - drawn[k]), 0, 1);
     o.sample_posterior = false;
     assert_true(paint_twice(&o, &world.guide[0], rgb));
     image_free(&nothing);
