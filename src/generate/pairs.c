@@ -177,10 +177,46 @@ static md_status on_tick(void *user, const cluster_counts *c)
     return pairs_sync(d->store);
 }
 
+/* Training rows of a store that pairs are made from. */
+static md_status count_rows(const char *path, data_schema schema, int64_t *n)
+{
+    data_store *store = NULL;
+    int64_t *ids = NULL;
+    bool images = schema == DATA_IMAGES;
+    MD_TRY(data_open(path, schema, &store));
+    md_status status = data_select(store, images ? DATA_LESION : -1, DATA_TRAIN, images, &ids, n);
+    free(ids);
+    data_close(store);
+    return status;
+}
+
+/* Masks and backgrounds in turn under one noise, as the released code has them: after the least
+   common multiple of their numbers pairs are copies. */
+static md_status warn_of_copies(const desk *d)
+{
+    const config *c = d->j->cfg;
+    int64_t masks, scenes;
+    if (!config_choice(c, KEY_generate_noise) || !config_choice(c, KEY_generate_background) ||
+        !config_choice(c, KEY_guide_mask))
+        return MD_OK;
+    MD_TRY(count_rows(d->j->data, DATA_IMAGES, &masks));
+    MD_TRY(count_rows(d->j->backgrounds, DATA_BACKGROUNDS, &scenes));
+    int64_t period = masks;
+    while (period > 0 && scenes > 0 && period % scenes)
+        period += masks;
+    if (d->rows > period)
+        md_warn("generate",
+                "%lld masks in %lld backgrounds under one noise: pairs from number %lld on are "
+                "copies of earlier ones",
+                (long long)masks, (long long)scenes, (long long)period);
+    return MD_OK;
+}
+
 static md_status open_desk(desk *d)
 {
     MD_TRY(prepare_store(d));
     MD_TRY(list_items(d));
+    MD_TRY(warn_of_copies(d));
     if (strcmp(config_string(d->j->cfg, KEY_generate_sampler), "auto") == 0 &&
         *d->j->f->schedule.sampler)
         md_info("generate", "sampler: %s, the foundation's own", d->j->f->schedule.sampler);

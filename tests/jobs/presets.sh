@@ -32,6 +32,7 @@ grep -q 'needs an inpainting UNet of 9 channels' out || fail 'the refusal does n
 # 3 masks and 5 backgrounds: pair 15 is pair 0 again.
 preset reference/readme --set model.foundation=nine --set generate.pairs=17
 check reference runs/reference-readme
+grep -q 'pairs from number 15 on are copies' runs/reference-readme/log.txt || fail 'no warning of copies'
 for change in generate.noise=slot generate.background=drawn guide.mask=moved guide.paste=true \
     quality.corrode_px=1; do
     inputs_of runs/reference-readme other
@@ -40,7 +41,10 @@ for change in generate.noise=slot generate.background=drawn guide.mask=moved gui
     passes $change reference other
 done
 
-preset reference/defaults --set model.foundation=nine --set generate.pairs=16
+preset reference/defaults --set model.foundation=nine --set generate.pairs=15
+grep -q copies runs/reference-defaults/log.txt && fail 'a warning of copies where there are none'
+run 0 2 generate "$tree/configs/reference/defaults.cfg" "${few[@]}" --set model.foundation=nine \
+    --set generate.pairs=16
 check reference runs/reference-defaults
 [ "$(grep -c '^lesion,' runs/reference-defaults/metrics.csv)" = 3 ] || fail 'metrics.csv has not 3 steps'
 
