@@ -1,5 +1,6 @@
-/* Folders that we write open in diffusers: tests/golden/check_folder.py compares. Skipped without
-   diffusers; MEDDIFF_PYTHON names an interpreter that has it. */
+/* Folders and single files that we write open in diffusers: tests/golden/check_folder.py and
+   check_single.py compare. Skipped without diffusers; MEDDIFF_PYTHON names an interpreter that has
+   it. */
 #include "backend/ref/ref.h"
 #include "model/foundation.h"
 #include <setjmp.h>
@@ -18,13 +19,13 @@
             fail_msg("%s", md_status_text());                                                      \
     } while (0)
 
-/* The exit status of check_folder.py. */
-static int check(const char *arguments)
+/* The exit status of a script in tests/golden. */
+static int check(const char *script, const char *arguments)
 {
     char command[512];
     const char *python = getenv("MEDDIFF_PYTHON");
-    snprintf(command, sizeof command, "%s tests/golden/check_folder.py %s 2>&1",
-             python ? python : "python3", arguments);
+    snprintf(command, sizeof command, "%s tests/golden/%s %s 2>&1", python ? python : "python3",
+             script, arguments);
     fflush(stdout);
     int status = system(command);
     return status != -1 && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
@@ -43,11 +44,36 @@ static void test_opens(void **state)
         OK(foundation_load(f, (model_part)i, be));
     OK(foundation_save(f, root, be, false));
     snprintf(text, sizeof text, "%s " SD, root);
-    int same = check(text);
+    int same = check("check_folder.py", text);
     /* and the check can fail: another UNet is noticed */
     OK(foundation_randomize(f, MODEL_UNET, be, 1));
     OK(foundation_save_part(f, MODEL_UNET, root, be, NULL, false));
-    int other = check(text);
+    int other = check("check_folder.py", text);
+    snprintf(text, sizeof text, "rm -rf %s", root);
+    assert_int_equal(system(text), 0);
+    foundation_free(f, be);
+    be->ops->close(be);
+    assert_int_equal(same, 0);
+    assert_int_equal(other, 1);
+}
+
+static void test_single(void **state)
+{
+    (void)state;
+    char root[] = "/tmp/meddiff-diffusers-XXXXXX", file[64], text[256];
+    md_backend *be;
+    foundation *f;
+    assert_non_null(mkdtemp(root));
+    OK(ref_backend_open(&be));
+    OK(foundation_open(SD, &f));
+    snprintf(file, sizeof file, "%s/one.safetensors", root);
+    OK(foundation_save_file(f, file, be, false));
+    snprintf(text, sizeof text, "%s " SD, file);
+    int same = check("check_single.py", text);
+    OK(foundation_load(f, MODEL_VAE, be));
+    OK(foundation_randomize(f, MODEL_VAE, be, 1));
+    OK(foundation_save_file(f, file, be, false));
+    int other = check("check_single.py", text);
     snprintf(text, sizeof text, "rm -rf %s", root);
     assert_int_equal(system(text), 0);
     foundation_free(f, be);
@@ -58,11 +84,11 @@ static void test_opens(void **state)
 
 int main(void)
 {
-    int probe = check("--probe");
+    int probe = check("check_folder.py", "--probe");
     if (probe == 77 || probe == 127) { /* 127: not even a Python */
         puts("skipped: no Python with diffusers here");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_opens)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_opens), cmocka_unit_test(test_single)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
