@@ -1,6 +1,7 @@
 /* Original checkpoints in one file: every name against diffusers' conversion, Stable Diffusion 1.5
    at full size (data are holes), a small one with values, what we write, and other kinds by name.
  */
+#include "backend/cpu/cpu.h"
 #include "backend/ref/ref.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -365,13 +366,19 @@ static void test_writing(void **state)
         OK(format_tensors_get(t, l[i].ldm.name, l[i].ldm.ndim, l[i].ldm.dim, &got));
     format_tensors_close(t);
     free(l);
-    /* a part held in bf16 comes from its file, not from the rounded copy */
     foundation_free(f, be);
+    /* a part held in bf16 comes from its file, not from the rounded copy */
+    md_backend *cpu;
+    OK(cpu_backend_open(&cpu, 1));
     OK(foundation_open(SD, &f));
     foundation_hold(f, MD_BF16, 1u << MODEL_UNET);
-    load_all(f);
-    OK(foundation_save_file(f, in_root("d.safetensors"), be, false));
+    for (int i = 0; i < MODEL_N_PARTS; i++)
+        OK(foundation_load(f, (model_part)i, cpu));
+    OK(foundation_save_file(f, in_root("d.safetensors"), cpu, false));
     shell("cmp a.safetensors d.safetensors");
+    foundation_free(f, cpu);
+    cpu->ops->close(cpu);
+    OK(foundation_open(SD, &f));
     /* the schedule travels */
     f->schedule.beta_end = 0.013;
     OK(foundation_save_file(f, in_root("e.safetensors"), be, false));
@@ -379,6 +386,28 @@ static void test_writing(void **state)
     assert_true(g->schedule.beta_end == 0.013);
     foundation_free(g, be);
     foundation_free(f, be);
+}
+
+/* A transformer of two blocks in the middle is the last level's, whose way down has none. */
+static void test_depth(void **state)
+{
+    (void)state;
+    format_tensors *t;
+    model_config c;
+#define U "model.diffusion_model."
+    form_write_names(
+        in_root("deep.safetensors"), U
+        "input_blocks.0.0.weight[32,4] " U "out.2.weight[4,32] " U "time_embed.0.weight[128,32] " U
+        "middle_block.1.transformer_blocks.0.attn2.to_k.weight[32,8] " U
+        "middle_block.1.transformer_blocks.0.norm1.weight " U
+        "middle_block.1.transformer_blocks.1.norm1.weight " U
+        "input_blocks.1.0.in_layers.2.weight[32,32] " U "middle_block.1.proj_in.weight[32,32]");
+    OK(format_tensors_open(in_root("deep.safetensors"), &t));
+    OK(ldm_config(t, MODEL_UNET, &c));
+    assert_int_equal(c.unet.transformer_layers[0], 2);
+    assert_true(!c.unet.down_attention[0] && !c.unet.up_attention[0]);
+    assert_true(c.unet.use_linear_projection); /* the projection is [O,I], not [O,I,1,1] */
+    format_tensors_close(t);
 }
 
 /* ---- other kinds */
@@ -461,9 +490,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_names),
-                                       cmocka_unit_test(test_full_size),
-                                       cmocka_unit_test(test_small), cmocka_unit_test(test_writing),
-                                       cmocka_unit_test(test_others)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names), cmocka_unit_test(test_full_size),
+        cmocka_unit_test(test_small), cmocka_unit_test(test_writing),
+        cmocka_unit_test(test_depth), cmocka_unit_test(test_others)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
