@@ -393,6 +393,7 @@ static md_status open_shards(format_tensors *f, json_t *map)
     int64_t counts[SHARDS_MAX], named[SHARDS_MAX] = {0};
     int n;
     MD_TRY(list_shards(f, map, files, &n));
+    f->n_shards = n;
     const char *slash = strrchr(f->name, '/');
     const int dir = slash ? (int)(slash - f->name + 1) : 0;
     for (int i = 0; i < n; i++) {
@@ -523,6 +524,16 @@ const char *format_tensors_meta(const format_tensors *f, const char *key)
 const char *format_tensors_name(const format_tensors *f)
 {
     return f->name;
+}
+
+int format_tensors_n_files(const format_tensors *f)
+{
+    return f->n_shards;
+}
+
+const char *format_tensors_file(const format_tensors *f, int i)
+{
+    return f->shards[i].name;
 }
 
 #define CONVERT(type, expression)                                                                  \

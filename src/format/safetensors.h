@@ -72,6 +72,8 @@ void format_tensors_meta_at(const format_tensors *f, int64_t i, const char **key
                             const char **value);
 const char *format_tensors_meta(const format_tensors *f, const char *key); /* or NULL */
 const char *format_tensors_name(const format_tensors *f);                  /* as opened */
+int format_tensors_n_files(const format_tensors *f);
+const char *format_tensors_file(const format_tensors *f, int i); /* path */
 
 /* Elements first .. first+n-1 in the file's order, converted to f32 (any dtype), into dst[n]. */
 MD_MUST md_status format_tensors_read_f32(const format_tensors *f, const format_tensor *t,

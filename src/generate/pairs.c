@@ -39,22 +39,19 @@ static md_status hash_schedule(const diffusion_schedule *s, char hex[65])
 static md_status hash_inputs(const pairs_job *j, char hex[N_INPUTS][65],
                              pairs_input input[N_INPUTS], int *n)
 {
-    enum { SCHEDULER = 5 };
-    const char *const files[N_INPUTS] = {j->data,
-                                         j->backgrounds,
-                                         j->f->weights[MODEL_UNET],
-                                         j->f->weights[MODEL_VAE],
-                                         j->f->weights[MODEL_TEXT_ENCODER],
-                                         NULL,
-                                         j->f->lora};
     static const char *const names[N_INPUTS] = {"data",         "backgrounds", "unet", "vae",
                                                 "text_encoder", "scheduler",   "lora"};
     *n = *j->f->lora ? N_INPUTS : N_INPUTS - 1;
-    for (int i = 0; i < *n; i++) {
-        MD_TRY(i == SCHEDULER ? hash_schedule(&j->f->schedule, hex[i])
-                              : md_sha256_file(files[i], hex[i]));
+    MD_TRY(md_sha256_file(j->data, hex[0]));
+    MD_TRY(md_sha256_file(j->backgrounds, hex[1]));
+    MD_TRY(foundation_hash(j->f, MODEL_UNET, hex[2]));
+    MD_TRY(foundation_hash(j->f, MODEL_VAE, hex[3]));
+    MD_TRY(foundation_hash(j->f, MODEL_TEXT_ENCODER, hex[4]));
+    MD_TRY(hash_schedule(&j->f->schedule, hex[5]));
+    if (*j->f->lora)
+        MD_TRY(md_sha256_file(j->f->lora, hex[6]));
+    for (int i = 0; i < *n; i++)
         input[i] = (pairs_input){names[i], hex[i]};
-    }
     return MD_OK;
 }
 

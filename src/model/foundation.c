@@ -310,6 +310,32 @@ md_status foundation_randomize(foundation *f, model_part part, md_backend *be, u
     return nn_params_randomize(f->params[part], be, seed + 0x9e3779b97f4a7c15u * (uint64_t)part);
 }
 
+/* The digests of all files, one after the other; of a single one its digest. */
+static md_status hash_files(const format_tensors *t, char hex[MD_SHA256_HEX])
+{
+    md_text all = {0};
+    md_status status = MD_OK;
+    int n = format_tensors_n_files(t);
+    for (int i = 0; i < n && status == MD_OK; i++) {
+        status = md_sha256_file(format_tensors_file(t, i), hex);
+        if (status == MD_OK)
+            status = md_text_add(&all, "%s", hex);
+    }
+    if (status == MD_OK && n > 1)
+        md_sha256(all.s, all.n, hex);
+    md_text_free(&all);
+    return status;
+}
+
+md_status foundation_hash(const foundation *f, model_part part, char hex[MD_SHA256_HEX])
+{
+    format_tensors *t;
+    MD_TRY(format_tensors_open(f->weights[part], &t));
+    md_status status = hash_files(t, hex);
+    format_tensors_close(t);
+    return status;
+}
+
 void foundation_set_scaling_factor(foundation *f, double scaling_factor)
 {
     f->config[MODEL_VAE].vae.scaling_factor = scaling_factor;

@@ -5,6 +5,7 @@
 #ifndef MD_MODEL_FOUNDATION_H
 #define MD_MODEL_FOUNDATION_H
 
+#include "base/sha256.h"
 #include "diffusion/schedule.h"
 #include "format/tokenizer.h"
 #include "model/registry.h"
@@ -64,6 +65,8 @@ MD_MUST md_status foundation_load(foundation *f, model_part part, md_backend *be
 /* Allocates the part's parameters and draws them. */
 MD_MUST md_status foundation_randomize(foundation *f, model_part part, md_backend *be,
                                        uint64_t seed);
+/* SHA-256 of the part's weight file; of a sharded one that of its shards' in the index's order. */
+MD_MUST md_status foundation_hash(const foundation *f, model_part part, char hex[MD_SHA256_HEX]);
 /* VAE training ends by measuring the latent's deviation; its inverse is the scaling factor. */
 void foundation_set_scaling_factor(foundation *f, double scaling_factor);
 

@@ -39,10 +39,18 @@ md_status model__file_config(const format_tensors *t, model_part part, model_con
 /* What training left in published files: schedules, averaged weights, counters. */
 static bool known(const char *name)
 {
-    static const char *const begins[] = {
-        "model_ema.", "betas",  "alphas_cumprod", "sqrt_",        "log_one_minus_alphas_cumprod",
-        "posterior_", "logvar", "global_step",    "lvlb_weights", "embedding_manager.",
-        NULL};
+    static const char *const begins[] = {"model_ema.",
+                                         "cond_stage_model.logit_scale",
+                                         "betas",
+                                         "alphas_cumprod",
+                                         "sqrt_",
+                                         "log_one_minus_alphas_cumprod",
+                                         "posterior_",
+                                         "logvar",
+                                         "global_step",
+                                         "lvlb_weights",
+                                         "embedding_manager.",
+                                         NULL};
     for (int i = 0; i < MODEL_N_PARTS; i++)
         if (md_str_starts(name, ldm_prefix((model_part)i)))
             return true;
@@ -70,6 +78,14 @@ static void warn_unknown(const format_tensors *t)
                 format_tensors_name(t), (long long)n, format_tensors_at(t, first)->name);
 }
 
+/* Under a part's prefix, but none of its weights: what CLIP has for other ends and a VAE's training
+   leaves. */
+static const char *const text_ignorable[] = {"embeddings.position_ids", "text_projection", NULL};
+static const char *const vae_ignorable[] = {"first_stage_model.loss.",
+                                            "first_stage_model.model_ema.", NULL};
+static const char *const *const ignorable[MODEL_N_PARTS] = {
+    [MODEL_TEXT_ENCODER] = text_ignorable, [MODEL_VAE] = vae_ignorable};
+
 static md_status open_part(foundation *f, model_part part, const format_tensors *t)
 {
     MD_TRY(model__file_config(t, part, &f->config[part]));
@@ -77,9 +93,8 @@ static md_status open_part(foundation *f, model_part part, const format_tensors 
     if (status != MD_OK)
         return md_context(status, "building the %s of %s", model_registry(part)->folder, f->path);
     MD_TRY(ldm_names(part, &f->config[part], f->params[part], t, &f->names[part]));
-    f->rules[part] = (nn_file_rules){.ignorable = model_registry(part)->rules.ignorable,
-                                     .prefix = ldm_prefix(part),
-                                     .names = f->names[part]};
+    f->rules[part] = (nn_file_rules){
+        .ignorable = ignorable[part], .prefix = ldm_prefix(part), .names = f->names[part]};
     return md_str_copy(f->weights[part], FOUNDATION_PATH, f->path);
 }
 

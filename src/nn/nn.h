@@ -99,7 +99,7 @@ typedef struct nn_file_name {
 typedef struct nn_file_rules {
     /* Writes our name for a file's name into buf and returns true; false: it is ours already. */
     bool (*rename)(const char *name, char *buf, size_t size);
-    const char *const *ignorable; /* endings of names that are not weights; NULL-terminated */
+    const char *const *ignorable; /* pieces of names that are not weights; NULL-terminated */
     const char *prefix;           /* what does not begin with it belongs to another model */
     const nn_file_name *names;    /* by parameter; then `rename` is not asked */
 } nn_file_rules;

@@ -51,8 +51,8 @@ const char *nn__dims_text(int ndim, const int64_t *dim, char *text, size_t size)
 static bool ignorable(const nn_file_rules *rules, const char *name)
 {
     if (rules && rules->ignorable)
-        for (const char *const *end = rules->ignorable; *end; end++)
-            if (md_str_ends(name, *end))
+        for (const char *const *piece = rules->ignorable; *piece; piece++)
+            if (strstr(name, *piece))
                 return true;
     return false;
 }

@@ -149,6 +149,37 @@ static void test_variants(void **state)
     }
 }
 
+/* A sharded part's hash is that of its shards: the index alone would not show another weight. */
+static void test_hash(void **state)
+{
+    (void)state;
+    char plain[MD_SHA256_HEX], hex[3][MD_SHA256_HEX];
+    foundation *f;
+    copy("hash");
+    for (int i = 0; i < 3; i++) {
+        char command[1024];
+        snprintf(command, sizeof command, "cp tests/golden/clip_gelu/text_encoder/* %s",
+                 in_root("hash/unet"));
+        assert_int_equal(system(command), 0);
+        OK(foundation_open(SD, &f));
+        OK(foundation_hash(f, MODEL_UNET, plain));
+        snprintf(f->weights[MODEL_UNET], FOUNDATION_PATH, "%s",
+                 in_root("hash/unet/model.safetensors.index.json"));
+        if (i == 2) /* one byte of a weight */
+            shell("printf x | dd of=hash/unet/model-00002-of-00003.safetensors bs=1 conv=notrunc "
+                  "seek=$(($(stat -c %%s hash/unet/model-00002-of-00003.safetensors) - 9)) "
+                  "2>/dev/null");
+        OK(foundation_hash(f, MODEL_UNET, hex[i]));
+        foundation_free(f, NULL);
+    }
+    assert_string_equal(hex[0], hex[1]);
+    assert_string_not_equal(hex[0], hex[2]);
+    assert_string_not_equal(hex[0], plain);
+    char want[MD_SHA256_HEX];
+    OK(md_sha256_file(SD "/unet/diffusion_pytorch_model.safetensors", want));
+    assert_string_equal(plain, want);
+}
+
 /* models--owner--name/{refs,snapshots,blobs} as huggingface_hub lays it out. */
 static void make_cache(void)
 {
@@ -449,8 +480,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_variants),  cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_links),     cmocka_unit_test(test_none),
-        cmocka_unit_test(test_published), cmocka_unit_test(test_flat_text)};
+        cmocka_unit_test(test_variants), cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_cache),    cmocka_unit_test(test_links),
+        cmocka_unit_test(test_none),     cmocka_unit_test(test_published),
+        cmocka_unit_test(test_flat_text)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -126,7 +126,9 @@ static form_tensor *named(form_tensor *t, int n, const char *ending)
 /* Stable Diffusion 1.5 as published: with what training left in the file. */
 static int published(form_tensor t[1200])
 {
-    static const char *const left[] = {"betas",
+    static const char *const left[] = {"cond_stage_model.transformer.text_projection.weight",
+                                       "first_stage_model.loss.logvar",
+                                       "betas",
                                        "alphas_cumprod",
                                        "posterior_mean_coef1",
                                        "sqrt_recipm1_alphas_cumprod",
