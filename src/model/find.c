@@ -72,7 +72,7 @@ static md_status resolve_folder(const char *path, char *out)
         return md_str_copy(out, FOUNDATION_PATH, path);
     MD_TRY(md_path_join(ref, sizeof ref, path, "refs/main"));
     MD_TRY(model__is_there(ref) ? read_ref(ref, commit, sizeof commit)
-                               : only_snapshot(path, snapshots, commit, sizeof commit));
+                                : only_snapshot(path, snapshots, commit, sizeof commit));
     MD_TRY(md_path_join(out, FOUNDATION_PATH, snapshots, commit));
     if (!model__is_dir(out))
         MD_FAIL(MD_BAD_INPUT, "%s: names the snapshot %s, which is not there", ref, commit);
