@@ -240,6 +240,35 @@ static void test_own_sampler(void **state)
     world.f->schedule = kept;
 }
 
+/* What a multistep sampler remembers of a painting that went wrong does not reach the next one. */
+static void test_after_a_bad_one(void **state)
+{
+    (void)state;
+    static uint8_t before[3 * PIXELS], after[3 * PIXELS];
+    static const char *const names[] = {"pndm", "dpm++"};
+    for (int i = 0; i < 2; i++) {
+        painter_options o = options(1, names[i], "renoise");
+        painter *p = open_painter(&o);
+        float *moments = malloc((size_t)painter_moments(p) * sizeof *moments);
+        bool finite;
+        assert_non_null(moments);
+        OK(painter_encode(p, world.background[0], moments));
+        painter_item item = {10, 2, &world.guide[0], world.background[0], moments};
+        OK(painter_paint(p, &item, 1, NULL, NULL, before, &finite));
+        assert_true(finite);
+        float kept = moments[0];
+        moments[0] = NAN; /* under the first step's blend it reaches every number that is kept */
+        OK(painter_paint(p, &item, 1, NULL, NULL, after, &finite));
+        assert_false(finite);
+        moments[0] = kept;
+        OK(painter_paint(p, &item, 1, NULL, NULL, after, &finite));
+        assert_true(finite);
+        assert_memory_equal(after, before, sizeof after);
+        painter_free(p);
+        free(moments);
+    }
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -283,7 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_company), cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_own_sampler), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_refusals)};
+        cmocka_unit_test(test_own_sampler), cmocka_unit_test(test_after_a_bad_one),
+        cmocka_unit_test(test_memory),      cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, open_world, close_world);
 }
