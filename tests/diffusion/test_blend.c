@@ -107,9 +107,9 @@ static double largest_difference(const double *a, const double *b, int n)
 static void paper_is_x0_under_ddpm(void **state)
 {
     (void)state;
-    trace *paper = sampled((run_options){"paper", "ddpm", 0, 50, false, 1});
-    trace *x0 = sampled((run_options){"x0", "ddpm", 0, 50, false, 1});
-    trace *mean = sampled((run_options){"paper-mean", "ddpm", 0, 50, false, 1});
+    trace *paper = sampled((run_options){"paper", "ddpm", 0, 50, false, 1, false});
+    trace *x0 = sampled((run_options){"x0", "ddpm", 0, 50, false, 1, false});
+    trace *mean = sampled((run_options){"paper-mean", "ddpm", 0, 50, false, 1, false});
     for (int k = 0; k <= 50; k++)
         ok(largest_difference(paper->x[k], x0->x[k], NUMBERS) < 1e-11);
     ok(largest_difference(paper->x[25], mean->x[25], NUMBERS) > 0.1);
@@ -126,8 +126,8 @@ static void the_end_is_clean(void **state)
     for (int b = 0; blend_row(b); b++)
         for (int r = 0; sampler_row(r); r++) {
             const char *name = blend_row(b)->name, *by = sampler_row(r)->name;
-            trace *t = sampled((run_options){name, by, 0, 10, false, 1});
-            trace *free_running = sampled((run_options){"none", by, 0, 10, false, 1});
+            trace *t = sampled((run_options){name, by, 0, 10, false, 1, false});
+            trace *free_running = sampled((run_options){"none", by, 0, 10, false, 1, false});
             int end = t->at[0].count;
             double outside = largest_difference(t->x[end], t->clean, 4 * C);
             if (blend_row(b)->active)
@@ -291,7 +291,7 @@ static void x0_keeps_its_noise(void **state)
     for (int r = 0; sampler_row(r); r++) {
         if (sampler_wants_noise(sampler_row(r), 0))
             continue;
-        trace *t = sampled((run_options){"x0", sampler_row(r)->name, 0, 20, true, 1});
+        trace *t = sampled((run_options){"x0", sampler_row(r)->name, 0, 20, true, 1, false});
         double first = t->at[0].a_t;
         for (int i = 0; i < NUMBERS; i++) {
             double e = (t->x[0][i] - sqrt(first) * t->clean[i]) / sqrt(1 - first);
