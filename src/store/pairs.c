@@ -66,6 +66,19 @@ static store_attr text_attr(const char *name, const char *text)
     return (store_attr){name, STORE_ATTR_TEXT, 0, text, {{0}}};
 }
 
+/* The inputs whose hashes a store carries, also when it grows; a new one is a new word here. */
+static const char *const input_names[PAIRS_MAX_INPUTS] = {
+    "data",         "masks",     "backgrounds", "unet",       "vae",
+    "text_encoder", "scheduler", "lora",        "mask_model", "encoder"};
+
+static bool is_input(const char *name)
+{
+    for (int i = 0; i < PAIRS_MAX_INPUTS; i++)
+        if (strcmp(name, input_names[i]) == 0)
+            return true;
+    return false;
+}
+
 static md_status make(const char *path, const pairs_spec *s)
 {
     store_attr attr[10 + PAIRS_MAX_INPUTS];
@@ -86,6 +99,8 @@ static md_status make(const char *path, const pairs_spec *s)
     if (s->n_inputs < 0 || s->n_inputs > PAIRS_MAX_INPUTS)
         MD_FAIL(MD_INTERNAL, "%s: %d input hashes", path, s->n_inputs);
     for (int i = 0; i < s->n_inputs; i++) {
+        if (!is_input(s->input[i].name))
+            MD_FAIL(MD_INTERNAL, "%s: no input is called %s", path, s->input[i].name);
         (void)snprintf(input_name[i], sizeof input_name[i], "sha256_%s", s->input[i].name);
         attr[n++] = text_attr(input_name[i], s->input[i].hex);
     }
@@ -383,10 +398,6 @@ static void free_spec(spec_copy *c)
     for (int i = 0; i < PAIRS_MAX_INPUTS; i++)
         free(c->hex[i]);
 }
-
-/* The inputs whose hashes a store may carry; a new one is a new word here. */
-static const char *const input_names[PAIRS_MAX_INPUTS] = {
-    "data", "masks", "backgrounds", "unet", "vae", "text_encoder", "lora", "mask_model", "encoder"};
 
 static md_status read_spec(pairs_store *p, spec_copy *c)
 {

@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-enum { PAIRS_REASON_BYTES = 160, PAIRS_MAX_INPUTS = 9 };
+enum { PAIRS_REASON_BYTES = 160, PAIRS_MAX_INPUTS = 10 };
 
 typedef enum pairs_state {
     PAIRS_EMPTY,

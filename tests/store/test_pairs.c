@@ -29,7 +29,7 @@ static pairs_spec spec_of(int64_t rows, int64_t side)
                         .seed = 0xfedcba9876543210u,
                         .band = {0.25, 0.75},
                         .contains_real_pixels = true,
-                        .input = {{"data", "ab12"}, {"unet", "cd34"}},
+                        .input = {{"data", "ab12"}, {"scheduler", "cd34"}},
                         .n_inputs = 2};
 }
 
@@ -320,7 +320,7 @@ static void stores_grow(void **state)
     assert_ok(pairs_text(p, "sha256_data", &text));
     assert_string_equal(text, "ab12");
     free(text);
-    assert_ok(pairs_text(p, "sha256_unet", &text));
+    assert_ok(pairs_text(p, "sha256_scheduler", &text));
     assert_string_equal(text, "cd34");
     free(text);
     pairs_close(p);
@@ -339,13 +339,16 @@ static void another_config_is_refused(void **state)
     spec.config = config_text(a, &status);
     assert_non_null(spec.config);
     assert_ok(pairs_create(helper_path("c.h5"), &spec));
+    pairs_spec odd = spec; /* a name that growing would forget */
+    odd.input[0].name = "oddity";
+    assert_fails(pairs_create(helper_path("odd.h5"), &odd), MD_INTERNAL, "oddity");
     pairs_store *p = NULL;
     assert_ok(pairs_open_reader(helper_path("c.h5"), &p));
-    pairs_input same[] = {{"data", "ab12"}}, changed[] = {{"unet", "ffff"}};
+    pairs_input same[] = {{"data", "ab12"}}, changed[] = {{"scheduler", "ffff"}};
     assert_ok(pairs_check_config(p, a, NULL, same, 1));
     assert_ok(pairs_check_config(p, c, NULL, NULL, 0));
     assert_fails(pairs_check_config(p, b, NULL, NULL, 0), MD_USAGE, "generate.guidance");
-    assert_fails(pairs_check_config(p, a, NULL, changed, 1), MD_USAGE, "\"unet\"");
+    assert_fails(pairs_check_config(p, a, NULL, changed, 1), MD_USAGE, "\"scheduler\"");
     pairs_close(p);
     config_free(a);
     config_free(b);
