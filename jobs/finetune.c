@@ -226,6 +226,7 @@ md_status job_finetune(job *j)
     bool complete = false;
     extras e = {0};
     MD_TRY(session_path(&s, folder, "models/%s", region_name(j->cfg)));
+    MD_TRY(finetune_check(j->cfg));
     MD_TRY(comm_agree(comm_world(), is_complete(&s, &complete)));
     if (complete)
         MD_TRY(comm_agree(comm_world(), list_extras(&s, folder, &e)));

@@ -278,6 +278,7 @@ md_status job_plan(job *j)
     plan_job p = {.cfg = j->cfg,
                   .dtype = config_choice(j->cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
                   .size = config_int(j->cfg, KEY_data_size)};
+    MD_TRY(finetune_check(j->cfg));
     md_status status = foundation_open_configs(config_string(j->cfg, KEY_model_foundation), &p.f);
     backend_options o = session_backend_options(j->cfg, 1, 0);
     if (status == MD_OK)

@@ -94,7 +94,7 @@ static md_status start(session *p, const model_part *parts, int n, const train_t
     MD_TRY(train_load(*out));
     md_info("pretrain", "%.2f GFLOP and %.0f MiB for a worker's step",
             (double)md_plan_flops(train_plan(*out)) / 1e9,
-            (double)md_plan_memory(train_plan(*out)).total / 1048576);
+            (double)train_memory(*out).total / 1048576);
     return MD_OK;
 }
 

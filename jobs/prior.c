@@ -16,10 +16,6 @@ md_status job_prior_folder(const session *s, char out[SESSION_PATH])
 {
     const config *c = s->j->cfg;
     const char *given = config_string(c, KEY_finetune_prior_folder);
-    if (finetune_prior(c) && !*config_string(c, KEY_finetune_prior_prompt))
-        return config_fail(c, KEY_finetune_prior_prompt,
-                           "finetune.prior_weight wants the text of the class, for example \"an "
-                           "image\" for lesions of \"an image of hta\"");
     if (!finetune_prior(c) || !*given)
         return session_path(s, out, "prior");
     prior_pictures any = {0};

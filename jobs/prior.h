@@ -6,8 +6,8 @@
 #include "generate/painter.h"
 #include "session.h"
 
-/* The folder they are in or will be, into out[SESSION_PATH]. MD_USAGE when the configuration lacks
-   something for a prior, MD_BAD_INPUT when a given folder has no picture. Local. */
+/* The folder they are in or will be, into out[SESSION_PATH]. MD_BAD_INPUT when a given folder has
+   no picture. Local. */
 MD_MUST md_status job_prior_folder(const session *s, char out[SESSION_PATH]);
 /* The painter that draws them. */
 MD_MUST md_status job_prior_options(const config *cfg, const foundation *f, painter_options *out);

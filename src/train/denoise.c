@@ -243,11 +243,11 @@ static void stage(const denoise *d, int64_t step, int64_t position, double share
     g->numbers[DENOISE_SHARE * n + i] = (float)weight;
     g->numbers[DENOISE_T * n + i] = (float)w.t;
     g->index[DENOISE_PICTURE * n + i] = (int32_t)(w.image * s->variants + w.variant);
-    g->index[DENOISE_TEXT * n + i] = w.prior          ? DENOISE_CLASS
-                                     : w.drop_caption ? DENOISE_EMPTY
-                                                      : DENOISE_PROMPT;
+    int text = w.prior ? DENOISE_CLASS : w.drop_caption ? DENOISE_EMPTY : DENOISE_PROMPT;
+    g->index[DENOISE_TEXT * n + i] = text;
     if (d->text)
-        memcpy(g->ids + i * s->tokens, w.drop_caption ? s->empty_ids : s->ids + w.image * s->tokens,
+        memcpy(g->ids + i * s->tokens,
+               text == DENOISE_EMPTY ? s->empty_ids : s->ids + w.image * s->tokens,
                (size_t)s->tokens * sizeof *g->ids);
 }
 

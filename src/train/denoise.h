@@ -88,10 +88,11 @@ int64_t denoise_positions(const denoise *d);
 typedef struct denoise_draw {
     int64_t image, variant;
     int t;
-    bool prior; /* a class image, under its own caption and weight, learned everywhere */
-    bool drop_caption, empty; /* empty: its mask has no area; weight 0 */
-    uint64_t index;           /* what its noise is keyed by */
-    uint32_t stream;          /* and the first of its attempts (base/rng.h) */
+    bool prior;        /* a class image, under its own caption and weight, learned everywhere */
+    bool drop_caption; /* not for a class image */
+    bool empty;        /* its mask has no area; weight 0 */
+    uint64_t index;    /* what its noise is keyed by */
+    uint32_t stream;   /* and the first of its attempts (base/rng.h) */
 } denoise_draw;
 /* sum M^2 of a variant's mask; h w where it has none. */
 double denoise_area(const denoise *d, int64_t image, int64_t variant);

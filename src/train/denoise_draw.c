@@ -57,7 +57,7 @@ denoise_draw denoise_draw_at(const denoise *d, int64_t step, int64_t position)
                     : ordered_image(d->seed, s->n, index, w.stream);
     md_rng r = md_rng_at(d->seed, MD_RNG_TRAIN_AUGMENT, w.index, w.stream);
     w.variant = md_rng_below(&r, s->variants);
-    w.drop_caption = md_rng_uniform(&r) < d->drop_caption && !prior;
+    w.drop_caption = md_rng_uniform(&r) < d->drop_caption;
     r = md_rng_at(d->seed, MD_RNG_TRAIN_TIMESTEP, w.index, w.stream);
     w.t = (int)md_rng_below(&r, d->train_steps);
     w.empty = denoise_area(d, w.image, w.variant) <= 0;

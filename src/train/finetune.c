@@ -6,6 +6,15 @@ bool finetune_prior(const config *c)
     return config_float(c, KEY_finetune_prior_weight) > 0;
 }
 
+md_status finetune_check(const config *c)
+{
+    if (finetune_prior(c) && !*config_string(c, KEY_finetune_prior_prompt))
+        return config_fail(c, KEY_finetune_prior_prompt,
+                           "finetune.prior_weight wants the text of the class, for example \"an "
+                           "image\" for lesions of \"an image of hta\"");
+    return MD_OK;
+}
+
 train_options finetune_options(const config *c, size_t budget_bytes)
 {
     return (train_options){

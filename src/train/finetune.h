@@ -7,6 +7,8 @@
 #include "model/foundation.h"
 #include "train/lesions.h"
 
+/* What no single key can tell: MD_USAGE. */
+MD_MUST md_status finetune_check(const config *cfg);
 /* Pictures of the class are learned beside the lesions. */
 bool finetune_prior(const config *cfg);
 /* f, source and alphas [train_steps] must outlive the task. */

@@ -73,6 +73,13 @@ complained 'not trained take'
 plan 1 sd15.cfg --set memory.budget=20000 --set generate.batch=100
 complained 'lower generate.batch'
 
+# the class of a prior is drawn first, and doubles the batch
+plan 0 sd15.cfg --set finetune.prior_weight=1 --set finetune.prior_prompt=image --set generate.steps=10
+said '^finetune encode .* 130 '
+said '^finetune class .* 250 '
+plan 2 sd15.cfg --set finetune.prior_weight=1
+complained finetune.prior_prompt
+
 # bad input
 plan 2 sd15.cfg --set model.foundation=nowhere
 complained 'nowhere'
