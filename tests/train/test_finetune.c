@@ -39,11 +39,11 @@ static void check(const char *const *sets, size_t n_sets)
     OK(foundation_draw_lora(f, be, 1));
     others = be->allocated_bytes - promised.weights;
     size_t px = (size_t)(s.edge * s.edge), latent = px * (size_t)s.channels;
-    size_t rows = (size_t)(s.n * s.variants);
+    size_t rows = (size_t)((s.n + s.n_prior) * s.variants);
     float *moments = calloc(rows * 2 * latent, sizeof *moments);
     float *mask = malloc(rows * px * sizeof *mask);
     float *context = calloc((size_t)(DENOISE_N_TEXTS * s.tokens * s.width), sizeof *context);
-    int32_t *ids = calloc((size_t)(s.n * s.tokens), sizeof *ids);
+    int32_t *ids = calloc((size_t)((s.n + s.n_prior) * s.tokens), sizeof *ids);
     assert_true(moments && mask && context && ids);
     for (size_t i = 0; i < rows * px; i++)
         mask[i] = i % 3 ? 1 : 0;
@@ -123,7 +123,7 @@ static void test_adapter_keys(void **state)
         int unet, text; /* layers with an adapter */
     } rows[] = {{"attention", 8 * 4, 4 * 2},
                 {"attention+ff", 10 * 4, 6 * 2},
-                {"all", 83, 6 * 2}}; /* 83: make_lora.py counted them */
+                {"all", 83, 6 * 2}}; /* 83: make_training.py counted them */
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char layers[64];
         foundation *f;
@@ -144,11 +144,52 @@ static void test_adapter_keys(void **state)
     }
 }
 
+/* A prior: twice the batch, and the class pictures' rows on the device. */
+static void test_prior(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"finetune.prior_weight=0.5",
+                                       "finetune.prior_prompt=an image", "finetune.prior_images=9",
+                                       "data.pairs=4"};
+    check(sets, sizeof sets / sizeof *sets);
+}
+
+/* Keys that reach the training through its options. */
+static void test_options(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"finetune.schedule=restarts", "finetune.cycles=3",
+                                       "finetune.lr_floor=0.25",     "finetune.batch=6",
+                                       "finetune.prior_weight=0.5",  "finetune.noise_offset=0.1",
+                                       "finetune.prior_images=9",    "loss.target=v"};
+    foundation *f;
+    config *cfg;
+    OK(config_load(NULL, sets, sizeof sets / sizeof *sets, &cfg));
+    OK(foundation_open("tests/golden/sd", &f));
+    train_options o = finetune_options(cfg, 0);
+    assert_int_equal(o.lr_rule, TRAIN_LR_RESTARTS);
+    assert_int_equal(o.lr_cycles, 3);
+    assert_true(o.lr_floor == 0.25);
+    assert_int_equal(o.batch, 12);
+    denoise_source s;
+    OK(finetune_source_shape(cfg, f, SIZE, &s));
+    assert_int_equal(s.n_prior, 9);
+    denoise d = finetune_task(cfg, f, &s, NULL);
+    assert_int_equal(d.batch, 6);
+    assert_int_equal(denoise_positions(&d), o.batch);
+    assert_true(d.prior_weight == 0.5 && d.noise_offset == 0.1);
+    assert_int_equal(d.target, DENOISE_V);
+    FAILS(MD_USAGE, "finetune.prior_prompt", finetune_check(cfg));
+    config_free(cfg);
+    foundation_free(f, NULL);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plain), cmocka_unit_test(test_all_on),
-                                       cmocka_unit_test(test_small_states),
-                                       cmocka_unit_test(test_adapters),
-                                       cmocka_unit_test(test_adapter_keys)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plain),        cmocka_unit_test(test_all_on),
+        cmocka_unit_test(test_small_states), cmocka_unit_test(test_adapters),
+        cmocka_unit_test(test_adapter_keys), cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_options)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
