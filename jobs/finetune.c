@@ -21,6 +21,15 @@ static const char *region_name(const config *cfg)
     return config_choice(cfg, KEY_finetune_region) == LESIONS_OUTSIDE ? "background" : "lesion";
 }
 
+/* The rate that suits whole weights leaves adapters almost as they start. */
+static void warn_of_rate(const config *c)
+{
+    static const double LOW = 2e-5;
+    double lr = config_float(c, KEY_finetune_lr);
+    if (config_int(c, KEY_finetune_lora_rank) && lr < LOW && session_first_worker())
+        md_warn("finetune", "finetune.lr = %g teaches LoRA adapters little: try 1e-4", lr);
+}
+
 /* A training on the loaded pictures. `d` and `source` must outlive it. */
 static md_status start(const session *s, denoise *d, const denoise_source *source, train **out)
 {
@@ -30,6 +39,7 @@ static md_status start(const session *s, denoise *d, const denoise_source *sourc
     nn_params *stores[MODEL_N_PARTS];
     int n = finetune_stores(s->j->cfg, s->f, stores);
     train_options o = finetune_options(s->j->cfg, budget);
+    warn_of_rate(s->j->cfg);
     o.workers = comm_workers();
     o.reducer = s->reducer;
     o.device = s->device;

@@ -46,10 +46,18 @@ for file in $adapters models/lesion/unet/diffusion_pytorch_model.safetensors \
     cmp "lora/$file" "at-once/$file" || fail "$file depends on when it was merged"
 done
 
+# bf16, one process alone, the default layers.
+mkdir bf16 && cp lora/{data.h5,backgrounds.h5} bf16
+bf16=("${more[@]}" --set model.dtype=bf16 --set finetune.lora_layers=attention)
+run 0 1 finetune small.cfg --set run=bf16 "${bf16[@]}" --set finetune.lora_merge=true
+run 0 1 generate small.cfg --set run=bf16 "${bf16[@]}"
+
 if "$python" "$tree/tests/golden/check_lora.py" --probe >out 2>&1; then
-    "$python" "$tree/tests/golden/check_lora.py" lora/models/lesion small lora/models/lesion >out 2>&1 ||
-        fail 'diffusers loads something else'
-    grep differs out
+    for which in lora bf16; do
+        "$python" "$tree/tests/golden/check_lora.py" $which/models/lesion small $which/models/lesion >out 2>&1 ||
+            fail "diffusers loads something else of $which"
+        grep differs out
+    done
     "$python" "$tree/tests/golden/check_lora.py" lora/models/lesion small small >out 2>&1 &&
         fail 'check_lora.py cannot fail'
 else
@@ -76,11 +84,6 @@ mkdir whole && cp lora/{data.h5,backgrounds.h5} whole
 run 0 3 finetune small.cfg --set run=whole "${more[@]}" --set finetune.batch=16
 cmp killed/$adapters whole/$adapters || fail 'the resumed fine-tune ends elsewhere'
 
-# bf16, by one process alone.
-mkdir bf16 && cp lora/{data.h5,backgrounds.h5} bf16
-run 0 1 finetune small.cfg --set run=bf16 "${more[@]}" --set model.dtype=bf16
-run 0 1 generate small.cfg --set run=bf16 "${more[@]}" --set model.dtype=bf16
-
 # Adapters that stayed from an earlier training are not mixed up with a whole model.
 rm whole/models/lesion/DONE
 run 2 3 finetune small.cfg --set run=whole
@@ -92,7 +95,7 @@ inputs_of lora damaged
 truncate -s -5 damaged/$adapters
 run 2 2 generate small.cfg --set run=damaged "${more[@]}"
 grep -q "damaged/$adapters" out || fail 'the refusal does not name the damaged file'
-cp $tree/tests/golden/lora/start.safetensors damaged/$adapters
+cp "$tree/tests/golden/lora/start.safetensors" damaged/$adapters
 run 2 2 generate small.cfg --set run=damaged "${more[@]}"
 grep -q "damaged/$adapters: unexpected tensor conv_in.lora_A.weight" out ||
     fail 'the refusal does not name the tensor'

@@ -79,6 +79,14 @@ said '^finetune encode .* 130 '
 said '^finetune class .* 250 '
 plan 2 sd15.cfg --set finetune.prior_weight=1
 complained finetune.prior_prompt
+# adapters: frozen weights need no gradients and no moments, and in bf16 no f32
+plan 0 sd15.cfg --set finetune.lora_rank=16
+said '^finetune step +4079\.[0-9] +12\.[0-9] +24\.[0-9] '
+said '^unet: 3\.189 M parameters in 128 adapters are trained, and nothing else'
+said '^generate step +4067\.[0-9] +0\.0 '
+plan 0 sd15.cfg --set finetune.lora_rank=16 --set model.dtype=bf16 --set memory.budget=7500
+said '^finetune step +2051\.[0-9] +6\.[0-9] +24\.[0-9] '
+said '^0 of 38 blocks are recomputed'
 
 # bad input
 plan 2 sd15.cfg --set model.foundation=nowhere
