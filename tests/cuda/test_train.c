@@ -13,21 +13,37 @@ typedef struct course {
     int64_t n;
 } course;
 
-static void run(bool on_sim, md_dtype dtype, train_states states, int64_t accumulate, int steps,
-                course *c)
+typedef struct row {
+    const char *name;
+    md_dtype dtype;
+    train_states states;
+    int64_t accumulate;
+    int rank; /* of adapters that are trained; 0: the weights are */
+    int steps;
+    double scalars, change; /* bounds */
+} row;
+
+static void open_row(rig *r, md_backend *be, const row *w)
 {
-    *c = (course){.steps = steps};
+    rig_open_on(r, be, w->dtype);
+    if (w->rank)
+        rig_adapt(r, &(nn_lora){.rank = w->rank, .scale = 2});
+    r->o.states = w->states;
+    r->o.accumulate = w->accumulate;
+    rig_start(r);
+}
+
+static void run(bool on_sim, const row *w, course *c)
+{
+    *c = (course){.steps = w->steps};
     rig r;
     md_backend *be;
     if (on_sim)
         OK(sim_backend_open(&be));
     else
         OK(cpu_backend_open(&be, 1));
-    rig_open_on(&r, be, dtype);
-    r.o.states = states;
-    r.o.accumulate = accumulate;
-    rig_start(&r);
-    for (int i = 0; i < steps; i++) {
+    open_row(&r, be, w);
+    for (int i = 0; i < w->steps; i++) {
         train_stats s;
         OK(train_step(r.t, false, &s));
         assert_false(s.skipped);
@@ -37,6 +53,18 @@ static void run(bool on_sim, md_dtype dtype, train_states states, int64_t accumu
     c->weights = rig_state(&r, 0, &c->n);
     rig_stop(&r);
     rig_close(&r);
+}
+
+static float *start_of(const row *w)
+{
+    rig r;
+    md_backend *be;
+    int64_t n;
+    OK(cpu_backend_open(&be, 1));
+    open_row(&r, be, w);
+    float *start = rig_state(&r, 0, &n);
+    rig_close(&r);
+    return start;
 }
 
 /* Relative distances of two courses: the worst of losses and norms, and the weights' changes since
@@ -62,35 +90,24 @@ static void compare(const course *a, const course *b, const float *start, double
 static void test_courses(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        md_dtype dtype;
-        train_states states;
-        int64_t accumulate;
-        int steps;
-        double scalars, change; /* bounds */
-    } rows[] = {
-        {"f32", MD_F32, TRAIN_STATES_F32, 1, STEPS, 1e-5, 1e-3},
-        {"f32, two micro-batches", MD_F32, TRAIN_STATES_F32, 2, STEPS, 1e-5, 1e-3},
-        {"f32, 8-bit moments", MD_F32, TRAIN_STATES_8BIT, 1, STEPS, 1e-5, 1e-2},
-        {"f32, bf16 moments", MD_F32, TRAIN_STATES_BF16, 1, STEPS, 1e-5, 1e-2},
+    static const row rows[] = {
+        {"f32", MD_F32, TRAIN_STATES_F32, 1, 0, STEPS, 1e-5, 1e-3},
+        {"f32, two micro-batches", MD_F32, TRAIN_STATES_F32, 2, 0, STEPS, 1e-5, 1e-3},
+        {"f32, 8-bit moments", MD_F32, TRAIN_STATES_8BIT, 1, 0, STEPS, 1e-5, 1e-2},
+        {"f32, bf16 moments", MD_F32, TRAIN_STATES_BF16, 1, 0, STEPS, 1e-5, 1e-2},
+        {"f32, adapters", MD_F32, TRAIN_STATES_F32, 1, 3, STEPS, 1e-5, 1e-3},
         /* in bf16 only as long as no rounding falls the other way: AdamW's first steps follow the
            signs of the gradients and make of one such element 1 % some steps later */
-        {"bf16", MD_BF16, TRAIN_STATES_F32, 1, 2, 1e-4, 2e-2},
-        {"bf16, 8-bit moments", MD_BF16, TRAIN_STATES_8BIT, 1, 2, 1e-4, 2e-2},
+        {"bf16", MD_BF16, TRAIN_STATES_F32, 1, 0, 2, 1e-4, 2e-2},
+        {"bf16, 8-bit moments", MD_BF16, TRAIN_STATES_8BIT, 1, 0, 2, 1e-4, 2e-2},
+        {"bf16, adapters", MD_BF16, TRAIN_STATES_F32, 1, 3, 2, 1e-4, 2e-2},
     };
-    rig r;
-    int64_t n;
-    rig_open(&r, false);
-    rig_start(&r);
-    float *start = rig_state(&r, 0, &n);
-    rig_stop(&r);
-    rig_close(&r);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         course cpu, sim;
         double scalars, change;
-        run(false, rows[i].dtype, rows[i].states, rows[i].accumulate, rows[i].steps, &cpu);
-        run(true, rows[i].dtype, rows[i].states, rows[i].accumulate, rows[i].steps, &sim);
+        float *start = start_of(&rows[i]);
+        run(false, &rows[i], &cpu);
+        run(true, &rows[i], &sim);
         compare(&sim, &cpu, start, &scalars, &change);
         print_message("%-24s losses and norms %.2g, change of the weights %.2g\n", rows[i].name,
                       scalars, change);
@@ -98,8 +115,8 @@ static void test_courses(void **state)
             fail_msg("%s: wanted %g and %g", rows[i].name, rows[i].scalars, rows[i].change);
         free(cpu.weights);
         free(sim.weights);
+        free(start);
     }
-    free(start);
 }
 
 int main(void)
