@@ -5,25 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void add_reads(const md_node *node, int by, int *readers)
-{
-    for (int k = 0; k < node->n_in; k++)
-        if (node->in[k])
-            readers[graph__base(node->in[k])->id] += by;
-}
-
 /* How often each tensor (by its base) is an input of the nodes that run. */
 static void count_readers(const md_plan *p, int *readers)
 {
-    for (int i = 0; i < p->n_nodes; i++)
-        if (p->used[i])
-            add_reads(&p->nodes[i], 1, readers);
+    for (int i = 0; i < p->n_nodes; i++) {
+        const md_node *node = &p->nodes[i];
+        for (int k = 0; p->used[i] && k < node->n_in; k++)
+            if (node->in[k])
+                readers[graph__base(node->in[k])->id]++;
+    }
 }
 
-static bool reads(const md_plan *p, const md_node *node, const md_tensor *t)
+static bool reads(const md_node *node, const md_tensor *t)
 {
     for (int k = 0; k < node->n_in; k++)
-        if (node->in[k] && graph__overlap(graph__home(p, node->in[k]), t))
+        if (node->in[k] && graph__overlap(node->in[k], t))
             return true;
     return false;
 }
@@ -37,10 +33,10 @@ static bool still_holds(const md_plan *p, int made, int at)
         if (!p->used[i])
             continue;
         for (int k = 0; k < node->n_out; k++)
-            if (reads(p, &p->nodes[made], graph__home(p, node->out[k])))
+            if (reads(&p->nodes[made], graph__home(p, node->out[k])))
                 return false;
         for (int k = 0; graph__base(node->out[0])->storage == MD_EXTERN && k < node->n_in; k++)
-            if (node->in[k] && reads(p, &p->nodes[made], node->in[k]))
+            if (node->in[k] && reads(&p->nodes[made], node->in[k]))
                 return false;
     }
     return true;
@@ -108,7 +104,7 @@ typedef struct fuser {
     size_t most;  /* the largest of them */
 } fuser;
 
-/* The same values: needs no step unless it is the chain's last node. */
+/* The same values: needs no step where there is another. */
 static bool copies(const md_node *node)
 {
     return node->op == MD_OP_cast || node->op == MD_OP_broadcast_to;
@@ -190,7 +186,7 @@ static bool list_steps(const md_plan *p, const group *g, program *w)
     *w = (program){.n = 0};
     for (int i = g->n - 1; i >= 0; i--) {
         const md_node *node = &p->nodes[g->node[i]];
-        if (i > 0 && copies(node))
+        if (copies(node) && (i > 0 || w->n > 0)) /* at the end it copies the last step */
             continue;
         int s = w->n;
         w->node[s] = node->index;
@@ -203,7 +199,6 @@ static bool list_steps(const md_plan *p, const group *g, program *w)
         }
         w->n++;
     }
-    w->last[MD_CHAIN_REGS + w->n - 1] = w->n;
     return true;
 }
 
@@ -313,7 +308,7 @@ static void join(fuser *f, group *g, int i)
     if (g->n == MD_CHAIN_STEPS || !p->used[i] || !elementwise(node) || y->storage != MD_TEMP ||
         p->kept[y->id] || p->placed[y->id] || !only_read_by(f, g, y) ||
         !lies_like(node, root->out[0]) || !still_holds(p, i, root->index) ||
-        reads(p, node, graph__home(p, root->out[0])))
+        reads(node, graph__home(p, root->out[0])))
         return;
     md_chain c;
     program w;
@@ -334,7 +329,6 @@ static md_status make_chain(fuser *f, const group *g)
     (void)write_program(p, g, &w, &c->program); /* join has seen it succeed */
     for (int i = 0; i < g->n; i++) {
         md_node *node = &p->nodes[g->node[i]];
-        add_reads(node, -1, f->readers);
         p->used[g->node[i]] = i == 0;
         if (i > 0) {
             p->first[node->out[0]->id] = p->n_nodes;
@@ -347,7 +341,6 @@ static md_status make_chain(fuser *f, const group *g)
     root->n_in = w.n_in;
     memset(root->in, 0, sizeof root->in);
     memcpy(root->in, w.in, (size_t)w.n_in * sizeof *w.in);
-    add_reads(root, 1, f->readers);
     return MD_OK;
 }
 

@@ -178,6 +178,25 @@ static md_tensor *two_consumers(model *m)
     return md_mul(md_add(h, m->x), md_sum(h));
 }
 
+/* One element is made once, not as often as it is read. */
+static md_tensor *scalar_stays(model *m)
+{
+    return md_mul(m->x, md_affine(m->s, 2, 1));
+}
+
+/* h and its first pixel. */
+static md_tensor *read_in_two_ways(model *m)
+{
+    md_tensor *h = md_mul(m->x, m->y);
+    return md_silu(md_add(h, md_view(h, 0, 1, MD_DIMS(C))));
+}
+
+/* x and its first pixel, which begins where x does. */
+static md_tensor *input_in_two_ways(model *m)
+{
+    return md_silu(md_add(m->x, md_view(m->x, 0, 1, MD_DIMS(C))));
+}
+
 /* Half of h is read: no whole chain has it in a register. */
 static md_tensor *part_is_read(model *m)
 {
@@ -210,10 +229,9 @@ static md_tensor *thirty_deep(model *m)
 /* A sum of 22 tensors: eight at a time. */
 static md_tensor *many_inputs(model *m)
 {
-    md_tensor *h = m->x;
+    md_tensor *h = m->x, *e = md_extern(m->g, &m->buffer, 0, 1, MD_DIMS(REGION));
     for (int i = 0; i < 21; i++)
-        h = md_add(h, md_view(md_extern(m->g, &m->buffer, 0, 1, MD_DIMS(REGION)), 16 * i, 4,
-                              MD_DIMS(N, H, W, C)));
+        h = md_add(h, md_view(e, 16 * i, 4, MD_DIMS(N, H, W, C)));
     return h;
 }
 
@@ -248,6 +266,9 @@ static const struct {
     {"broadcasts are inputs", broadcasts_are_inputs, 3, 1},
     {"diamond", diamond, 4, 1},
     {"two consumers", two_consumers, 4, 3},
+    {"a scalar stays", scalar_stays, 2, 2},
+    {"read in two ways", read_in_two_ways, 3, 2},
+    {"an input in two ways", input_in_two_ways, 2, 1},
     {"a part is read", part_is_read, 3, 2},
     {"reshaped", reshaped, 3, 1},
     {"reshaped broadcast", reshaped_broadcast, 3, 2},
@@ -363,6 +384,25 @@ static void test_peak(void **state)
         big[i] = md_upsample2x(i % 2 ? m.x : m.y);
     m.out[m.n_out++] = md_sum(md_concat(big, 6, 0));
     check(&m, "below the peak", 15, 14);
+    md_graph_free(m.g);
+}
+
+/* Nothing but casts: still a step, as the result must come from one. */
+static void test_casts_alone(void **state)
+{
+    (void)state;
+    model m;
+    model_new(&m);
+    m.out[m.n_out++] = md_cast(md_cast(m.x, MD_BF16), MD_F32);
+    result plain = run(&m, ref, false), fused = run(&m, ref, true), f32 = run(&m, cpu, true);
+    assert_int_equal(plain.nodes, 2);
+    assert_int_equal(fused.nodes, 1);
+    assert_memory_equal(plain.values, fused.values, plain.n * sizeof *plain.values);
+    for (int i = 0; i < SIZE; i++)
+        assert_true(f32.values[i] == (double)(float)fused.values[i]);
+    free(plain.values);
+    free(fused.values);
+    free(f32.values);
     md_graph_free(m.g);
 }
 
@@ -509,6 +549,7 @@ int main(void)
         cmocka_unit_test(test_own_destination),
         cmocka_unit_test(test_gradients_become_ready),
         cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_casts_alone),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_fold),
