@@ -243,7 +243,7 @@ static void every_step_is_its_formula(void **state)
     (void)state;
     for (size_t b = 0; b < 5; b++)
         for (size_t r = 0; r < 3; r++) {
-            run_options o = {blends[b], samplers[r].name, samplers[r].eta, 20, false, 1};
+            run_options o = {blends[b], samplers[r].name, samplers[r].eta, 20, false, 1, false};
             trace *t = sampled(o);
             double want[NUMBERS];
             for (int k = 0; k < o.steps; k++) {
