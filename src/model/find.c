@@ -68,7 +68,8 @@ static md_status resolve_folder(const char *path, char *out)
 {
     char snapshots[FOUNDATION_PATH], ref[FOUNDATION_PATH], commit[256];
     MD_TRY(md_path_join(snapshots, sizeof snapshots, path, "snapshots"));
-    if (!model__is_dir(snapshots))
+    MD_TRY(md_path_join(ref, sizeof ref, path, "model_index.json"));
+    if (!model__is_dir(snapshots) || model__is_there(ref))
         return md_str_copy(out, FOUNDATION_PATH, path);
     MD_TRY(md_path_join(ref, sizeof ref, path, "refs/main"));
     MD_TRY(model__is_there(ref) ? read_ref(ref, commit, sizeof commit)

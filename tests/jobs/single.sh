@@ -40,11 +40,15 @@ cp first other/moved.safetensors
 run 2 1 generate small.cfg --set model.foundation=other/moved.safetensors --set generate.weights=foundation
 grep -q 'vocab.json and merges.txt' out || fail 'a file without tokenizer'
 
-# A model of another prediction is refused before any work.
-cp -r small velocity
-sed -i 's/"prediction_type": "epsilon"/"prediction_type": "v_prediction"/' velocity/scheduler/scheduler_config.json
-mkdir v && cp run/data.h5 v
-run 2 2 finetune small.cfg --set run=v --set model.foundation=velocity
-grep -q 'predicts "v_prediction"' out || fail 'a v model is not refused'
+# A LoRA training's single file holds the sums.
+mkdir adapted && cp run/data.h5 adapted
+more=(--set run=adapted --set finetune.lora_rank=2 --set finetune.single_file=f32)
+run 0 2 finetune small.cfg "${more[@]}"
+cp run/backgrounds.h5 adapted
+run 0 1 generate small.cfg --set run=adapted --set finetune.lora_rank=2
+mkdir whole && cp run/{data.h5,backgrounds.h5} whole
+run 0 1 generate small.cfg --set run=whole --set "model.foundation=adapted/models/lesion/lesion.safetensors" \
+    --set generate.weights=foundation
+check_pairs whole adapted/pairs.h5
 
 finish single
