@@ -240,6 +240,33 @@ static md_status parse_tensors(format_tensors *f, const shard *s, json_t *root, 
     return MD_OK;
 }
 
+/* What is often met under the name of a safetensors file, by its first bytes. */
+static md_status check_stranger(const shard *s, const uint8_t head[8])
+{
+#define PICKLE                                                                                     \
+    "a pickle file, which can run code when it is opened and is not read; get the same weights "   \
+    "as .safetensors"
+    static const struct {
+        const char *head, *what;
+    } strangers[] = {
+        {"PK\3\4", PICKLE},
+        {"\x80\2", PICKLE},
+        {"\x80\3", PICKLE},
+        {"\x80\4", PICKLE},
+        {"\x80\5", PICKLE},
+        {"GGUF", "a quantised GGUF file, which is not read; get the weights as .safetensors"},
+        {"version ", "a Git LFS pointer in place of the file; run \"git lfs pull\" in its folder"},
+        {"<!DOCTYP", "a web page, saved in place of the file"},
+        {"<!doctyp", "a web page, saved in place of the file"},
+        {"<html", "a web page, saved in place of the file"},
+    };
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
+        if (!memcmp(head, strangers[i].head, strlen(strangers[i].head)))
+            MD_FAIL(MD_BAD_INPUT, "%s: %s", s->name, strangers[i].what);
+    return MD_OK;
+#undef PICKLE
+}
+
 /* s is open and knows its size. */
 static md_status parse_header(format_tensors *f, shard *s, format_tensor **out, int64_t *n)
 {
@@ -251,14 +278,8 @@ static md_status parse_header(format_tensors *f, shard *s, format_tensor **out, 
     uint64_t length = 0;
     for (int i = 0; i < 8; i++)
         length |= (uint64_t)head[i] << 8 * i;
-    /* A header of 0x10380 bytes also begins with 80 03; a pickle's first bytes are no such length.
-     */
-    if (length > s->size - 8 &&
-        (!memcmp(head, "PK\3\4", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5)))
-        MD_FAIL(MD_BAD_INPUT,
-                "%s: a pickle file, which can run code when it is opened and is not read; get the "
-                "same weights as .safetensors",
-                s->name);
+    if (length > s->size - 8) /* as text taken for a length is */
+        MD_TRY(check_stranger(s, head));
     if (length > HEADER_MAX)
         MD_FAIL(MD_BAD_INPUT, "%s: its header claims %llu bytes; at most %d are read", s->name,
                 (unsigned long long)length, HEADER_MAX);

@@ -242,7 +242,17 @@ static void lies(void **state)
     static const uint8_t longer[9] = {9, 0, 0, 0, 0, 0, 0, 0, '{'};
     FAILS(format_tensors_open_memory("x.st", longer, 9, &f), MD_BAD_INPUT, "truncated");
     FAILS(format_tensors_open_memory("x.st", big, 3, &f), MD_BAD_INPUT, "too few");
-    FAILS(format_tensors_open_memory("x.bin", "PK\3\4aaaaaa", 10, &f), MD_BAD_INPUT, "pickle");
+    static const char *const strangers[][2] = {{"PK\3\4aaaaaa", "pickle"},
+                                               {"\x80\2]qaaaaaa", "pickle"},
+                                               {"\x80\4\x95qaaaaaa", "pickle"},
+                                               {"GGUF\3   aaaaaaaa", "GGUF"},
+                                               {"version https://git-lfs", "git lfs pull"},
+                                               {"<!DOCTYPE html>", "a web page"},
+                                               {"<html lang=en>", "a web page"},
+                                               {"nothing known", "header claims"}};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
+        FAILS(format_tensors_open_memory("x.st", strangers[i][0], strlen(strangers[i][0]), &f),
+              MD_BAD_INPUT, strangers[i][1]);
     FAILS(format_tensors_open("no/such.safetensors", &f), MD_BAD_INPUT, "no/such.safetensors");
     FAILS(format_tensors_open("tests", &f), MD_BAD_INPUT, "tests: not a file");
 }
