@@ -14,8 +14,8 @@ static md_status import_is_complete(const session *s, bool *complete)
     return *complete ? session_need_imported(s) : MD_OK;
 }
 
-/* Faults of the foundation, and whether it can be sampled as asked, are known before any work.
-   Collective(world). */
+/* Faults of the foundation, and what it cannot paint, are known before any work, rather than after
+   the fine-tune. Collective(world). */
 static md_status check_foundation(job *j)
 {
     session s;
@@ -26,7 +26,7 @@ static md_status check_foundation(job *j)
     if (status == MD_OK)
         status = painter_check(s.f, &o);
     session_close(&s);
-    return status;
+    return comm_agree(comm_world(), status);
 }
 
 static const struct {

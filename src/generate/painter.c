@@ -136,7 +136,7 @@ static md_status alloc_host(painter *p)
     return MD_OK;
 }
 
-md_status painter_check(const foundation *f, const painter_options *o)
+static md_status check_blend(const foundation *f, const painter_options *o)
 {
     int c = f->vae->latent_channels, in = f->unet->in_channels;
     if (in != c && in != 2 * c + 1)
@@ -149,25 +149,37 @@ md_status painter_check(const foundation *f, const painter_options *o)
 }
 
 /* The folder's own sampler, where none was chosen. */
-static md_status choose_sampler(painter *p)
+static md_status choose_sampler(const foundation *f, painter_options *o)
 {
-    const diffusion_schedule *s = &p->f->schedule;
-    if (!p->o.sampler && !*s->refused)
-        p->o.sampler = sampler_find(s->sampler);
-    if (!p->o.sampler)
+    const diffusion_schedule *s = &f->schedule;
+    if (!o->sampler && !*s->refused)
+        o->sampler = sampler_find(s->sampler);
+    if (!o->sampler)
         MD_FAIL(
             MD_USAGE,
             "%s/scheduler/scheduler_config.json: %s is not supported; choose another sampler by "
             "generate.sampler = \"ddim\", \"ddpm\", \"pndm\", \"dpm++\" or \"euler\"",
-            p->f->path, *s->refused ? s->refused : "this class");
-    p->evaluations = sampler_evaluations(p->o.sampler, p->o.steps);
+            f->path, *s->refused ? s->refused : "this class");
     return MD_OK;
+}
+
+md_status painter_check(const foundation *f, painter_options *o)
+{
+    MD_TRY(check_blend(f, o));
+    MD_TRY(choose_sampler(f, o));
+    sampler_place *course =
+        malloc((size_t)sampler_evaluations(o->sampler, o->steps) * sizeof *course);
+    if (!course)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    md_status status = sampler_course(o->sampler, &f->schedule, o->steps, o->eta, course);
+    free(course);
+    return status;
 }
 
 static md_status setup(painter *p)
 {
     MD_TRY(painter_check(p->f, &p->o));
-    MD_TRY(choose_sampler(p));
+    p->evaluations = sampler_evaluations(p->o.sampler, p->o.steps);
     MD_TRY(codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->o.dtype, p->o.size, 1,
                      p->o.batch, &p->codec));
     p->edge = codec_edge(p->codec);

@@ -36,10 +36,11 @@ typedef struct painter_item {
 
 typedef struct painter painter;
 
-/* MD_USAGE where blend and UNet cannot go together; painter_new asks it, too. */
-MD_MUST md_status painter_check(const foundation *f, const painter_options *o);
-/* Plans the painting and takes no device memory. f and be must outlive the painter. What sampler,
-   blend and UNet cannot do together is MD_USAGE. */
+/* What sampler, schedule, blend and UNet cannot do together is MD_USAGE, naming the keys; before
+   any work. Puts the foundation's own sampler where o names none. */
+MD_MUST md_status painter_check(const foundation *f, painter_options *o);
+/* Plans the painting and takes no device memory. f and be must outlive the painter. Begins
+   with painter_check. */
 MD_MUST md_status painter_new(const foundation *f, md_backend *be, const painter_options *o,
                               painter **out);
 void painter_free(painter *p);

@@ -60,6 +60,20 @@ run 2 3 generate small.cfg --set run=four --set guide.blend=none
 grep -q 'needs an inpainting UNet of 9 channels' out || fail 'the refusal does not say why'
 [ ! -e four/pairs.h5 ] || fail 'a store was made for what cannot work'
 
+# A folder whose own sampler is not here: said before any work; another one can be chosen. Another scheduler's
+# file under finished pairs is refused.
+cp -r small unipc && sed -i 's/DDIMScheduler/UniPCMultistepScheduler/' unipc/scheduler/scheduler_config.json
+run 2 2 pipeline small.cfg --set run=unipc-run --set model.foundation=unipc
+grep -q 'UniPCMultistepScheduler is not supported.*generate.sampler' out || fail 'the refusal does not say what to choose'
+[ ! -e unipc-run/data.h5 ] || fail 'it worked before it looked at the sampler'
+run 2 2 generate small.cfg --set run=np1 --set generate.pairs=21 --set model.foundation=unipc
+inputs_of np1 chosen
+run 0 2 generate small.cfg --set run=chosen --set model.foundation=unipc --set generate.sampler=pndm
+check_pairs chosen
+cp -r small v && sed -i 's/"steps_offset": 1/"steps_offset": 0/' v/scheduler/scheduler_config.json
+run 2 2 generate small.cfg --set run=np1 --set generate.pairs=21 --set model.foundation=v
+grep -q 'another version of "scheduler"\|model.foundation is ' out || fail 'another schedule is not refused'
+
 # check_pairs finds what is no result: a store that holds other pixels than its backgrounds say.
 inputs_of np1 other
 run 0 1 generate small.cfg --set run=other --set guide.paste=false
