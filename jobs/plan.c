@@ -248,6 +248,8 @@ static md_status plan_generate(plan_job *p)
     (void)printf("UNet: %.4g GFLOP for one picture and prompt of %lld pixels\n",
                  (double)md_plan_flops(step) / 1e9 / (guidance_for(o.guidance)->copies * o.batch),
                  (long long)p->size);
+    (void)printf("sampler: %s, %d evaluations for %d steps\n", painter_sampler(k)->name,
+                 painter_evaluations(k), o.steps);
     md_status status = painter_fits(k, p->budget);
     painter_free(k);
     return status;

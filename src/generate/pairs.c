@@ -209,14 +209,26 @@ static md_status warn_of_copies(const desk *d)
     return MD_OK;
 }
 
+/* What "auto" chose, and what has no effect. */
+static void tell_sampler(const pairs_job *j)
+{
+    const char *name = config_string(j->cfg, KEY_generate_sampler);
+    bool own = strcmp(name, "auto") == 0;
+    const diffusion_sampler *row = sampler_find(own ? j->f->schedule.sampler : name);
+    double eta = config_float(j->cfg, KEY_generate_eta);
+    if (own && row)
+        md_info("generate", "sampler: %s, the foundation's own", row->name);
+    if (row && eta > 0 && !row->eta)
+        md_warn("generate", "generate.eta = %g has no effect: %s takes none, ddim does", eta,
+                row->name);
+}
+
 static md_status open_desk(desk *d)
 {
     MD_TRY(prepare_store(d));
     MD_TRY(list_items(d));
     MD_TRY(warn_of_copies(d));
-    if (strcmp(config_string(d->j->cfg, KEY_generate_sampler), "auto") == 0 &&
-        *d->j->f->schedule.sampler)
-        md_info("generate", "sampler: %s, the foundation's own", d->j->f->schedule.sampler);
+    tell_sampler(d->j);
     if (d->done_before)
         md_info("generate", "%s: %lld of %lld slots are done", d->j->store,
                 (long long)d->done_before, (long long)d->rows);

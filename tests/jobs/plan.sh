@@ -56,6 +56,7 @@ said '^generate: at most [0-9.]+ MiB of 60000\.0, about [0-9]+ h [0-9]+ min on o
 
 plan 0 sd15.cfg --set generate.guidance=1 --set generate.batch=1 --set generate.sampler=ddim
 said '^generate step .* 803\.[0-9]+ +75000 '
+said '^sampler: ddim, 50 evaluations for 50 steps'
 
 # guidance doubles the UNet's work, and only that
 plan 0 sd15.cfg --set generate.guidance=1 --set generate.batch=1
