@@ -241,14 +241,17 @@ static md_status read_finite(const format_tensors *f, const format_tensor *t, fl
 }
 
 /* w [O,K] += b [O,rank] a [rank,K]; each row's sum first: it is small beside w. sum: [K] */
-static void add_product(float *w, const float *a, const float *b, int64_t out, int64_t rank,
-                        int64_t k, float *sum)
+static void add_product(float *restrict w, const float *restrict a, const float *restrict b,
+                        int64_t out, int64_t rank, int64_t k, float *restrict sum)
 {
     for (int64_t o = 0; o < out; o++) {
         memset(sum, 0, (size_t)k * sizeof *sum);
-        for (int64_t r = 0; r < rank; r++)
+        for (int64_t r = 0; r < rank; r++) {
+            const float *row = a + r * k;
+            float scale = b[o * rank + r];
             for (int64_t i = 0; i < k; i++)
-                sum[i] += b[o * rank + r] * a[r * k + i];
+                sum[i] += scale * row[i];
+        }
         for (int64_t i = 0; i < k; i++)
             w[o * k + i] += sum[i];
     }
