@@ -327,6 +327,8 @@ static md_status open_train(bench *b, bench_part *p)
     p->plan[1] = train_update_plan(g->t);
     p->flops = (double)md_plan_flops(p->plan[0]) * (double)o.accumulate;
     p->bytes = train_memory(g->t).total;
+    if (stores[0] != b->f->params[MODEL_UNET]) /* adapters: the frozen weights count too */
+        p->bytes += weight_bytes(b, MODEL_UNET) + (n > 1 ? weight_bytes(b, MODEL_TEXT_ENCODER) : 0);
     return md_str_printf(p->shapes, BENCH_SHAPES,
                          "latent [%lld,%lld,%lld,%d], context [%lld,%lld,%lld], %d of %d blocks "
                          "recomputed",
