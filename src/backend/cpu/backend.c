@@ -1,5 +1,6 @@
 /* The backend table of the processor: memory, converting copies, dispatch by op and type. */
 #include "backend/cpu/dnnl.h"
+#include "backend/cpu/product.h"
 #include "backend/cpu/winograd.h"
 
 static const md_prepare_fn f32_table[MD_OP_COUNT] = {
@@ -13,11 +14,18 @@ md_status cpu__prepare_f32(md_backend *be, const md_node *node, md_kernel *k)
     return f32_table[node->op](be, node, k);
 }
 
+/* Kernels that convert on the way, and add a residual. */
+static bool converts(const md_node *node)
+{
+    return cpu__winograd_wanted(node) || cpu__product_wanted(node);
+}
+
 /* Their kernels read every type themselves: bf16 is updated in place, only copied, or converted
    block by block. */
-static bool takes_any_type(md_op op)
+static bool takes_any_type(const md_node *node)
 {
-    return op == MD_OP_adamw || op == MD_OP_write || op == MD_OP_chain;
+    return node->op == MD_OP_adamw || node->op == MD_OP_write || node->op == MD_OP_chain ||
+           converts(node);
 }
 
 static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
@@ -33,17 +41,15 @@ static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
         if (taken)
             return MD_OK;
     }
-    if (cpu__winograd_wanted(node))
-        return cpu__winograd_prepare(node, k);
-    return bf16 && !takes_any_type(node->op) ? cpu__prepare_bf16(be, node, k)
-                                             : cpu__prepare_f32(be, node, k);
+    return bf16 && !takes_any_type(node) ? cpu__prepare_bf16(be, node, k)
+                                         : cpu__prepare_f32(be, node, k);
 }
 
 /* Whether a residual is there which the node's own kernel does not add. */
 static bool wants_addition(const md_node *node)
 {
     bool there = (node->op == MD_OP_conv2d || node->op == MD_OP_linear) && node->n_in > 3;
-    bool adds = cpu__winograd_wanted(node) && !cpu__dnnl_wanted(node, node->out[0]->dtype);
+    bool adds = converts(node) && !cpu__dnnl_wanted(node, node->out[0]->dtype);
     return there && node->in[3] && !adds;
 }
 
@@ -148,6 +154,7 @@ md_status cpu_backend_open(md_backend **out, int threads)
                                        .sync = be_sync,
                                        .close = be_close,
                                        .host_visible = true,
+                                       .fuses_residual = true,
                                        .fuses_chains = true};
     *out = NULL;
     if (threads < 0)

@@ -4,6 +4,8 @@
    algorithm once per stride phase; the one for the weights sums outer products over rows of pixels.
  */
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/product.h"
+#include "backend/cpu/winograd.h"
 
 #define TILES 16 /* pixel tiles per task: their pointer table is built once for all panels */
 
@@ -21,6 +23,8 @@ typedef struct conv_state {
     int *tap, *dy, *dx; /* by packed position: position in w, input offsets */
     phase *phases;
     float *zeros;
+    int64_t *w_tap;      /* by packed position: where the tap's weights begin */
+    cpu_product product; /* what all phases have in common */
     size_t packed_at, bias_at, table_at, table_bytes;
 } conv_state;
 
@@ -32,6 +36,7 @@ static void conv_release(md_kernel *k)
         free(s->dy);
         free(s->dx);
         free(s->phases);
+        free(s->w_tap);
         free(s->zeros);
         free(s);
     }
@@ -142,6 +147,83 @@ static void conv_run_phases(const md_kernel *k, const conv_state *s, const float
     }
 }
 
+/* ---- as products with weights in place */
+
+typedef struct place {
+    const conv_state *s;
+    const phase *ph;
+} place;
+
+static void locate(const void *ctx, int64_t first, int64_t n, int tap, int64_t *at)
+{
+    const conv_state *s = ((const place *)ctx)->s;
+    const phase *ph = ((const place *)ctx)->ph;
+    int64_t x = first % ph->w, y = first / ph->w % ph->h, image = first / (ph->w * ph->h);
+    for (int64_t i = 0; i < n; i++) {
+        if (tap < 0) {
+            int64_t oy = ph->y0 + y * s->out_step, ox = ph->x0 + x * s->out_step;
+            at[i] = ((image * s->out_h + oy) * s->out_w + ox) * s->out_c;
+        } else {
+            int64_t iy = y * s->in_step + s->dy[ph->first_tap + tap];
+            int64_t ix = x * s->in_step + s->dx[ph->first_tap + tap];
+            bool inside = (uint64_t)iy < (uint64_t)s->in_h && (uint64_t)ix < (uint64_t)s->in_w;
+            at[i] = inside ? ((image * s->in_h + iy) * s->in_w + ix) * s->in_c : -1;
+        }
+        if (++x == ph->w) {
+            x = 0;
+            if (++y == ph->h) {
+                y = 0;
+                image++;
+            }
+        }
+    }
+}
+
+static md_status conv_product_run(const md_kernel *k, void *const *in, void *const *out,
+                                  void *scratch)
+{
+    const conv_state *s = k->state;
+    const md_node *node = k->node;
+    cpu_product_args a = {.in = in[0], .w = in[1], .out = out[0]};
+    if (node->op == MD_OP_conv2d) {
+        a.bias = in[2];
+        a.residual = node->n_in > 3 && node->in[3] ? in[3] : NULL;
+    }
+    for (int i = 0; i < s->n_phases; i++) {
+        const phase *ph = &s->phases[i];
+        place at = {s, ph};
+        cpu_product p = s->product;
+        p.rows = s->n * ph->h * ph->w;
+        p.taps = ph->n_taps;
+        p.w_tap = s->w_tap + ph->first_tap;
+        p.ctx = &at;
+        cpu__product_run(&p, &a, scratch, cpu__threads(k));
+    }
+    return MD_OK;
+}
+
+/* When the geometry stands; w is [outputs of the forward pass, h, w, inputs]. */
+static md_status conv_product(md_kernel *k, conv_state *s, const int64_t *w)
+{
+    const md_node *node = k->node;
+    bool gradient = node->op == MD_OP_conv2d_dx;
+    int64_t all = w[1] * w[2] * w[3];
+    s->w_tap = calloc((size_t)s->n_taps, sizeof(int64_t));
+    if (!s->w_tap)
+        MD_FAIL(MD_NOMEM, "%s at '%s': out of memory", md_op_name(node->op), node->path);
+    for (int t = 0; t < s->n_taps; t++)
+        s->w_tap[t] = s->tap[t] * (gradient ? w[3] : s->k_len);
+    s->product = (cpu_product){.outs = s->out_c,
+                               .k_len = s->k_len,
+                               .w_out = gradient ? 1 : all,
+                               .w_k = gradient ? all : 1,
+                               .locate = locate};
+    cpu__product_types(&s->product, node);
+    k->scratch_bytes = cpu__product_scratch(cpu__threads(k));
+    k->run = conv_product_run;
+    return MD_OK;
+}
+
 static md_status conv2d_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
     const conv_state *s = k->state;
@@ -160,6 +242,8 @@ static md_status conv2d_run(const md_kernel *k, void *const *in, void *const *ou
 md_status cpu_conv2d(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
+    if (cpu__winograd_wanted(node))
+        return cpu__winograd_prepare(node, k);
     const int64_t *x = node->in[0]->dim, *w = node->in[1]->dim, *y = node->out[0]->dim;
     int stride = node->attr.conv.stride;
     /* Without padding to the sides a tap's row of kw pixels is one contiguous run. */
@@ -177,6 +261,8 @@ md_status cpu_conv2d(md_backend *be, const md_node *node, md_kernel *k)
         s->dy[t] = t / kw - node->attr.conv.pad_t;
         s->dx[t] = t % kw - node->attr.conv.pad_l;
     }
+    if (cpu__product_wanted(node))
+        return conv_product(k, s, w);
     MD_TRY(conv_layout(k, s));
     k->run = conv2d_run;
     return MD_OK;
@@ -208,6 +294,8 @@ static md_status conv2d_dx_run(const md_kernel *k, void *const *in, void *const 
 md_status cpu_conv2d_dx(md_backend *be, const md_node *node, md_kernel *k)
 {
     (void)be;
+    if (cpu__winograd_wanted(node))
+        return cpu__winograd_prepare(node, k);
     const int64_t *dy = node->in[0]->dim, *w = node->in[1]->dim, *dx = node->out[0]->dim;
     int stride = node->attr.conv.stride, kh = (int)w[1], kw = (int)w[2];
     conv_state *s;
@@ -237,6 +325,8 @@ md_status cpu_conv2d_dx(md_backend *be, const md_node *node, md_kernel *k)
             }
         ph->n_taps = at - ph->first_tap;
     }
+    if (cpu__product_wanted(node))
+        return conv_product(k, s, w);
     MD_TRY(conv_layout(k, s));
     k->run = conv2d_dx_run;
     return MD_OK;

@@ -38,6 +38,10 @@ static inline int64_t cpu__ceil(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
 }
+static inline bool cpu__is_half(const md_tensor *t)
+{
+    return t && t->dtype == MD_BF16;
+}
 /* Bytes of n floats, rounded up to a cache line; for laying out scratch. */
 static inline size_t cpu__floats(int64_t n)
 {

@@ -1,10 +1,39 @@
 /* Linear layers and matrix products on the packed inner kernels. */
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/product.h"
 
 typedef struct gemm_state {
     int64_t m, n, k;
     size_t bias_at, a_at;
 } gemm_state;
+
+static void locate(const void *ctx, int64_t first, int64_t n, int tap, int64_t *at)
+{
+    const gemm_state *s = ctx;
+    for (int64_t i = 0; i < n; i++)
+        at[i] = (first + i) * (tap < 0 ? s->n : s->k);
+}
+
+static md_status product_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
+{
+    const gemm_state *s = k->state;
+    const md_node *node = k->node;
+    static const int64_t w_tap[] = {0};
+    bool by_k = node->op == MD_OP_matmul && !node->attr.matmul.tb;
+    cpu_product p = {.rows = s->m, .outs = s->n, .k_len = s->k, .taps = 1, .w_tap = w_tap};
+    p.w_out = by_k ? 1 : s->k;
+    p.w_k = by_k ? s->n : 1;
+    p.locate = locate;
+    p.ctx = s;
+    cpu__product_types(&p, node);
+    cpu_product_args a = {.in = in[0], .w = in[1], .out = out[0]};
+    if (node->op == MD_OP_linear) {
+        a.bias = in[2];
+        a.residual = node->n_in > 3 && node->in[3] ? in[3] : NULL;
+    }
+    cpu__product_run(&p, &a, scratch, cpu__threads(k));
+    return MD_OK;
+}
 
 static md_status linear_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
@@ -30,6 +59,11 @@ md_status cpu_linear(md_backend *be, const md_node *node, md_kernel *k)
     s->n = node->in[1]->dim[0];
     s->k = node->in[1]->dim[1];
     s->m = md_numel(node->in[0]) / s->k;
+    if (cpu__product_wanted(node)) {
+        k->scratch_bytes = cpu__product_scratch(cpu__threads(k));
+        k->run = product_run;
+        return MD_OK;
+    }
     s->bias_at = cpu__floats(cpu__panels_len(s->k, s->n));
     k->scratch_bytes = s->bias_at + cpu__floats(cpu__panels_len(1, s->n));
     k->run = linear_run;
@@ -84,6 +118,11 @@ md_status cpu_matmul(md_backend *be, const md_node *node, md_kernel *k)
     if (md_numel(b) != s->k * s->n)
         MD_FAIL(MD_SHAPE, "matmul at '%s': %s times %s", node->path, md_shape_text(a),
                 md_shape_text(b));
+    if (cpu__product_wanted(node)) {
+        k->scratch_bytes = cpu__product_scratch(cpu__threads(k));
+        k->run = product_run;
+        return MD_OK;
+    }
     if (!(ta && !tb))
         s->a_at = cpu__floats(cpu__panels_len(s->k, s->n));
     k->scratch_bytes = s->a_at + (ta && tb ? cpu__floats(s->m * s->k) : 0);

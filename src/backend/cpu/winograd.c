@@ -308,13 +308,10 @@ bool cpu__winograd_wanted(const md_node *node)
     if (node->op != MD_OP_conv2d && node->op != MD_OP_conv2d_dx)
         return false;
     const int64_t *w = node->in[1]->dim, *y = node->out[0]->dim;
+    /* Many weights want many tiles: transforming them is for all tiles of a task. */
+    int64_t pixels = y[1] * y[2], least = w[0] * w[3] > 131072 ? 256 : 64;
     return w[1] == 3 && w[2] == 3 && node->attr.conv.stride == 1 && w[0] >= 16 && w[3] >= 16 &&
-           y[1] * y[2] >= 64;
-}
-
-static bool is_half(const md_tensor *t)
-{
-    return t && t->dtype == MD_BF16;
+           pixels >= least;
 }
 
 md_status cpu__winograd_prepare(const md_node *node, md_kernel *k)
@@ -329,11 +326,11 @@ md_status cpu__winograd_prepare(const md_node *node, md_kernel *k)
     s->pad_t = s->gradient ? 2 - node->attr.conv.pad_t : node->attr.conv.pad_t;
     s->pad_l = s->gradient ? 2 - node->attr.conv.pad_l : node->attr.conv.pad_l;
     s->th = cpu__ceil(s->oh, OUT), s->tw = cpu__ceil(s->ow, OUT);
-    s->in_half = is_half(node->in[0]), s->w_half = is_half(node->in[1]);
-    s->b_half = !s->gradient && is_half(node->in[2]);
+    s->in_half = cpu__is_half(node->in[0]), s->w_half = cpu__is_half(node->in[1]);
+    s->b_half = !s->gradient && cpu__is_half(node->in[2]);
     s->has_residual = !s->gradient && node->n_in > 3 && node->in[3];
-    s->r_half = s->has_residual && is_half(node->in[3]);
-    s->out_half = is_half(node->out[0]);
+    s->r_half = s->has_residual && cpu__is_half(node->in[3]);
+    s->out_half = cpu__is_half(node->out[0]);
     int64_t n_spans = cpu__ceil(s->c, MAX_SPAN);
     s->span = cpu__ceil(cpu__ceil(s->c, n_spans), VL) * VL;
     int64_t fit = cpu__max(1, cpu__min(MAX_TILES, TILE_CHANNELS / s->c) / PANEL);
