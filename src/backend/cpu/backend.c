@@ -41,6 +41,8 @@ static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)
         if (taken)
             return MD_OK;
     }
+    if (bf16 && cpu__is_step(node->op))
+        return cpu__prepare_step(node, k);
     return bf16 && !takes_any_type(node) ? cpu__prepare_bf16(be, node, k)
                                          : cpu__prepare_f32(be, node, k);
 }

@@ -14,6 +14,8 @@ typedef enum input_kind { DENSE, ONE, SPREAD } input_kind;
 typedef struct chain {
     md_chain_shape shape;
     input_kind kind[MD_CHAIN_REGS];
+    const md_chain *program;
+    md_chain own; /* where the node is no chain: its one step */
 } chain;
 
 /* Inputs that are not f32 as it lies, and results, of one block. */
@@ -93,6 +95,7 @@ static void load(float *to, const void *x, md_dtype dtype, int64_t offset, int64
         for (int64_t i = 0; i < n; i++)
             to[i] = v;
     } else if (dtype == MD_BF16) {
+#pragma omp simd
         for (int64_t i = 0; i < n; i++)
             to[i] = md_bf16_to_f32(half[i]);
     } else {
@@ -100,20 +103,37 @@ static void load(float *to, const void *x, md_dtype dtype, int64_t offset, int64
     }
 }
 
-/* Elements at.. of input j as they lie along the output: row by row of its last dim. */
+static void store_bf16(uint16_t *to, const float *x, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        to[i] = md_f32_to_bf16(x[i]);
+}
+
+/* Elements at.. of input j as they lie along the output: row by row of its last dim. The divisions
+   only once: then every digit counts on. */
 static void gather(const md_chain_shape *s, int j, const void *x, md_dtype dtype, int64_t at,
                    int64_t n, float *to)
 {
     const int in = MD_MAX_DIMS - 1;
+    const int64_t *stride = s->stride[j];
+    int64_t digit[MD_MAX_DIMS], offset = 0, left = at;
+    for (int i = in; i >= 0; i--) {
+        digit[i] = left % s->dim[i];
+        left /= s->dim[i];
+        offset += digit[i] * stride[i];
+    }
     for (int64_t done = 0; done < n;) {
-        int64_t left = (at + done) / s->dim[in], column = (at + done) % s->dim[in], offset = 0;
-        int64_t len = cpu__min(s->dim[in] - column, n - done);
-        for (int i = in - 1; i >= 0; i--) {
-            offset += left % s->dim[i] * s->stride[j][i];
-            left /= s->dim[i];
-        }
-        load(to + done, x, dtype, offset + column * s->stride[j][in], len, s->stride[j][in] == 0);
+        int64_t len = cpu__min(s->dim[in] - digit[in], n - done);
+        load(to + done, x, dtype, offset, len, stride[in] == 0);
         done += len;
+        digit[in] += len;
+        offset += len * stride[in];
+        for (int i = in; i > 0 && digit[i] == s->dim[i]; i--) {
+            offset += stride[i - 1] - digit[i] * stride[i];
+            digit[i] = 0;
+            digit[i - 1]++;
+        }
     }
 }
 
@@ -122,7 +142,7 @@ static void run_block(const md_kernel *k, void *const *in, void *out, int64_t at
 {
     const md_node *node = k->node;
     const chain *s = k->state;
-    const md_chain *c = node->attr.chain;
+    const md_chain *c = s->program;
     const float *r[MD_CHAIN_REGS];
     for (int j = 0; j < node->n_in; j++) {
         md_dtype dtype = node->in[j]->dtype;
@@ -141,9 +161,8 @@ static void run_block(const md_kernel *k, void *const *in, void *out, int64_t at
         run_step(t, r[t->a], r[t->b < 0 ? t->a : t->b], y, n);
         r[t->to] = y;
     }
-    const float *y = r[c->step[c->n - 1].to];
-    for (int64_t i = 0; !direct && i < n; i++)
-        ((uint16_t *)out)[at + i] = md_f32_to_bf16(y[i]);
+    if (!direct)
+        store_bf16((uint16_t *)out + at, r[c->step[c->n - 1].to], n);
 }
 
 static md_status run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
@@ -165,17 +184,42 @@ static md_status run(const md_kernel *k, void *const *in, void *const *out, void
     return MD_OK;
 }
 
-md_status cpu_chain(md_backend *be, const md_node *node, md_kernel *k)
+static md_status prepare(const md_node *node, md_kernel *k, chain **out)
 {
-    (void)be;
     void *state;
     MD_TRY(md_kernel_state(k, sizeof(chain), &state));
-    chain *s = state;
+    chain *s = *out = state;
     md_chain_fold(node, &s->shape);
     for (int j = 0; j < node->n_in; j++) {
         bool all = md_numel(node->in[j]) == md_numel(node->out[0]);
         s->kind[j] = all ? DENSE : md_numel(node->in[j]) == 1 ? ONE : SPREAD;
     }
     k->run = run;
+    return MD_OK;
+}
+
+md_status cpu_chain(md_backend *be, const md_node *node, md_kernel *k)
+{
+    (void)be;
+    chain *s;
+    MD_TRY(prepare(node, k, &s));
+    s->program = node->attr.chain;
+    return MD_OK;
+}
+
+bool cpu__is_step(md_op op)
+{
+    return op == MD_OP_add || op == MD_OP_sub || op == MD_OP_mul || op == MD_OP_affine ||
+           op == MD_OP_act || op == MD_OP_act_grad || op == MD_OP_cast;
+}
+
+md_status cpu__prepare_step(const md_node *node, md_kernel *k)
+{
+    chain *s;
+    MD_TRY(prepare(node, k, &s));
+    s->own = (md_chain){
+        .n = 1,
+        .step[0] = {.op = node->op, .a = 0, .b = node->n_in > 1 ? 1 : -1, .attr = node->attr}};
+    s->program = &s->own;
     return MD_OK;
 }

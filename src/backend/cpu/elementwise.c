@@ -310,6 +310,15 @@ md_status cpu_geglu(md_backend *be, const md_node *node, md_kernel *k)
     return MD_OK;
 }
 
+/* y = gate Phi(gate) and its slope Phi + gate phi, of which most is the same. */
+static inline void geglu_grad_piece(vf g, vf value, vf gate, vf *dvalue, vf *dgate)
+{
+    vf phi = v_phi(gate);
+    vf density = v_set(0.3989422804014327f) * v_exp(v_set(-0.5f) * gate * gate);
+    *dvalue = g * (gate * phi);
+    *dgate = g * value * v_fma(gate, density, phi);
+}
+
 static md_status geglu_grad_run(const md_kernel *k, void *const *in, void *const *out,
                                 void *scratch)
 {
@@ -318,17 +327,25 @@ static md_status geglu_grad_run(const md_kernel *k, void *const *in, void *const
     int64_t d = dy_t->dim[dy_t->ndim - 1], rows = md_numel(dy_t) / d;
     const float *dy = in[0], *x = in[1];
     float *dx = out[0];
-    vf none = v_zero();
 #pragma omp parallel for num_threads(cpu__threads_for(k, rows *d))
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < d; i += VL) {
-            int n = (int)cpu__min(VL, d - i);
-            const float *value = x + r * 2 * d + i;
-            vf g = v_load_n(dy + r * d + i, n), gate = v_load_n(value + d, n);
-            v_store_n(dx + r * 2 * d + i, g * act_value(MD_ACT_GELU, gate, none, none), n);
-            v_store_n(dx + r * 2 * d + d + i,
-                      g * v_load_n(value, n) * act_slope(MD_ACT_GELU, gate, none, none), n);
+    for (int64_t r = 0; r < rows; r++) {
+        const float *g = dy + r * d, *value = x + r * 2 * d, *gate = value + d;
+        float *dvalue = dx + r * 2 * d, *dgate = dvalue + d;
+        vf dv, dg;
+        int64_t i = 0;
+        for (; i + VL <= d; i += VL) {
+            geglu_grad_piece(v_load(g + i), v_load(value + i), v_load(gate + i), &dv, &dg);
+            v_store(dvalue + i, dv);
+            v_store(dgate + i, dg);
         }
+        if (i < d) {
+            int n = (int)(d - i);
+            geglu_grad_piece(v_load_n(g + i, n), v_load_n(value + i, n), v_load_n(gate + i, n), &dv,
+                             &dg);
+            v_store_n(dvalue + i, dv, n);
+            v_store_n(dgate + i, dg, n);
+        }
+    }
     return MD_OK;
 }
 

@@ -18,6 +18,11 @@ md_status cpu__prepare_f32(md_backend *be, const md_node *node, md_kernel *k);
 /* Converts bf16 inputs to f32 scratch, runs the f32 kernel, rounds bf16 outputs once. */
 md_status cpu__prepare_bf16(md_backend *be, const md_node *node, md_kernel *k);
 
+/* An elementwise node as a chain of one step, which converts bf16 block by block, not whole tensors
+   through scratch; the same bits. */
+bool cpu__is_step(md_op op);
+md_status cpu__prepare_step(const md_node *node, md_kernel *k);
+
 /* A node with a residual (in[3]): the node without it, then an addition in place. `inner` prepares
    the first. */
 md_status cpu__prepare_residual(md_backend *be, const md_node *node, md_prepare_fn inner,
