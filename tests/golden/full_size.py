@@ -28,7 +28,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-TOKENS = 77
+PROMPTS, TOKENS = 32, 77
 # Row: folder, part of it, argument of the C program
 ROWS = {"text": ("sd15", "text_encoder", "text"), "encode": ("sd15", "vae", "encode"),
         "decode": ("sd15", "vae", "decode"), "unet4": ("sd15", "unet", "unet"),
@@ -110,7 +110,7 @@ def draw_inputs(a, folder):
     def normal(*shape):
         return torch.randn(*shape, generator=gen)
 
-    rows = {"text": {"ids": torch.randint(0, vocab, (2, TOKENS), generator=gen).int()},
+    rows = {"text": {"ids": torch.randint(0, vocab, (PROMPTS, TOKENS), generator=gen).int()},
             "encode": {"image": torch.rand(1, 8 * edge, 8 * edge, 3, generator=gen) * 2 - 1},
             "decode": {"z": normal(1, edge, edge, 4)}}
     for row, channels in (("unet4", 4), ("unet9", 9)):
@@ -123,6 +123,8 @@ def draw_inputs(a, folder):
 
 def make(a):
     sd, inpainting = (os.path.join(a.dir, d) for d in ("sd15", "sd15-inpainting"))
+    for folder in (sd, inpainting):  # of a run that was cut off
+        shutil.rmtree(folder, ignore_errors=True)
     draw_model(a, sd, "text_encoder", 1)
     draw_model(a, sd, "vae", 2)
     draw_model(a, sd, "unet", 3)
@@ -190,7 +192,9 @@ def compute(a, row, dtype_name):
 
 
 def work(a, task, *arguments):
+    import diffusers
     import torch
+    diffusers.utils.logging.set_verbosity_error()  # it would praise accelerate
     torch.set_num_threads(a.threads)
     return task(a, *arguments)
 
@@ -316,8 +320,8 @@ def main():
     versions = need_libraries()
     temporary = None if a.dir else tempfile.TemporaryDirectory()
     a.dir = os.path.abspath(a.dir or temporary.name)
-    if a.bf16_python == sys.executable and versions.startswith("torch 1."):
-        print("bf16 left out: this PyTorch computes it wrongly on a processor; see --bf16-python")
+    if "bf16" in a.dtypes and a.bf16_python == sys.executable and versions.startswith("torch 1."):
+        print("bf16 is left out: this PyTorch computes it wrongly on a processor; see --bf16-python")
         a.dtypes = "f32"
     print("%s, %d threads; %s; oracle %s" % (a.size, a.threads, versions, a.oracle), flush=True)
     if not os.path.exists(os.path.join(a.dir, "in")):
