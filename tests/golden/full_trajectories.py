@@ -108,7 +108,7 @@ def theirs(pipe, scheduler, start, dtype):
     steps = iter(nchw(s) for s in start["steps"])
     scheduling_ddpm.randn_tensor = lambda *a, **b: next(steps)
     guide = start["guide"].to(dtype)[None, None]
-    masked = torch.where(start["guide"][..., None] > 0, torch.tensor(128.0), start["background"])
+    masked = torch.where(start["guide"][..., None] > 0, torch.tensor(127.5), start["background"])
     out = []
 
     def keep(pipe, i, t, tensors):
