@@ -1,47 +1,11 @@
 /* Foundation folders as they are found: variants and shards under every name that diffusers has
    given them, the Hugging Face cache with its links, published configs; and folders that are none.
  */
-#include "backend/ref/ref.h"
 #include "base/file.h"
 #include "format/safetensors.h"
 #include "forms.h"
 #include "model/foundation.h"
-#include "support/expect.h"
-#include "support/tmp_dir.h"
-
-#define SD "tests/golden/sd"
-
-static char root[256];
-static md_backend *be;
-
-static const char *in_root(const char *name)
-{
-    static char path[4][512];
-    static int next;
-    char *p = path[next++ & 3];
-    snprintf(p, sizeof path[0], "%s/%s", root, name);
-    return p;
-}
-
-static void shell(const char *fmt, ...)
-{
-    char command[2048];
-    int n = snprintf(command, sizeof command, "cd %s && ", root);
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
-    va_end(ap);
-    if (system(command) != 0)
-        fail_msg("%s", command);
-}
-
-/* tests/golden/sd as `name` below the root. */
-static void copy(const char *name)
-{
-    char command[1024];
-    snprintf(command, sizeof command, "rm -rf %s && cp -r " SD " %s", in_root(name), in_root(name));
-    assert_int_equal(system(command), 0);
-}
+#include "scratch.h"
 
 /* The first parameter of the UNet that the folder opens to. */
 static float first_weight(const char *path)
@@ -104,7 +68,7 @@ static void test_variants(void **state)
     (void)state;
 #define BASE "v/unet/diffusion_pytorch_model"
     const float plain = first_weight(SD);
-    copy("v");
+    copy_sd("", "v");
     shell("rm v/unet/*.safetensors");
     float factor = 1;
     static const struct {
@@ -136,7 +100,7 @@ static void test_variants(void **state)
     static const char *const names[] = {".fp16.safetensors.index.json",
                                         ".safetensors.fp16.index.json"};
     for (int i = 0; i < 2; i++) {
-        copy("v");
+        copy_sd("", "v");
         shell("mv " BASE ".safetensors " BASE ".fp16-00001-of-00001.safetensors");
         char index[256];
         snprintf(index, sizeof index, BASE "%s", names[i]);
@@ -155,7 +119,7 @@ static void test_hash(void **state)
     (void)state;
     char plain[MD_SHA256_HEX], hex[3][MD_SHA256_HEX];
     foundation *f;
-    copy("hash");
+    copy_sd("", "hash");
     for (int i = 0; i < 3; i++) {
         char command[1024];
         snprintf(command, sizeof command, "cp tests/golden/clip_gelu/text_encoder/* %s",
@@ -183,7 +147,7 @@ static void test_hash(void **state)
 /* models--owner--name/{refs,snapshots,blobs} as huggingface_hub lays it out. */
 static void make_cache(void)
 {
-    copy("sd");
+    copy_sd("", "sd");
     shell("rm -rf hub && mkdir -p hub/models--o--sd/refs hub/models--o--sd/blobs "
           "hub/models--o--sd/snapshots/0123abcd && cd hub/models--o--sd && "
           "printf 0123abcd > refs/main && n=0 && cd ../../sd && "
@@ -305,7 +269,7 @@ static void test_none(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
         foundation *f = NULL;
-        copy("none");
+        copy_sd("", "none");
         shell("cd none && %s", none[i].damage);
         for (int k = 0; k < 2; k++)
             FAILS(foundation_open(in_root("none"), &f), MD_BAD_INPUT, none[i].says[k]);
@@ -444,7 +408,7 @@ static void test_flat_text(void **state)
     static form_tensor t[256];
     format_tensors *f;
     foundation *g;
-    copy("flat");
+    copy_sd("", "flat");
     OK(format_tensors_open(SD "/text_encoder/model.safetensors", &f));
     int n = (int)format_tensors_count(f);
     for (int i = 0; i < n; i++) {
@@ -463,20 +427,6 @@ static void test_flat_text(void **state)
     format_tensors_close(f);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return !tmp_dir_make(root) || ref_backend_open(&be) != MD_OK;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    be->ops->close(be);
-    tmp_dir_remove(root);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -484,5 +434,5 @@ int main(void)
         cmocka_unit_test(test_cache),    cmocka_unit_test(test_links),
         cmocka_unit_test(test_none),     cmocka_unit_test(test_published),
         cmocka_unit_test(test_flat_text)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, scratch_open, scratch_close);
 }

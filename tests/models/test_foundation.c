@@ -1,10 +1,10 @@
 /* Foundation folders: opened, saved and opened again; wrong ones end with one message that names
    what is wrong. The folder is tests/golden/sd, written by diffusers and transformers. */
-#include "backend/ref/ref.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "format/safetensors.h"
 #include "model/foundation.h"
+#include "scratch.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,45 +14,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#define SD "tests/golden/sd"
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        if ((call) != MD_OK)                                                                       \
-            fail_msg("%s", md_status_text());                                                      \
-    } while (0)
-
-static char root[] = "/tmp/meddiff-foundation-XXXXXX";
-static md_backend *be;
-
-static const char *in_root(const char *name)
-{
-    static char path[4][256];
-    static int next;
-    char *p = path[next++ & 3];
-    snprintf(p, sizeof path[0], "%s/%s", root, name);
-    return p;
-}
-
-/* A shell command in `root`. */
-static void shell(const char *fmt, ...)
-{
-    char command[1024];
-    int n = snprintf(command, sizeof command, "cd %s && ", root);
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
-    va_end(ap);
-    if (system(command) != 0)
-        fail_msg("%s", command);
-}
-
-static void fresh_copy(const char *name)
-{
-    char command[512];
-    snprintf(command, sizeof command, "rm -rf %s && cp -r " SD " %s", in_root(name), in_root(name));
-    assert_int_equal(system(command), 0);
-}
 
 /* Largest relative difference of all parameters of two loaded foundations' parts. */
 static double difference(const foundation *a, const foundation *b, model_part part)
@@ -279,7 +240,7 @@ static void test_old_vae(void **state)
 {
     (void)state;
     foundation *f, *g;
-    fresh_copy("old");
+    copy_sd("", "old");
     write_old_vae(SD "/vae/diffusion_pytorch_model.safetensors",
                   in_root("old/vae/diffusion_pytorch_model.safetensors"));
     OK(foundation_open(SD, &f));
@@ -345,7 +306,7 @@ static void test_wrong(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         foundation *f = NULL;
-        fresh_copy("wrong");
+        copy_sd("", "wrong");
         shell("cd wrong && %s", wrong[i].damage);
         md_status s = foundation_open(in_root("wrong"), &f);
         if (s == MD_OK)
@@ -366,7 +327,7 @@ static void test_misfit(void **state)
 {
     (void)state;
     foundation *f = NULL;
-    fresh_copy("misfit");
+    copy_sd("", "misfit");
     char command[512];
     snprintf(command, sizeof command, "cp tests/golden/unet9/unet/* %s", in_root("misfit/unet"));
     assert_int_equal(system(command), 0);
@@ -390,21 +351,6 @@ static void test_misfit(void **state)
     assert_null(f);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return !mkdtemp(root) || ref_backend_open(&be) != MD_OK;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    char command[128];
-    be->ops->close(be);
-    snprintf(command, sizeof command, "rm -rf %s", root);
-    return system(command);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,5 +358,5 @@ int main(void)
         cmocka_unit_test(test_variants), cmocka_unit_test(test_old_vae),
         cmocka_unit_test(test_new),      cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_misfit)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, scratch_open, scratch_close);
 }

@@ -2,50 +2,16 @@
    at full size (data are holes), a small one with values, what we write, and other kinds by name.
  */
 #include "backend/cpu/cpu.h"
-#include "backend/ref/ref.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "format/safetensors.h"
 #include "forms.h"
 #include "model/foundation.h"
 #include "model/ldm.h"
-#include "support/expect.h"
-#include "support/tmp_dir.h"
+#include "scratch.h"
 #include <math.h>
 
-#define SD        "tests/golden/sd"
 #define PUBLISHED "tests/golden/published/"
-
-static char root[256];
-static md_backend *be;
-
-static const char *in_root(const char *name)
-{
-    static char path[4][512];
-    static int next;
-    char *p = path[next++ & 3];
-    snprintf(p, sizeof path[0], "%s/%s", root, name);
-    return p;
-}
-
-static void shell(const char *fmt, ...)
-{
-    char command[1024];
-    int n = snprintf(command, sizeof command, "cd %s && ", root);
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
-    va_end(ap);
-    if (system(command) != 0)
-        fail_msg("%s", command);
-}
-
-static void copy_tokenizer(void)
-{
-    char command[512];
-    snprintf(command, sizeof command, "cp -r " SD "/tokenizer %s", root);
-    assert_int_equal(system(command), 0);
-}
 
 /* ---- names */
 
@@ -174,7 +140,7 @@ static void test_full_size(void **state)
     form_write(path, t, n, "\"format\":\"pt\"");
     FAILS(foundation_open(path, &f), MD_BAD_INPUT, "/tokenizer/");
     assert_non_null(strstr(md_status_text(), "vocab.json and merges.txt"));
-    copy_tokenizer();
+    copy_sd("/tokenizer", "tokenizer");
     OK(foundation_open(path, &f));
     assert_published(f, 4);
     foundation_free(f, NULL);
@@ -303,7 +269,7 @@ static void test_small(void **state)
 {
     (void)state;
     foundation *f, *g;
-    copy_tokenizer();
+    copy_sd("/tokenizer", "tokenizer");
     write_small(in_root("small.safetensors"), true);
     OK(foundation_open(SD, &f));
     load_all(f);
@@ -449,7 +415,7 @@ static void test_others(void **state)
 {
     (void)state;
     foundation *f = NULL;
-    copy_tokenizer();
+    copy_sd("/tokenizer", "tokenizer");
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         form_write_names(in_root("other.safetensors"), others[i].names);
         FAILS(foundation_open(in_root("other.safetensors"), &f), MD_BAD_INPUT, others[i].says);
@@ -476,25 +442,11 @@ static void test_others(void **state)
     FAILS(foundation_open(in_root("none.safetensors"), &f), MD_BAD_INPUT, "No such file");
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return !tmp_dir_make(root) || ref_backend_open(&be) != MD_OK;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    be->ops->close(be);
-    tmp_dir_remove(root);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names), cmocka_unit_test(test_full_size),
         cmocka_unit_test(test_small), cmocka_unit_test(test_writing),
         cmocka_unit_test(test_depth), cmocka_unit_test(test_others)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, scratch_open, scratch_close);
 }
