@@ -66,6 +66,9 @@ static const md_chain longest = {12,
                                   {STEP(affine, 7, -1, 7), .attr.affine = {0.125, 1}},
                                   {STEP(mul, 7, 1, 7)},
                                   {STEP(add, 2, 7, 0)}}};
+/* a result that only the step after the next one reads */
+static const md_chain across = {3,
+                                {{STEP(mul, 0, 1, 2)}, {STEP(sub, 0, 1, 3)}, {STEP(add, 2, 3, 0)}}};
 static const md_chain copy = {1, {{STEP(cast, 0, -1, 0)}}};
 
 static const op_case rows[] = {
@@ -106,6 +109,7 @@ static const op_case rows[] = {
      IN(1), IN(2, 1, 1), .to = IN(2, 64, 40), RUN(sum8), .flags = ROW},
     {OP(chain), IN(5, 3), IN(3), IN(1), IN(5, 1), IN(5, 3), IN(15), IN(1, 3), IN(1, 1),
      .to = IN(5, 3), RUN(sum8), .flags = ROW},
+    {OP(chain), IN(3, 7), IN(7), .to = IN(3, 7), RUN(across), .flags = ROW},
     /* types mixed */
     {OP(chain), IN(2, 3, 5, 7), IN(2, 1, 1, 7), .to = IN(2, 3, 5, 7), RUN(time_step), .bf16 = 1,
      .f32 = 2, .flags = ANY_THREADS},
