@@ -27,6 +27,8 @@ static const op_case rows[] = {
     {OP(attention), QKV(2, 64, 64, 6 * 80), HEADS(6), .flags = FULL | BIG},
     {OP(attention), QKV(1, 130, 67, 7 * 33), HEADS(7), .flags = FULL | BIG},
     {OP(attention), QKV(1, 512, 512, 32), HEADS(1), .flags = FULL | BIG},
+    {OP(attention), QKV(1, 530, 530, 2 * 11), CAUSAL(2), .flags = FULL | BIG},
+    {OP(attention), QKV(1, 145, 600, 13), HEADS(1), .flags = FULL | BIG},
     {OP(attention), QKV(1, 70, 70, 512), HEADS(1), .flags = FULL | BIG},
     {OP(attention), QKV(1, 37, 37, 2 * 259), CAUSAL(2), .flags = FULL | BIG},
     /* logits of several hundred: exp would overflow. Forward only: f32 holds such an lse to 3e-5,

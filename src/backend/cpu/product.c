@@ -110,17 +110,18 @@ static void multiply(const cpu_product *p, const void *w, int64_t at, int64_t ou
     }
 }
 
-/* Sums of outputs o0..o1, transposed, to the rows' outputs. */
+/* Sums of outputs o0..o1, transposed, to the rows' outputs: eight streams of whole lines. */
 static void finish(const cpu_product *p, const cpu_product_args *a, const float *sums, int64_t o0,
                    int64_t o1, const int64_t *to, int64_t rows)
 {
-    for (int64_t o = o0; o < o1; o += VL, sums += VL * ROWS) {
-        int n = (int)cpu__min(VL, o1 - o);
-        vf bias = a->bias ? v_get_n(a->bias, p->b_half, o, n) : v_zero();
-        for (int64_t r = 0; r < rows; r += VL) {
+    for (int64_t r = 0; r < rows; r += VL)
+        for (int64_t o = o0; o < o1; o += VL) {
+            const float *from = sums + (o - o0) * ROWS + r;
+            int n = (int)cpu__min(VL, o1 - o);
+            vf bias = a->bias ? v_get_n(a->bias, p->b_half, o, n) : v_zero();
             vf x[VL];
             for (int i = 0; i < VL; i++)
-                x[i] = i < n ? v_load(sums + i * ROWS + r) : v_zero();
+                x[i] = i < n ? v_load(from + i * ROWS) : v_zero();
             v_transpose(x);
             for (int i = 0; i < cpu__min(VL, rows - r); i++) {
                 vf y = x[i] + bias;
@@ -129,7 +130,6 @@ static void finish(const cpu_product *p, const cpu_product_args *a, const float 
                 v_put_n(a->out, p->out_half, to[r + i] + o, y, n);
             }
         }
-    }
 }
 
 static void product_task(const cpu_product *p, const cpu_product_args *a, const work *m,
