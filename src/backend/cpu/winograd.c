@@ -14,7 +14,7 @@ enum {
     MAX_TILES = 64,        /* of a task */
     TILE_CHANNELS = 40960, /* tiles x channels of a task: 6 MB of transformed tiles */
     BLOCK = 24,            /* output channels and */
-    MAX_SPAN = 64,         /* input channels of a block of weights: 216 KB transformed */
+    MAX_SPAN = 160,        /* input channels of a block of weights: 540 KB transformed */
     PAD = 16 /* floats between points, which would meet in the same lines of the cache */
 };
 
