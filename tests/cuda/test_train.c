@@ -100,7 +100,7 @@ static void test_courses(void **state)
            signs of the gradients and make of one such element 1 % some steps later */
         {"bf16", MD_BF16, TRAIN_STATES_F32, 1, 0, 2, 1e-4, 2e-2},
         {"bf16, 8-bit moments", MD_BF16, TRAIN_STATES_8BIT, 1, 0, 2, 1e-4, 2e-2},
-        {"bf16, adapters", MD_BF16, TRAIN_STATES_F32, 1, 3, 2, 1e-4, 2e-2},
+        {"bf16, adapters", MD_BF16, TRAIN_STATES_F32, 1, 3, 1, 1e-4, 2e-2},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         course cpu, sim;

@@ -107,7 +107,7 @@ static void written_is_read_back(void **state)
     assert_ok(pairs_text(p, "prompt", &text));
     assert_string_equal(text, spec.prompt);
     free(text);
-    assert_ok(pairs_text(p, "sha256_unet", &text));
+    assert_ok(pairs_text(p, "sha256_scheduler", &text));
     assert_string_equal(text, "cd34");
     free(text);
     uint64_t seed = 0;
