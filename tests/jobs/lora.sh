@@ -95,7 +95,7 @@ inputs_of lora damaged
 truncate -s -5 damaged/$adapters
 run 2 2 generate small.cfg --set run=damaged "${more[@]}"
 grep -q "damaged/$adapters" out || fail 'the refusal does not name the damaged file'
-cp "$tree/tests/golden/lora/start.safetensors" damaged/$adapters
+cp "$tree/tests/golden/training/lora.start.safetensors" damaged/$adapters
 run 2 2 generate small.cfg --set run=damaged "${more[@]}"
 grep -q "damaged/$adapters: unexpected tensor conv_in.lora_A.weight" out ||
     fail 'the refusal does not name the tensor'
