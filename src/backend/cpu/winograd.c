@@ -311,7 +311,7 @@ bool cpu__winograd_wanted(const md_node *node)
     /* Many weights want many tiles: transforming them is for all tiles of a task. */
     int64_t pixels = y[1] * y[2], least = w[0] * w[3] > 131072 ? 256 : 64;
     return w[1] == 3 && w[2] == 3 && node->attr.conv.stride == 1 && w[0] >= 16 && w[3] >= 16 &&
-           pixels >= least;
+           w[0] * w[3] >= 512 && pixels >= least;
 }
 
 md_status cpu__winograd_prepare(const md_node *node, md_kernel *k)
