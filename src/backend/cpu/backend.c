@@ -25,7 +25,7 @@ static bool converts(const md_node *node)
 static bool takes_any_type(const md_node *node)
 {
     return node->op == MD_OP_adamw || node->op == MD_OP_write || node->op == MD_OP_chain ||
-           converts(node);
+           node->op == MD_OP_sumsq || converts(node);
 }
 
 static md_status prepare_any(md_backend *be, const md_node *node, md_kernel *k)

@@ -216,7 +216,8 @@ md_status cpu_broadcast_to(md_backend *be, const md_node *node, md_kernel *k)
 static md_status sumsq_run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
     enum { PART = 65536, RUN = 4096 };
-    const float *x = in[0];
+    const void *x = in[0];
+    bool half = k->node->in[0]->dtype == MD_BF16;
     double *sums = scratch, total = 0;
     int64_t n = md_numel(k->node->in[0]), n_parts = cpu__ceil(n, PART);
 #pragma omp parallel for num_threads(cpu__threads_for(k, n))
@@ -226,11 +227,12 @@ static md_status sumsq_run(const md_kernel *k, void *const *in, void *const *out
             int64_t j = i, end = cpu__min(n, i + RUN);
             vf s0 = v_zero(), s1 = v_zero();
             for (; j + 2 * VL <= end; j += 2 * VL) {
-                s0 = v_fma(v_load(x + j), v_load(x + j), s0);
-                s1 = v_fma(v_load(x + j + VL), v_load(x + j + VL), s1);
+                vf a = v_get(x, half, j), b = v_get(x, half, j + VL);
+                s0 = v_fma(a, a, s0);
+                s1 = v_fma(b, b, s1);
             }
             for (; j < end; j += VL) {
-                vf a = v_load_n(x + j, (int)cpu__min(VL, end - j));
+                vf a = v_get_n(x, half, j, (int)cpu__min(VL, end - j));
                 s0 = v_fma(a, a, s0);
             }
             part += (double)v_sum(s0 + s1);
