@@ -136,3 +136,23 @@ md_status md_buffer_read(md_backend *be, const md_buffer *b, int64_t offset, voi
     const char *at = (const char *)b->ptr + (size_t)offset * be->ops->elem_bytes(b->dtype);
     return be->ops->read(be, at, b->dtype, host, host_dtype, n);
 }
+
+md_status md_buffer_copy(md_backend *be, md_buffer *to, const md_buffer *from)
+{
+    enum { CHUNK = 1 << 20 };
+    if (to->numel != from->numel)
+        MD_FAIL(MD_SHAPE, "buffer %s of %lld elements into %s of %lld", from->name,
+                (long long)from->numel, to->name, (long long)to->numel);
+    float *host = malloc(CHUNK * sizeof *host);
+    if (!host)
+        MD_FAIL(MD_NOMEM, "copying buffer %s: out of memory", from->name);
+    md_status status = MD_OK;
+    for (int64_t at = 0; at < from->numel && status == MD_OK; at += CHUNK) {
+        int64_t n = from->numel - at < CHUNK ? from->numel - at : CHUNK;
+        status = md_buffer_read(be, from, at, host, MD_F32, n);
+        if (status == MD_OK)
+            status = md_buffer_write(be, to, at, host, MD_F32, n);
+    }
+    free(host);
+    return status;
+}

@@ -91,6 +91,8 @@ MD_MUST md_status md_buffer_write(md_backend *be, md_buffer *b, int64_t offset, 
                                   md_dtype host_dtype, int64_t n);
 MD_MUST md_status md_buffer_read(md_backend *be, const md_buffer *b, int64_t offset, void *host,
                                  md_dtype host_dtype, int64_t n);
+/* All of `from` into `to`, through a small piece of host memory; rounds where `to` is bf16. */
+MD_MUST md_status md_buffer_copy(md_backend *be, md_buffer *to, const md_buffer *from);
 
 #ifdef __cplusplus
 }

@@ -118,21 +118,7 @@ size_t nn_params_bytes(const nn_params *p, const md_backend *be)
 
 md_status nn_params_refresh(nn_params *p, md_backend *be)
 {
-    enum { CHUNK = 1 << 20 };
-    if (p->hold != NN_HOLD_BOTH)
-        return MD_OK;
-    float *host = malloc(CHUNK * sizeof *host);
-    if (!host)
-        MD_FAIL(MD_NOMEM, "%s: out of memory", p->model);
-    md_status status = MD_OK;
-    for (int64_t at = 0; at < p->buffer.numel && status == MD_OK; at += CHUNK) {
-        int64_t n = p->buffer.numel - at < CHUNK ? p->buffer.numel - at : CHUNK;
-        status = md_buffer_read(be, &p->buffer, at, host, MD_F32, n);
-        if (status == MD_OK)
-            status = md_buffer_write(be, &p->copy, at, host, MD_F32, n);
-    }
-    free(host);
-    return status;
+    return p->hold == NN_HOLD_BOTH ? md_buffer_copy(be, &p->copy, &p->buffer) : MD_OK;
 }
 
 int64_t nn_params_numel(const nn_params *p)

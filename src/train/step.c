@@ -186,15 +186,7 @@ static md_status build_update(train *t)
 /* The average starts as the weights themselves. */
 static md_status copy_weights_to_ema(train *t, store *st)
 {
-    float *host = malloc((size_t)st->n * sizeof *host);
-    if (!host)
-        MD_FAIL(MD_NOMEM, "training: out of memory");
-    md_buffer *w = nn_params_buffer(st->params);
-    md_status status = md_buffer_read(t->be, w, 0, host, MD_F32, st->n);
-    if (status == MD_OK)
-        status = md_buffer_write(t->be, &st->ema, 0, host, MD_F32, st->n);
-    free(host);
-    return status;
+    return md_buffer_copy(t->be, &st->ema, nn_params_buffer(st->params));
 }
 
 static md_status alloc_state(train *t)
@@ -504,21 +496,9 @@ md_status train_swap_ema(train *t)
     for (int s = 0; s < t->n_stores && t->o.ema > 0; s++) {
         store *st = &t->stores[s];
         md_buffer *w = nn_params_buffer(st->params);
-        float *a = malloc((size_t)st->n * sizeof *a), *b = malloc((size_t)st->n * sizeof *b);
-        md_status status = MD_OK;
-        if (!a || !b)
-            status = md_fail(MD_NOMEM, __FILE__, __LINE__, "training: out of memory");
-        if (status == MD_OK)
-            status = md_buffer_read(t->be, w, 0, a, MD_F32, st->n);
-        if (status == MD_OK)
-            status = md_buffer_read(t->be, &st->ema, 0, b, MD_F32, st->n);
-        if (status == MD_OK)
-            status = md_buffer_write(t->be, w, 0, b, MD_F32, st->n);
-        if (status == MD_OK)
-            status = md_buffer_write(t->be, &st->ema, 0, a, MD_F32, st->n);
-        free(a);
-        free(b);
-        MD_TRY(status);
+        void *weights = w->ptr; /* both are alike, and each is gigabytes: only their names change */
+        w->ptr = st->ema.ptr;
+        st->ema.ptr = weights;
         MD_TRY(nn_params_refresh(st->params, t->be));
     }
     return MD_OK;

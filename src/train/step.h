@@ -103,7 +103,8 @@ int train_parts(train *t, int store, train_part out[TRAIN_MAX_PARTS]);
 MD_MUST md_status train_restored(train *t);
 md_backend *train_backend(train *t);
 void train_set_next_step(train *t, int64_t step);
-/* Exchanges weights and averages in place, for sampling or saving the averages; call twice. */
+/* Exchanges weights and averages, for sampling or saving the averages. Costs no memory: the buffers
+   trade addresses, so it must be undone before the next step. */
 MD_MUST md_status train_swap_ema(train *t);
 
 #endif
