@@ -6,9 +6,11 @@ and diffusers' training scripts; the draws follow base/rng.h (Philox) and train/
     python3 tests/golden/make_training.py          (rewrites tests/golden/training; wants peft, 0.10.0 was tried)
 
 losses.safetensors: loss and gradient norm before clipping of each step, per case.
-<case>.<part>.safetensors, but for "nine", whose model is larger: what the steps changed in each parameter, divided by the learning rate, in f16
-(2e-4 of a tensor's change). Computed in double. lora.start.safetensors: adapters of rank 2, alpha 3 in every
-linear layer and convolution of the UNet before the first step; B is not zero, so that A has gradients.
+<case>.<part>.safetensors, but for "nine", whose model is larger: what the steps changed in each parameter,
+divided by the learning rate, in f16 (2e-4 of a tensor's change; f32 where a few numbers would average less).
+lora.start.safetensors: adapters of rank 2, alpha 3 in every linear layer and convolution of the UNet before
+the first step; B is not zero, so that A has gradients.
+Computed in double. AdamW's eps is ten times what f32 rounds these gradients by.
 """
 import os
 
@@ -24,7 +26,7 @@ from make_models import HERE, VERSIONS
 
 STEPS, SIZE, EDGE, SHRINK, PICTURES, CLASS_PICTURES = 20, 32, 8, 4, 4, 3
 SEED, PROMPT, CLASS_PROMPT = 5, "an image of hta", "an image"
-LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 1.0
+LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-7, 0.01, 1.0
 ORDER, NOISE, TIMESTEP, AUGMENT, POSTERIOR = 1, 2, 3, 4, 5  # purposes
 
 # Everything that a case changes; the defaults are those of keys.def.
@@ -297,7 +299,8 @@ def main():
         losses, norms, parts, start = train({**PLAIN, **changes})
         courses[name + ".loss"], courses[name + ".norm"] = torch.tensor(losses).float(), torch.tensor(norms).float()
         for part, change in parts.items() if name != "nine" else ():
-            flat = {k: (v / LR).half().contiguous().clone() for k, v in change.items()}
+            flat = {k: (v / LR).to(torch.half if v.numel() > 64 else torch.float).contiguous().clone()
+                    for k, v in change.items()}
             save_file(flat, os.path.join(out, "%s.%s.safetensors" % (name, part)), metadata=meta)
         if start:
             save_file({k: v.float().contiguous().clone() for k, v in start.items()},
