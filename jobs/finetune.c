@@ -26,7 +26,7 @@ static void warn_of_rate(const config *c)
 {
     static const double LOW = 2e-5;
     double lr = config_float(c, KEY_finetune_lr);
-    if (config_int(c, KEY_finetune_lora_rank) && lr < LOW && session_first_worker())
+    if (finetune_adapts(c) && lr < LOW && session_first_worker())
         md_warn("finetune", "finetune.lr = %g teaches LoRA adapters little: try 1e-4", lr);
 }
 
@@ -54,11 +54,6 @@ static md_status start(const session *s, denoise *d, const denoise_source *sourc
 
 enum { SINGLE_OFF, SINGLE_F32, SINGLE_F16 }; /* finetune.single_file */
 
-static bool adapts(const config *cfg)
-{
-    return config_int(cfg, KEY_finetune_lora_rank) > 0;
-}
-
 /* Files for other programs, beside what a training leaves. */
 typedef struct extras {
     bool merged; /* the parts with the adapters added: finetune.lora_merge */
@@ -76,7 +71,8 @@ static md_status list_extras(const session *s, const char *folder, extras *out)
                          row->weights));
     MD_TRY(md_str_printf(out->single_path, sizeof out->single_path, "%s/%s.safetensors", folder,
                          region_name(c)));
-    out->merged = adapts(c) && config_bool(c, KEY_finetune_lora_merge) && !md_file_exists(unet);
+    out->merged =
+        finetune_adapts(c) && config_bool(c, KEY_finetune_lora_merge) && !md_file_exists(unet);
     out->single = config_choice(c, KEY_finetune_single_file) != SINGLE_OFF &&
                   !md_file_exists(out->single_path);
     return MD_OK;
@@ -90,22 +86,9 @@ static md_status save_parts(session *s, const char *folder)
     return foundation_save_part(s->f, MODEL_UNET, folder, s->be, NULL, false);
 }
 
-/* The trained parts that <folder> holds take the foundation's place, or its adapters are added. */
-static md_status take_tuned(session *s, const char *folder)
-{
-    if (adapts(s->j->cfg))
-        return foundation_merge_lora(s->f, folder);
-    MD_TRY(foundation_replace(s->f, MODEL_UNET, folder));
-    if (config_bool(s->j->cfg, KEY_finetune_text_encoder))
-        return foundation_replace(s->f, MODEL_TEXT_ENCODER, folder);
-    return MD_OK;
-}
-
-/* From <folder>, which holds the trained parts or adapters. Local, on the first worker. */
+/* Of the tuned model that s->f is. Local, on the first worker. */
 static md_status save_extras(session *s, const char *folder, const extras *e)
 {
-    if (e->merged || e->single)
-        MD_TRY(take_tuned(s, folder));
     if (e->merged)
         MD_TRY(save_parts(s, folder));
     if (!e->single)
@@ -121,8 +104,11 @@ static md_status save(session *s, const char *folder)
 {
     char done[SESSION_PATH];
     extras e;
-    MD_TRY(adapts(s->j->cfg) ? foundation_save_lora(s->f, folder, s->be) : save_parts(s, folder));
+    bool adapts = finetune_adapts(s->j->cfg);
+    MD_TRY(adapts ? foundation_save_lora(s->f, folder, s->be) : save_parts(s, folder));
     MD_TRY(list_extras(s, folder, &e));
+    if (adapts && (e.merged || e.single))
+        MD_TRY(foundation_merge_lora(s->f, folder));
     MD_TRY(save_extras(s, folder, &e));
     MD_TRY(md_path_join(done, sizeof done, folder, "DONE"));
     md_status status = MD_OK;
@@ -174,7 +160,7 @@ static md_status work(session *s, const train_loop *l, const lesions_options *o,
 /* generate takes adapters where there are some: those of an earlier training must not stay. */
 static md_status check_folder(const session *s, const char *folder)
 {
-    if (!adapts(s->j->cfg) && foundation_has_lora(folder))
+    if (!finetune_adapts(s->j->cfg) && foundation_has_lora(folder))
         MD_FAIL(MD_BAD_INPUT,
                 "%s holds LoRA adapters of an earlier training: remove it, or set "
                 "finetune.lora_rank",
@@ -228,6 +214,15 @@ static md_status is_complete(const session *s, bool *complete)
     return status;
 }
 
+/* What was not asked for when the training ended. */
+static md_status save_extras_later(session *s, const char *folder, const extras *e)
+{
+    if (!session_first_worker())
+        return MD_OK;
+    MD_TRY(foundation_use_tuned(s->f, folder));
+    return save_extras(s, folder, e);
+}
+
 /* Collective(world). */
 md_status job_finetune(job *j)
 {
@@ -247,8 +242,7 @@ md_status job_finetune(job *j)
     }
     md_status status = session_open(&s, j, false);
     if (status == MD_OK && complete)
-        status =
-            comm_agree(comm_world(), session_first_worker() ? save_extras(&s, folder, &e) : MD_OK);
+        status = comm_agree(comm_world(), save_extras_later(&s, folder, &e));
     else if (status == MD_OK)
         status = comm_agree(comm_world(), run(&s));
     session_close(&s);

@@ -4,25 +4,20 @@
 #include "generate/pairs.h"
 #include "session.h"
 
-/* The fine-tuned parts that RUN/models/lesion holds take the foundation's place, or its adapters
-   are added to them. */
+/* The model that RUN/models/lesion holds takes the foundation's place. */
 static md_status use_lesion_model(session *s)
 {
-    char folder[SESSION_PATH], done[SESSION_PATH], text[SESSION_PATH];
+    char folder[SESSION_PATH], done[SESSION_PATH];
     if (config_choice(s->j->cfg, KEY_generate_weights) == 1) /* foundation: the control */
         return MD_OK;
     MD_TRY(session_path(s, folder, "models/lesion"));
     MD_TRY(session_path(s, done, "models/lesion/DONE"));
-    MD_TRY(session_path(s, text, "models/lesion/text_encoder"));
     if (!md_file_exists(done))
         MD_FAIL(MD_BAD_INPUT,
                 "%s does not exist: run \"meddiff finetune\" first, or set "
                 "generate.weights = \"foundation\"",
                 done);
-    if (foundation_has_lora(folder))
-        return foundation_merge_lora(s->f, folder);
-    MD_TRY(foundation_replace(s->f, MODEL_UNET, folder));
-    return md_file_exists(text) ? foundation_replace(s->f, MODEL_TEXT_ENCODER, folder) : MD_OK;
+    return foundation_use_tuned(s->f, folder);
 }
 
 static md_status load(session *s)

@@ -158,7 +158,7 @@ static md_status plan_class(plan_job *p, size_t *most)
 {
     painter_options o;
     painter *k = NULL;
-    if (!finetune_prior(p->cfg) || *config_string(p->cfg, KEY_finetune_prior_folder))
+    if (!finetune_prior_drawn(p->cfg))
         return MD_OK;
     MD_TRY(job_prior_options(p->cfg, p->f, &o));
     MD_TRY(painter_new(p->f, p->be, &o, &k));

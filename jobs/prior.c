@@ -188,7 +188,7 @@ static md_status draw(const session *s, const char *folder)
 
 md_status job_prior_draw(const session *s, const char *folder)
 {
-    if (!finetune_prior(s->j->cfg) || *config_string(s->j->cfg, KEY_finetune_prior_folder))
+    if (!finetune_prior_drawn(s->j->cfg))
         return MD_OK;
     MD_TRY(comm_agree(comm_world(), session_first_worker() ? claim(s, folder) : MD_OK));
     return comm_agree(comm_world(), session_works() ? draw(s, folder) : MD_OK);

@@ -296,7 +296,7 @@ static void take_latent(const painter *p, const float *moments, md_rng r, float 
         md_rng_normal_fill(&r, out, p->latent);
     for (int64_t i = 0; i < p->latent; i++) {
         const float *mom = moments + i / c * 2 * c + i % c;
-        double std = p->o.sample_posterior ? exp(0.5 * fmin(fmax((double)mom[c], -30), 20)) : 0;
+        double std = p->o.sample_posterior ? vae_deviation((double)mom[c]) : 0;
         double e = p->o.sample_posterior ? (double)out[i] : 0;
         out[i] = (float)(p->f->vae->scaling_factor * ((double)mom[0] + std * e));
     }

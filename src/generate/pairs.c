@@ -35,6 +35,22 @@ static md_status hash_schedule(const diffusion_schedule *s, char hex[65])
     return status;
 }
 
+/* Of UNet, VAE and text encoder; a file that holds several is gigabytes and read once. */
+static md_status hash_parts(const foundation *f, char hex[3][65])
+{
+    static const model_part parts[3] = {MODEL_UNET, MODEL_VAE, MODEL_TEXT_ENCODER};
+    for (int i = 0; i < 3; i++) {
+        int same = 0;
+        while (same < i && strcmp(f->weights[parts[same]], f->weights[parts[i]]) != 0)
+            same++;
+        if (same < i)
+            memcpy(hex[i], hex[same], sizeof hex[i]);
+        else
+            MD_TRY(foundation_hash(f, parts[i], hex[i]));
+    }
+    return MD_OK;
+}
+
 /* SHA-256 of everything that shapes samples. */
 static md_status hash_inputs(const pairs_job *j, char hex[N_INPUTS][65],
                              pairs_input input[N_INPUTS], int *n)
@@ -44,9 +60,7 @@ static md_status hash_inputs(const pairs_job *j, char hex[N_INPUTS][65],
     *n = *j->f->lora ? N_INPUTS : N_INPUTS - 1;
     MD_TRY(md_sha256_file(j->data, hex[0]));
     MD_TRY(md_sha256_file(j->backgrounds, hex[1]));
-    MD_TRY(foundation_hash(j->f, MODEL_UNET, hex[2]));
-    MD_TRY(foundation_hash(j->f, MODEL_VAE, hex[3]));
-    MD_TRY(foundation_hash(j->f, MODEL_TEXT_ENCODER, hex[4]));
+    MD_TRY(hash_parts(j->f, hex + 2));
     MD_TRY(hash_schedule(&j->f->schedule, hex[5]));
     if (*j->f->lora)
         MD_TRY(md_sha256_file(j->f->lora, hex[6]));

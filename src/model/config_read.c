@@ -65,9 +65,16 @@ static md_status check_value(const format_json *doc, const char *path, const cha
     return MD_OK;
 }
 
-/* Every key of the document against the table; a key that is not in it is warned about, unless its
-   value says that it is off. */
-static md_status check_rules(const format_json *doc, const rule *rules)
+static const rule *find_rule(const rule *rules, const char *key)
+{
+    while (rules && rules->key && strcmp(rules->key, key) != 0)
+        rules++;
+    return rules && rules->key ? rules : NULL;
+}
+
+/* Every key of the document against the tables, of which the second may be NULL; a key that is not
+   in them is warned about, unless its value says that it is off. */
+static md_status check_rules(const format_json *doc, const rule *rules, const rule *more)
 {
     int64_t n;
     MD_TRY(format_json_count(doc, "", &n));
@@ -76,10 +83,9 @@ static md_status check_rules(const format_json *doc, const rule *rules)
         MD_TRY(format_json_key(doc, "", i, &key));
         if (key[0] == '_' || strpbrk(key, ".["))
             continue;
-        const rule *r = rules;
-        while (r->key && strcmp(r->key, key) != 0)
-            r++;
-        if (r->key)
+        const rule *r = find_rule(rules, key);
+        r = r ? r : find_rule(more, key);
+        if (r)
             MD_TRY(check_value(doc, key, r->accept));
         else if (format_json_has(doc, key) && strcmp(format_json_type(doc, key), "false") != 0)
             md_warn("model", "%s: unknown key %s is ignored", format_json_name(doc), key);
@@ -190,7 +196,7 @@ static const rule vae_rules[] = {
 static md_status read_vae(const format_json *doc, vae_config *c)
 {
     MD_TRY(check_class(doc, "_class_name", "AutoencoderKL"));
-    MD_TRY(check_rules(doc, vae_rules));
+    MD_TRY(check_rules(doc, vae_rules, NULL));
     MD_TRY(read_channels(doc, &c->n_blocks, c->block_out_channels));
     MD_TRY(
         read_block_types(doc, "down_block_types", c->n_blocks, "DownEncoderBlock2D", NULL, NULL));
@@ -208,42 +214,19 @@ static md_status read_vae(const format_json *doc, vae_config *c)
     return vae_config_check(format_json_name(doc), c);
 }
 
-static const rule unet_rules[] = {
+/* Of both kinds of UNet. */
+static const rule unet_common_rules[] = {
     {"act_fn", "silu swish"},
-    {"addition_embed_type", "null"},
-    {"addition_embed_type_num_heads", "*"}, /* of addition_embed_type */
-    {"addition_time_embed_dim", "null"},
-    {"attention_type", "default"},
     {"center_input_sample", "false"},
     {"class_embed_type", "null"},
-    {"class_embeddings_concat", "false"},
-    {"conv_in_kernel", "3"},
-    {"conv_out_kernel", "3"},
-    {"cross_attention_norm", "null"},
     {"downsample_padding", "1"},
     {"dropout", "0"},
-    {"dual_cross_attention", "false"},
-    {"encoder_hid_dim", "null"},
-    {"encoder_hid_dim_type", "null"},
-    {"mid_block_only_cross_attention", "null false"},
     {"mid_block_scale_factor", "1"},
-    {"mid_block_type", "UNetMidBlock2DCrossAttn"},
     {"num_class_embeds", "null"},
-    {"only_cross_attention", "false"},
-    {"projection_class_embeddings_input_dim", "null"},
-    {"resnet_out_scale_factor", "1"},
-    {"resnet_skip_time_act", "false"},
     {"resnet_time_scale_shift", "default"},
-    {"reverse_transformer_layers_per_block", "null"},
-    {"time_cond_proj_dim", "null"},
-    {"time_embedding_act_fn", "null"},
     {"time_embedding_type", "positional"},
-    {"timestep_post_act", "null"},
-    {"upcast_attention", "*"}, /* logits and softmax are f32 here in any case */
     {"attention_head_dim", "*"},
-    {"num_attention_heads", "*"},
     {"block_out_channels", "*"},
-    {"cross_attention_dim", "*"},
     {"down_block_types", "*"},
     {"up_block_types", "*"},
     {"flip_sin_to_cos", "*"},
@@ -254,6 +237,34 @@ static const rule unet_rules[] = {
     {"norm_eps", "*"},
     {"norm_num_groups", "*"},
     {"sample_size", "*"},
+    {0},
+};
+
+static const rule unet_rules[] = {
+    {"addition_embed_type", "null"},
+    {"addition_embed_type_num_heads", "*"}, /* of addition_embed_type */
+    {"addition_time_embed_dim", "null"},
+    {"attention_type", "default"},
+    {"class_embeddings_concat", "false"},
+    {"conv_in_kernel", "3"},
+    {"conv_out_kernel", "3"},
+    {"cross_attention_norm", "null"},
+    {"dual_cross_attention", "false"},
+    {"encoder_hid_dim", "null"},
+    {"encoder_hid_dim_type", "null"},
+    {"mid_block_only_cross_attention", "null false"},
+    {"mid_block_type", "UNetMidBlock2DCrossAttn"},
+    {"only_cross_attention", "false"},
+    {"projection_class_embeddings_input_dim", "null"},
+    {"resnet_out_scale_factor", "1"},
+    {"resnet_skip_time_act", "false"},
+    {"reverse_transformer_layers_per_block", "null"},
+    {"time_cond_proj_dim", "null"},
+    {"time_embedding_act_fn", "null"},
+    {"timestep_post_act", "null"},
+    {"upcast_attention", "*"}, /* logits and softmax are f32 here in any case */
+    {"num_attention_heads", "*"},
+    {"cross_attention_dim", "*"},
     {"time_embedding_dim", "*"},
     {"transformer_layers_per_block", "*"},
     {"use_linear_projection", "*"},
@@ -288,7 +299,7 @@ static md_status read_unet_common(const format_json *doc, const char *attention,
 static md_status read_unet(const format_json *doc, unet_config *c)
 {
     MD_TRY(check_class(doc, "_class_name", "UNet2DConditionModel"));
-    MD_TRY(check_rules(doc, unet_rules));
+    MD_TRY(check_rules(doc, unet_rules, unet_common_rules));
     MD_TRY(read_unet_common(doc, "CrossAttn", 64, 4, c));
     int n = c->n_blocks;
     MD_TRY(read_per_block(doc, "transformer_layers_per_block", 1, MAX_LAYERS, 1, n,
@@ -302,33 +313,8 @@ static md_status read_unet(const format_json *doc, unet_config *c)
 }
 
 static const rule mask_unet_rules[] = {
-    {"act_fn", "silu swish"},
-    {"add_attention", "true"},
-    {"attn_norm_num_groups", "null"},
-    {"center_input_sample", "false"},
-    {"class_embed_type", "null"},
-    {"downsample_padding", "1"},
-    {"downsample_type", "conv"},
-    {"upsample_type", "conv"},
-    {"dropout", "0"},
-    {"mid_block_scale_factor", "1"},
-    {"num_class_embeds", "null"},
-    {"num_train_timesteps", "null"},
-    {"resnet_time_scale_shift", "default"},
-    {"time_embedding_type", "positional"},
-    {"attention_head_dim", "*"},
-    {"block_out_channels", "*"},
-    {"down_block_types", "*"},
-    {"up_block_types", "*"},
-    {"flip_sin_to_cos", "*"},
-    {"freq_shift", "*"},
-    {"in_channels", "*"},
-    {"out_channels", "*"},
-    {"layers_per_block", "*"},
-    {"norm_eps", "*"},
-    {"norm_num_groups", "*"},
-    {"sample_size", "*"},
-    {0},
+    {"add_attention", "true"}, {"attn_norm_num_groups", "null"}, {"downsample_type", "conv"},
+    {"upsample_type", "conv"}, {"num_train_timesteps", "null"},  {0},
 };
 
 /* attention_head_dim is the width of a head here; missing, a head is 8 wide; null: one head. */
@@ -336,7 +322,7 @@ static md_status read_mask_unet(const format_json *doc, unet_config *c)
 {
     int width = 0;
     MD_TRY(check_class(doc, "_class_name", "UNet2DModel"));
-    MD_TRY(check_rules(doc, mask_unet_rules));
+    MD_TRY(check_rules(doc, mask_unet_rules, unet_common_rules));
     MD_TRY(read_unet_common(doc, "Attn", 64, 3, c));
     if (!format_json_has(doc, "attention_head_dim") ||
         strcmp(format_json_type(doc, "attention_head_dim"), "null") != 0)
@@ -385,7 +371,7 @@ static const rule dino_rules[] = {
 static md_status read_dino(const format_json *doc, dino_config *c)
 {
     MD_TRY(check_class(doc, "architectures[0]", "Dinov2Model"));
-    MD_TRY(check_rules(doc, dino_rules));
+    MD_TRY(check_rules(doc, dino_rules, NULL));
     MD_TRY(read_int(doc, "num_channels", 1, 64, 3, &c->num_channels));
     MD_TRY(read_int(doc, "image_size", 1, 1 << 16, 224, &c->image_size));
     MD_TRY(read_int(doc, "patch_size", 1, 1 << 10, 16, &c->patch_size));
@@ -427,7 +413,7 @@ static md_status read_clip_text(const format_json *doc, clip_text_config *c)
 {
     const char *act;
     MD_TRY(check_class(doc, "architectures[0]", "CLIPTextModel"));
-    MD_TRY(check_rules(doc, clip_rules));
+    MD_TRY(check_rules(doc, clip_rules, NULL));
     MD_TRY(read_int(doc, "vocab_size", 1, 1 << 24, 49408, &c->vocab_size));
     MD_TRY(read_int(doc, "max_position_embeddings", 1, 1 << 16, 77, &c->max_position_embeddings));
     MD_TRY(read_int(doc, "hidden_size", 1, MAX_CHANNELS, 512, &c->hidden_size));

@@ -92,16 +92,15 @@ md_status mask_unet_config_check(const char *name, const unet_config *c)
 
 md_status dino_config_check(const char *name, const dino_config *c)
 {
-    enum { MAX_GRID = 1024 };
     MD_TRY(positive(name, "num_channels", c->num_channels));
     MD_TRY(positive(name, "patch_size", c->patch_size));
     MD_TRY(positive(name, "num_hidden_layers", c->num_hidden_layers));
     MD_TRY(positive(name, "mlp_ratio", c->mlp_ratio));
     MD_TRY(divides(name, "num_attention_heads", c->num_attention_heads, "hidden_size",
                    c->hidden_size));
-    if (c->image_size < c->patch_size || c->image_size / c->patch_size > MAX_GRID)
+    if (c->image_size < c->patch_size || c->image_size / c->patch_size > DINO_MAX_GRID)
         MD_FAIL(MD_BAD_INPUT, "%s: image_size is %d, wanted 1 to %d times patch_size %d", name,
-                c->image_size, MAX_GRID, c->patch_size);
+                c->image_size, DINO_MAX_GRID, c->patch_size);
     if (!(c->layer_norm_eps > 0 && c->layer_norm_eps < 1))
         MD_FAIL(MD_BAD_INPUT, "%s: layer_norm_eps is %g", name, c->layer_norm_eps);
     return MD_OK;

@@ -45,8 +45,7 @@ static void axis_row(int64_t n, int64_t to, int64_t at, double *out)
 
 void dino_position_matrix(const dino_config *c, int64_t h, int64_t w, float *out)
 {
-    enum { MAX_GRID = 1024 }; /* dino_config_check refuses more */
-    double row[MAX_GRID], column[MAX_GRID];
+    double row[DINO_MAX_GRID], column[DINO_MAX_GRID];
     int64_t n = grid(c), rows = h / c->patch_size, columns = w / c->patch_size;
     for (int64_t y = 0; y < rows; y++) {
         axis_row(n, rows, y, row);

@@ -10,6 +10,8 @@
 extern "C" {
 #endif
 
+enum { DINO_MAX_GRID = 1024 }; /* patches along an edge of image_size */
+
 typedef struct dino_config {
     int num_channels;
     int image_size; /* edge that the position embeddings stand for: 518 */

@@ -108,6 +108,9 @@ bool foundation_has_lora(const char *folder); /* whether that file is there */
 /* Adds the adapters in <folder> to the weights that are loaded, or copied by foundation_save_part,
    from here on. MD_BAD_INPUT names the file and the tensor. */
 MD_MUST md_status foundation_merge_lora(foundation *f, const char *folder);
+/* A finished fine-tune's folder: its adapters are merged, or where it has none its UNet, and its
+   text encoder if it has one, replace the foundation's. */
+MD_MUST md_status foundation_use_tuned(foundation *f, const char *folder);
 
 #ifdef __cplusplus
 }

@@ -75,3 +75,13 @@ md_status foundation_merge_lora(foundation *f, const char *folder)
     MD_TRY(md_path_join(f->lora, sizeof f->lora, folder, FILE_NAME));
     return nn_lora_merge(adapted, 2, f->lora);
 }
+
+md_status foundation_use_tuned(foundation *f, const char *folder)
+{
+    char text[FOUNDATION_PATH];
+    if (foundation_has_lora(folder))
+        return foundation_merge_lora(f, folder);
+    MD_TRY(md_path_join(text, sizeof text, folder, model_registry(MODEL_TEXT_ENCODER)->folder));
+    MD_TRY(foundation_replace(f, MODEL_UNET, folder));
+    return md_file_exists(text) ? foundation_replace(f, MODEL_TEXT_ENCODER, folder) : MD_OK;
+}

@@ -3,6 +3,7 @@
    config.c; file names of old attention layers: weights.c. */
 #include "model/vae.h"
 #include "model/blocks.h"
+#include <math.h>
 
 static const double EPS = 1e-6; /* of every norm in the VAE */
 
@@ -101,6 +102,11 @@ md_status vae_declare(nn_params *p, const vae_config *c)
     md_graph_free(g);
     MD_TRY(status);
     return nn_params_close(p);
+}
+
+double vae_deviation(double logvar)
+{
+    return exp(0.5 * fmin(fmax(logvar, -30), 20));
 }
 
 md_tensor *vae_mean(md_tensor *moments)

@@ -37,6 +37,8 @@ MD_MUST md_status vae_declare(nn_params *p, const vae_config *c);
 /* The Gaussian that moments describe. Log variance is clamped to [-30,20] as in diffusers. */
 md_tensor *vae_mean(md_tensor *moments);   /* [N,h,w,latent_channels] */
 md_tensor *vae_logvar(md_tensor *moments); /* [N,h,w,latent_channels] */
+/* exp(logvar / 2), the log variance clamped as above; on the host */
+double vae_deviation(double logvar);
 /* mean + exp(logvar / 2) noise; noise [N,h,w,latent_channels] standard normal */
 md_tensor *vae_sample(md_tensor *moments, md_tensor *noise);
 /* KL(q || N(0,1)) in nats, the mean over the elements of each latent: [N,1,1,1] */

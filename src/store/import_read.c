@@ -129,38 +129,34 @@ md_status import__place(int64_t h, int64_t w, image_fit_mode fit, int64_t size, 
     return MD_OK;
 }
 
-/* `part` into the valid rectangle of dst [size,size,c]; the rest is 0. */
-static void put(const image *part, const data_row *row, int64_t size, uint8_t *dst)
-{
-    memset(dst, 0, (size_t)(size * size * part->c));
-    for (int64_t y = 0; y < part->h; y++)
-        memcpy(dst + ((row->valid[0] + y) * size + row->valid[1]) * part->c,
-               part->px + y * part->w * part->c, (size_t)(part->w * part->c));
-}
+typedef md_status (*resizer)(const image *src, image_box box, int64_t h, int64_t w,
+                             image_filter filter, image *out);
 
-static image_box source_box(const data_row *row)
+/* Resizes the part of src that row shows into the valid rectangle of dst [size,size,c]; the rest is
+   0. */
+static md_status draw(resizer resize, const image *src, const data_row *row, int64_t size,
+                      image_filter filter, uint8_t *dst)
 {
-    return (image_box){row->source[0], row->source[1], row->source[2], row->source[3]};
+    image_box box = {row->source[0], row->source[1], row->source[2], row->source[3]};
+    image part = {0};
+    MD_TRY(resize(src, box, row->valid[2] - row->valid[0], row->valid[3] - row->valid[1], filter,
+                  &part));
+    memset(dst, 0, (size_t)(size * size * part.c));
+    for (int64_t y = 0; y < part.h; y++)
+        memcpy(dst + ((row->valid[0] + y) * size + row->valid[1]) * part.c,
+               part.px + y * part.w * part.c, (size_t)(part.w * part.c));
+    image_free(&part);
+    return MD_OK;
 }
 
 md_status import__draw_image(const import_pixels *px, const data_row *row, int64_t size,
                              image_filter filter, uint8_t *rgb)
 {
-    image part = {0};
-    MD_TRY(image_resize_box(&px->rgb, source_box(row), row->valid[2] - row->valid[0],
-                            row->valid[3] - row->valid[1], filter, &part));
-    put(&part, row, size, rgb);
-    image_free(&part);
-    return MD_OK;
+    return draw(image_resize_box, &px->rgb, row, size, filter, rgb);
 }
 
 md_status import__draw_mask(const import_pixels *px, const data_row *row, int64_t size,
                             image_filter filter, uint8_t *mask)
 {
-    image part = {0};
-    MD_TRY(image_resize_mask_box(&px->mask, source_box(row), row->valid[2] - row->valid[0],
-                                 row->valid[3] - row->valid[1], filter, &part));
-    put(&part, row, size, mask);
-    image_free(&part);
-    return MD_OK;
+    return draw(image_resize_mask_box, &px->mask, row, size, filter, mask);
 }

@@ -131,7 +131,7 @@ static md_status load_moments(denoise *d, int table, const float *moments)
         for (int64_t i = 0; i < latent; i++) {
             const float *m = moments + row * 2 * latent + i / c * 2 * c + i % c;
             mean[i] = (float)(s->scaling * (double)m[0]);
-            std[i] = (float)(s->scaling * exp(0.5 * fmin(fmax((double)m[c], -30), 20)));
+            std[i] = (float)(s->scaling * vae_deviation((double)m[c]));
         }
         status = md_buffer_write(d->be, &d->table[table], row * latent, mean, MD_F32, latent);
         if (status == MD_OK)

@@ -6,6 +6,16 @@ bool finetune_prior(const config *c)
     return config_float(c, KEY_finetune_prior_weight) > 0;
 }
 
+bool finetune_prior_drawn(const config *c)
+{
+    return finetune_prior(c) && !*config_string(c, KEY_finetune_prior_folder);
+}
+
+bool finetune_adapts(const config *c)
+{
+    return config_int(c, KEY_finetune_lora_rank) > 0;
+}
+
 md_status finetune_check(const config *c)
 {
     if (finetune_prior(c) && !*config_string(c, KEY_finetune_prior_prompt))
@@ -103,7 +113,7 @@ void finetune_hold(const config *cfg, foundation *f)
     unsigned trained = 1u << MODEL_UNET;
     if (config_bool(cfg, KEY_finetune_text_encoder))
         trained |= 1u << MODEL_TEXT_ENCODER;
-    if (config_int(cfg, KEY_finetune_lora_rank))
+    if (finetune_adapts(cfg))
         trained = 0;
     foundation_hold(f, config_choice(cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32, trained);
 }
@@ -120,14 +130,14 @@ md_status finetune_adapt(const config *cfg, foundation *f)
     int rank = (int)config_int(cfg, KEY_finetune_lora_rank);
     double alpha = config_float(cfg, KEY_finetune_lora_alpha);
     foundation_layers layers = (foundation_layers)config_choice(cfg, KEY_finetune_lora_layers);
-    for (int i = 0; i < n_trained(cfg) && rank > 0; i++)
+    for (int i = 0; finetune_adapts(cfg) && i < n_trained(cfg); i++)
         MD_TRY(foundation_adapt(f, trained_parts[i], rank, alpha > 0 ? alpha / rank : 1, layers));
     return MD_OK;
 }
 
 int finetune_stores(const config *cfg, const foundation *f, nn_params *stores[MODEL_N_PARTS])
 {
-    bool lora = config_int(cfg, KEY_finetune_lora_rank) > 0;
+    bool lora = finetune_adapts(cfg);
     for (int i = 0; i < n_trained(cfg); i++) {
         nn_params *p = f->params[trained_parts[i]];
         stores[i] = lora ? nn_lora_adapters(p) : p;

@@ -11,6 +11,10 @@
 MD_MUST md_status finetune_check(const config *cfg);
 /* Pictures of the class are learned beside the lesions. */
 bool finetune_prior(const config *cfg);
+/* They are drawn by the foundation, as the user gave none. */
+bool finetune_prior_drawn(const config *cfg);
+/* Adapters are trained, and not the weights. */
+bool finetune_adapts(const config *cfg);
 /* f, source and alphas [train_steps] must outlive the task. */
 denoise finetune_task(const config *cfg, const foundation *f, const denoise_source *source,
                       const double *alphas);

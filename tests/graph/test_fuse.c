@@ -1,7 +1,6 @@
 /* Chains: which elementwise nodes the plan makes one, which it must not, and that the results are
    those of the single nodes to the bit. */
-#include "backend/cpu/cpu.h"
-#include "backend/ref/ref.h"
+#include "backends.h"
 #include "base/rng.h"
 #include "graph/chain.h"
 #include "graph/plan.h"
@@ -22,23 +21,6 @@
     } while (0)
 
 enum { N = 2, H = 3, W = 5, C = 4, SIZE = N * H * W * C, REGION = 512, MAX_OUT = 16 };
-
-static md_backend *ref, *cpu;
-
-static int open_backends(void **state)
-{
-    (void)state;
-    return ref_backend_open(&ref) != MD_OK || cpu_backend_open(&cpu, 1) != MD_OK;
-}
-
-static int close_backends(void **state)
-{
-    (void)state;
-    size_t held = ref->allocated_bytes + cpu->allocated_bytes;
-    ref->ops->close(ref);
-    cpu->ops->close(cpu);
-    return held != 0;
-}
 
 /* A small graph: inputs x, y [N,H,W,C], t [N,1,1,C], s [1], the buffer e of REGION elements; what
    it is read by. */

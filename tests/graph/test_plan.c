@@ -1,7 +1,6 @@
 /* The plan: addresses by lifetime, writes that go straight to their destination, updates in place,
    recomputed blocks, what is left out, what is refused, and that a run allocates nothing. */
-#include "backend/cpu/cpu.h"
-#include "backend/ref/ref.h"
+#include "backends.h"
 #include "base/rng.h"
 #include "graph/plan.h"
 #include "ops/grad.h"
@@ -30,23 +29,6 @@
     } while (0)
 
 enum { MAX_NODES = 256, MAX_OUTPUTS = 64 };
-
-static md_backend *ref, *cpu;
-
-static int open_backends(void **state)
-{
-    (void)state;
-    return ref_backend_open(&ref) != MD_OK || cpu_backend_open(&cpu, 1) != MD_OK;
-}
-
-static int close_backends(void **state)
-{
-    (void)state;
-    size_t held = ref->allocated_bytes + cpu->allocated_bytes;
-    ref->ops->close(ref);
-    cpu->ops->close(cpu);
-    return held != 0; /* every test gave back what it took */
-}
 
 /* ---- a backend that notes which addresses each node got */
 

@@ -3,8 +3,10 @@
 #define MD_TESTS_MODELS_SCRATCH_H
 
 #include "backend/ref/ref.h"
+#include "model/foundation.h"
 #include "support/expect.h"
 #include "support/tmp_dir.h"
+#include <math.h>
 
 #define SD "tests/golden/sd"
 
@@ -42,6 +44,26 @@ static inline void copy_sd(const char *what, const char *name)
     (void)snprintf(command, sizeof command, "rm -rf %s && cp -r " SD "%s %s", in_root(name), what,
                    in_root(name));
     assert_int_equal(system(command), 0);
+}
+
+/* Largest relative difference of all parameters of two loaded foundations' parts. */
+static inline double scratch_difference(const foundation *a, const foundation *b, model_part part)
+{
+    double worst = 0;
+    const nn_params *p = a->params[part], *q = b->params[part];
+    assert_int_equal(nn_params_count(p), nn_params_count(q));
+    for (int i = 0; i < nn_params_count(p); i++) {
+        int64_t n = nn_params_info(p, i)->numel;
+        float *u = malloc((size_t)n * sizeof *u), *v = malloc((size_t)n * sizeof *v);
+        assert_string_equal(nn_params_info(p, i)->name, nn_params_info(q, i)->name);
+        OK(nn_params_read(p, be, i, u));
+        OK(nn_params_read(q, be, i, v));
+        for (int64_t k = 0; k < n; k++)
+            worst = fmax(worst, fabs(u[k] - v[k]) / (fabs(u[k]) + 1e-4));
+        free(u);
+        free(v);
+    }
+    return worst;
 }
 
 static inline int scratch_open(void **state)

@@ -15,26 +15,6 @@
 
 #include <cmocka.h>
 
-/* Largest relative difference of all parameters of two loaded foundations' parts. */
-static double difference(const foundation *a, const foundation *b, model_part part)
-{
-    double worst = 0;
-    const nn_params *p = a->params[part], *q = b->params[part];
-    assert_int_equal(nn_params_count(p), nn_params_count(q));
-    for (int i = 0; i < nn_params_count(p); i++) {
-        int64_t n = nn_params_info(p, i)->numel;
-        float *u = malloc((size_t)n * sizeof *u), *v = malloc((size_t)n * sizeof *v);
-        assert_string_equal(nn_params_info(p, i)->name, nn_params_info(q, i)->name);
-        OK(nn_params_read(p, be, i, u));
-        OK(nn_params_read(q, be, i, v));
-        for (int64_t k = 0; k < n; k++)
-            worst = fmax(worst, fabs(u[k] - v[k]) / (fabs(u[k]) + 1e-4));
-        free(u);
-        free(v);
-    }
-    return worst;
-}
-
 static void assert_same_schedule(const foundation_schedule *a, const foundation_schedule *b)
 {
     assert_int_equal(a->train_steps, b->train_steps);
@@ -106,7 +86,7 @@ static void test_round_trip(void **state)
         assert_memory_equal(&f->config, &g->config, sizeof f->config);
         assert_same_schedule(&f->schedule, &g->schedule);
         for (int part = 0; part < MODEL_N_PARTS; part++) {
-            double d = difference(f, g, (model_part)part);
+            double d = scratch_difference(f, g, (model_part)part);
             if (!(d <= (i == 2 ? 1.0 / 2048 : 0))) /* f16 has 11 bits */
                 fail_msg("%s, part %d: %g", names[i], part, d);
         }
@@ -128,17 +108,17 @@ static void test_variants(void **state)
           "done");
     OK(foundation_open(in_root("variant"), &g)); /* *.fp16.safetensors */
     load_all(g);
-    assert_true(difference(f, g, MODEL_UNET) <= 1.0 / 2048);
+    assert_true(scratch_difference(f, g, MODEL_UNET) <= 1.0 / 2048);
     foundation_free(g, be);
 
     /* another UNet for the same foundation, as a fine-tune leaves it */
     OK(foundation_open(SD, &g));
     OK(foundation_randomize(g, MODEL_UNET, be, 3));
     OK(foundation_save_part(g, MODEL_UNET, in_root("tuned"), be, NULL, false));
-    assert_true(difference(f, g, MODEL_UNET) > 0.1);
+    assert_true(scratch_difference(f, g, MODEL_UNET) > 0.1);
     OK(foundation_replace(f, MODEL_UNET, in_root("tuned")));
     OK(foundation_load(f, MODEL_UNET, be));
-    assert_true(difference(f, g, MODEL_UNET) == 0);
+    assert_true(scratch_difference(f, g, MODEL_UNET) == 0);
     assert_int_equal(foundation_replace(f, MODEL_UNET, "tests/golden/unet9"), MD_BAD_INPUT);
     assert_non_null(strstr(md_status_text(), "parameter"));
     foundation_free(g, be);
@@ -164,14 +144,14 @@ static void test_new(void **state)
     assert_int_equal(foundation_load(h, MODEL_VAE, be), MD_INTERNAL);
     for (int part = 0; part < MODEL_N_PARTS; part++) {
         OK(foundation_randomize(h, (model_part)part, be, 5)); /* the same seed: the same model */
-        assert_true(difference(g, h, (model_part)part) == 0);
+        assert_true(scratch_difference(g, h, (model_part)part) == 0);
     }
     foundation_free(h, be);
     OK(foundation_open(in_root("new"), &h));
     assert_true(h->vae->scaling_factor == 1.25);
     assert_same_schedule(&noise, &h->schedule);
     load_all(h);
-    assert_true(difference(g, h, MODEL_UNET) == 0);
+    assert_true(scratch_difference(g, h, MODEL_UNET) == 0);
     foundation_free(h, be);
     foundation_free(g, be);
 
@@ -247,7 +227,7 @@ static void test_old_vae(void **state)
     OK(foundation_open(in_root("old"), &g));
     OK(foundation_load(f, MODEL_VAE, be));
     OK(foundation_load(g, MODEL_VAE, be));
-    assert_true(difference(f, g, MODEL_VAE) <= 1.0 / 256); /* bf16 has 8 bits */
+    assert_true(scratch_difference(f, g, MODEL_VAE) <= 1.0 / 256); /* bf16 has 8 bits */
     foundation_free(f, be);
     foundation_free(g, be);
 }

@@ -197,21 +197,8 @@ static void load_all(foundation *f)
 static double difference(const foundation *a, const foundation *b)
 {
     double worst = 0;
-    for (int part = 0; part < MODEL_N_PARTS; part++) {
-        const nn_params *p = a->params[part], *q = b->params[part];
-        assert_int_equal(nn_params_count(p), nn_params_count(q));
-        for (int i = 0; i < nn_params_count(p); i++) {
-            int64_t n = nn_params_info(p, i)->numel;
-            float *u = malloc((size_t)n * sizeof *u), *v = malloc((size_t)n * sizeof *v);
-            assert_string_equal(nn_params_info(p, i)->name, nn_params_info(q, i)->name);
-            OK(nn_params_read(p, be, i, u));
-            OK(nn_params_read(q, be, i, v));
-            for (int64_t k = 0; k < n; k++)
-                worst = fmax(worst, fabs(u[k] - v[k]) / (fabs(u[k]) + 1e-4));
-            free(u);
-            free(v);
-        }
-    }
+    for (int part = 0; part < MODEL_N_PARTS; part++)
+        worst = fmax(worst, scratch_difference(a, b, (model_part)part));
     return worst;
 }
 

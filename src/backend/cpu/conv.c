@@ -183,12 +183,7 @@ static md_status conv_product_run(const md_kernel *k, void *const *in, void *con
                                   void *scratch)
 {
     const conv_state *s = k->state;
-    const md_node *node = k->node;
-    cpu_product_args a = {.in = in[0], .w = in[1], .out = out[0]};
-    if (node->op == MD_OP_conv2d) {
-        a.bias = in[2];
-        a.residual = node->n_in > 3 && node->in[3] ? in[3] : NULL;
-    }
+    cpu_product_args a = cpu__product_args(k->node, in, out);
     for (int i = 0; i < s->n_phases; i++) {
         const phase *ph = &s->phases[i];
         place at = {s, ph};

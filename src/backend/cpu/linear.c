@@ -26,11 +26,7 @@ static md_status product_run(const md_kernel *k, void *const *in, void *const *o
     p.locate = locate;
     p.ctx = s;
     cpu__product_types(&p, node);
-    cpu_product_args a = {.in = in[0], .w = in[1], .out = out[0]};
-    if (node->op == MD_OP_linear) {
-        a.bias = in[2];
-        a.residual = node->n_in > 3 && node->in[3] ? in[3] : NULL;
-    }
+    cpu_product_args a = cpu__product_args(node, in, out);
     cpu__product_run(&p, &a, scratch, cpu__threads(k));
     return MD_OK;
 }

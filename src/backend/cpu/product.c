@@ -38,6 +38,15 @@ bool cpu__product_wanted(const md_node *node)
     }
 }
 
+cpu_product_args cpu__product_args(const md_node *node, void *const *in, void *const *out)
+{
+    return (cpu_product_args){.in = in[0],
+                              .w = in[1],
+                              .bias = node->n_in > 2 ? in[2] : NULL,
+                              .residual = node->n_in > 3 && node->in[3] ? in[3] : NULL,
+                              .out = out[0]};
+}
+
 void cpu__product_types(cpu_product *p, const md_node *node)
 {
     p->in_half = cpu__is_half(node->in[0]);

@@ -34,6 +34,8 @@ bool cpu__product_wanted(const md_node *node);
 size_t cpu__product_scratch(int threads);
 void cpu__product_run(const cpu_product *p, const cpu_product_args *a, void *scratch, int threads);
 
+/* A node's tensors; a residual that it has given up (cpu__prepare_residual) is left out. */
+cpu_product_args cpu__product_args(const md_node *node, void *const *in, void *const *out);
 /* Sets the types of a node's tensors. */
 void cpu__product_types(cpu_product *p, const md_node *node);
 
