@@ -64,11 +64,11 @@ static md_status only_snapshot(const char *folder, const char *snapshots, char *
     return status;
 }
 
-static md_status resolve_folder(const char *path, char *out)
+md_status model__resolve_folder(const char *path, const char *index, char *out)
 {
     char snapshots[FOUNDATION_PATH], ref[FOUNDATION_PATH], commit[256];
     MD_TRY(md_path_join(snapshots, sizeof snapshots, path, "snapshots"));
-    MD_TRY(md_path_join(ref, sizeof ref, path, "model_index.json"));
+    MD_TRY(md_path_join(ref, sizeof ref, path, index));
     if (!model__is_dir(snapshots) || model__is_there(ref))
         return md_str_copy(out, FOUNDATION_PATH, path);
     MD_TRY(md_path_join(ref, sizeof ref, path, "refs/main"));
@@ -90,7 +90,7 @@ md_status model__resolve(const char *path, char *out, bool *file)
                 path, md_file_reason(path, errno));
     *file = !S_ISDIR(s.st_mode);
     if (!*file)
-        return resolve_folder(path, out);
+        return model__resolve_folder(path, "model_index.json", out);
     MD_TRY(model__check_file_name(path));
     return md_str_copy(out, FOUNDATION_PATH, path);
 }
@@ -151,14 +151,15 @@ static const char *unread(const char *name)
 }
 
 /* The best of the names, as a path. */
-static md_status choose(const char *folder, const model_row *row, char *const *names, size_t n,
+static md_status choose(const char *folder, const char *base, char *const *names, size_t n,
                         char *out)
 {
     int best = 0;
     size_t chosen = 0, other = n;
     char variant[64], chosen_variant[64] = "";
+    const char *slash = strrchr(folder, '/'), *part = slash ? slash + 1 : folder;
     for (size_t i = 0; i < n; i++) {
-        int r = rank(row->weights, names[i], variant);
+        int r = rank(base, names[i], variant);
         if (r && (!best || r < best)) {
             best = r;
             chosen = i;
@@ -167,24 +168,21 @@ static md_status choose(const char *folder, const model_row *row, char *const *n
         other = other == n && unread(names[i]) ? i : other;
     }
     if (!best && other < n)
-        MD_FAIL(MD_BAD_INPUT,
-                "%s/%s/%s: %s is not read; get %s/%s.safetensors from the same source", folder,
-                row->folder, names[other], unread(names[other]), row->folder, row->weights);
+        MD_FAIL(MD_BAD_INPUT, "%s/%s: %s is not read; get %s/%s.safetensors from the same source",
+                folder, names[other], unread(names[other]), part, base);
     if (!best)
-        MD_FAIL(MD_BAD_INPUT, "%s/%s: no weights; wanted %s.safetensors", folder, row->folder,
-                row->weights);
+        MD_FAIL(MD_BAD_INPUT, "%s: no weights; wanted %s.safetensors", folder, base);
     if (*chosen_variant)
-        md_info("model", "%s: variant %s: %s", row->folder, chosen_variant, names[chosen]);
-    return model__part_path(out, folder, row->folder, names[chosen]);
+        md_info("model", "%s: variant %s: %s", part, chosen_variant, names[chosen]);
+    return md_path_join(out, FOUNDATION_PATH, folder, names[chosen]);
 }
 
-md_status model__find_weights(const char *folder, const model_row *row, char *out)
+md_status model__find_weights(const char *folder, const char *base, char *out)
 {
-    char path[FOUNDATION_PATH], **names = NULL;
+    char **names = NULL;
     size_t n = 0;
-    MD_TRY(md_path_join(path, sizeof path, folder, row->folder));
-    MD_TRY(md_dir_list(path, &names, &n));
-    md_status status = choose(folder, row, names, n, out);
+    MD_TRY(md_dir_list(folder, &names, &n));
+    md_status status = choose(folder, base, names, n, out);
     free(names);
     return status;
 }

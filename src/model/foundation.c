@@ -119,7 +119,8 @@ static md_status open_part(foundation *f, model_part part, bool need_weights)
     md_status status = model__declare_part(f, part);
     if (status != MD_OK)
         return md_context(status, "building %s", path);
-    return need_weights ? model__find_weights(f->path, row, f->weights[part]) : MD_OK;
+    MD_TRY(md_path_join(path, sizeof path, f->path, row->folder));
+    return need_weights ? model__find_weights(path, row->weights, f->weights[part]) : MD_OK;
 }
 
 static md_status open_folder(foundation *f, bool need_weights)
@@ -267,14 +268,15 @@ static md_status same_parameters(const nn_params *a, const nn_params *b, const c
 md_status foundation_replace(foundation *f, model_part part, const char *folder)
 {
     const model_row *row = model_registry(part);
-    char path[FOUNDATION_PATH], weights[FOUNDATION_PATH];
+    char path[FOUNDATION_PATH], weights_folder[FOUNDATION_PATH], weights[FOUNDATION_PATH];
     model_config config;
     nn_params *p = NULL;
     md_status status = MD_OK;
     memset(&config, 0, sizeof config);
     MD_TRY(model__part_path(path, folder, row->folder, "config.json"));
     MD_TRY(row->read(path, &config));
-    MD_TRY(model__find_weights(folder, row, weights));
+    MD_TRY(md_path_join(weights_folder, sizeof weights_folder, folder, row->folder));
+    MD_TRY(model__find_weights(weights_folder, row->weights, weights));
     MD_TRY(nn_params_new(row->folder, &p));
     MD_TRY_GOTO(row->declare(p, &config), done);
     MD_TRY_GOTO(same_parameters(f->params[part], p, path), done);
@@ -327,13 +329,18 @@ static md_status hash_files(const format_tensors *t, char hex[MD_SHA256_HEX])
     return status;
 }
 
-md_status foundation_hash(const foundation *f, model_part part, char hex[MD_SHA256_HEX])
+md_status model__hash_weights(const char *path, char hex[MD_SHA256_HEX])
 {
     format_tensors *t;
-    MD_TRY(format_tensors_open(f->weights[part], &t));
+    MD_TRY(format_tensors_open(path, &t));
     md_status status = hash_files(t, hex);
     format_tensors_close(t);
     return status;
+}
+
+md_status foundation_hash(const foundation *f, model_part part, char hex[MD_SHA256_HEX])
+{
+    return model__hash_weights(f->weights[part], hex);
 }
 
 void foundation_set_scaling_factor(foundation *f, double scaling_factor)

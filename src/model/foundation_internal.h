@@ -18,13 +18,17 @@ MD_MUST md_status model__beside(char *buf, const char *file, const char *name);
    cache (models--owner--name) becomes its snapshot, anything else stays as it is. *file: it is a
    file, of a name that may be one. */
 MD_MUST md_status model__resolve(const char *path, char *out, bool *file);
-/* The weight file of a part below `folder`: plain before variant, whole before sharded. */
-MD_MUST md_status model__find_weights(const char *folder, const model_row *row, char *out);
+/* The same for what can only be a folder, which holds the file `index`. */
+MD_MUST md_status model__resolve_folder(const char *path, const char *index, char *out);
+/* The weight file `base` in `folder`: plain before variant, whole before sharded. */
+MD_MUST md_status model__find_weights(const char *folder, const char *base, char *out);
 /* A folder with vocab.json and merges.txt for the single file `path`. */
 MD_MUST md_status model__find_tokenizer(const char *path, char *out);
 
 /* foundation.c */
 MD_MUST md_status model__declare_part(foundation *f, model_part part);
+/* The digest of a weight file; of a sharded one that of its shards' in the index's order. */
+MD_MUST md_status model__hash_weights(const char *path, char hex[MD_SHA256_HEX]);
 
 /* kind.c: what a file or folder is when it is no foundation of ours. MD_BAD_INPUT names it. */
 MD_MUST md_status model__check_pipeline(const format_json *index);
