@@ -57,6 +57,8 @@ def arguments():
     p.add_argument("--oracle", choices=("f32", "f64"),
                    help="PyTorch's type (f64, but f32 for the UNet at full size, whose gradients take 7 GB in f64)")
     p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--no-gradients", action="store_true",
+                   help="outputs alone: PyTorch's bf16 convolution gradients take hours on a processor without bf16")
     p.add_argument("--worker", help=argparse.SUPPRESS)
     a = p.parse_args()
     for name, known in (("rows", ROWS), ("dtypes", ("f32", "bf16"))):
@@ -164,7 +166,7 @@ def compute(a, row, dtype_name):
     folder, part, _ = ROWS[row]
     model = library_class(part).from_pretrained(os.path.join(a.dir, folder, part), torch_dtype=dtype)
     given = load_file(os.path.join(a.dir, "in", row + ".safetensors"))
-    gradients = "weight" in given
+    gradients = "weight" in given and not a.no_gradients
     model.train(gradients).requires_grad_(gradients)
     if gradients:
         model.enable_gradient_checkpointing()
@@ -207,6 +209,10 @@ def oracle(a, row):
     return a.oracle or ("f32" if a.size == "full" and row.startswith("unet") else "f64")
 
 
+def has_gradients(a, row):
+    return row.startswith("unet") and not a.no_gradients
+
+
 def result(a, row, side, what="out"):
     return os.path.join(a.dir, "%s.%s.%s.safetensors" % (row, side, what))
 
@@ -230,7 +236,8 @@ def in_child(a, task, *arguments):
 def run_torch(a, row, dtype):
     if dtype == "bf16" and a.bf16_python != sys.executable:
         return float(last_line(a, [a.bf16_python, os.path.abspath(__file__), "--size", a.size, "--dir", a.dir,
-                                   "--threads", str(a.threads), "--worker", row + "," + dtype]))
+                                   "--threads", str(a.threads), "--worker", row + "," + dtype]
+                               + a.no_gradients * ["--no-gradients"]))
     return in_child(a, compute, row, dtype)
 
 
@@ -238,7 +245,7 @@ def run_ours(a, row, dtype):
     folder, _, part = ROWS[row]
     command = [a.program, os.path.join(a.dir, folder), part, dtype,
                os.path.join(a.dir, "in", row + ".safetensors"), result(a, row, "ours-" + dtype)]
-    if row.startswith("unet"):
+    if has_gradients(a, row):
         command.append(result(a, row, "ours-" + dtype, "grad"))
     return float(last_line(a, command))
 
@@ -272,7 +279,7 @@ def report(row, dtype, what, value, limit, note):
 def compare_f32(a, row, note):
     _, value = differences(a, row, "ours-f32", "out")
     ok = report(row, "f32", "output", value, OUTPUT_LIMIT, note)
-    if row.startswith("unet"):
+    if has_gradients(a, row):
         each, _ = differences(a, row, "ours-f32", "grad")
         worst = max(each, key=each.get)
         over = sum(not v <= GRADIENT_LIMIT for v in each.values())
@@ -284,7 +291,7 @@ def compare_f32(a, row, note):
 def compare_bf16(a, row, note):
     ok = True
     for what, name in (("out", "output"), ("grad", "gradients")):
-        if what == "out" or row.startswith("unet"):
+        if what == "out" or has_gradients(a, row):
             value, own = (differences(a, row, side + "-bf16", what)[1] for side in ("ours", "torch"))
             ok &= report(row, "bf16", name, value, own, note if what == "out" else "all as one vector")
     return ok
