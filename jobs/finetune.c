@@ -1,13 +1,14 @@
 /* finetune: the foundation's UNet learns the lesions of data.h5 under the prompt (finetune.region =
    "background": everything but the lesions). Writes RUN/models/lesion or RUN/models/background:
    the trained parts, or with finetune.lora_rank adapters and (finetune.lora_merge) both. */
-#include "train/finetune.h"
+#include "finetune.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "diffusion/schedule.h"
 #include "prior.h"
 #include "session.h"
+#include "train/finetune.h"
 #include "train/loop.h"
 
 #include <stdlib.h>
@@ -224,7 +225,7 @@ static md_status save_extras_later(session *s, const char *folder, const extras 
 }
 
 /* Collective(world). */
-md_status job_finetune(job *j)
+static md_status train_region(job *j)
 {
     session s = {.j = j};
     char folder[SESSION_PATH];
@@ -247,4 +248,43 @@ md_status job_finetune(job *j)
         status = comm_agree(comm_world(), run(&s));
     session_close(&s);
     return status;
+}
+
+/* The run's configuration with the region in it, and the steps that go with it: what the model's
+   DONE and its checkpoints keep. */
+static md_status derive(const job *j, lesions_region region, config **out)
+{
+    char path[SESSION_PATH], steps[64];
+    md_status status = MD_OK;
+    const char *text = config_text(j->cfg, &status);
+    MD_TRY(status);
+    MD_TRY(md_path_join(path, sizeof path, j->run, "config.cfg")); /* it holds this text */
+    MD_TRY(config_parse(text, strlen(text), path, out));
+    status = config_set(
+        *out, region == LESIONS_OUTSIDE ? "finetune.region=background" : "finetune.region=lesion",
+        j->name);
+    int64_t own = config_int(j->cfg, KEY_backgrounds_steps);
+    if (status == MD_OK && region == LESIONS_OUTSIDE && own)
+        status = md_str_printf(steps, sizeof steps, "finetune.steps=%lld", (long long)own);
+    if (status == MD_OK && region == LESIONS_OUTSIDE && own)
+        status = config_set(*out, steps, j->name);
+    return status;
+}
+
+/* Collective(world). */
+md_status job_finetune_region(job *j, lesions_region region)
+{
+    job own = *j;
+    own.cfg = NULL;
+    md_status status = comm_agree(comm_world(), derive(j, region, &own.cfg));
+    if (status == MD_OK)
+        status = train_region(&own);
+    config_free(own.cfg);
+    return status;
+}
+
+/* Collective(world). */
+md_status job_finetune(job *j)
+{
+    return job_finetune_region(j, (lesions_region)config_choice(j->cfg, KEY_finetune_region));
 }
