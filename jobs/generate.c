@@ -53,6 +53,12 @@ static md_status run(session *s)
     MD_TRY(pairs_generate(&p, &out));
     md_info("generate", "%lld pairs in %s, %lld failed; %.2f pairs/s; see %s",
             (long long)out.accepted, store, (long long)out.failed, out.rate, preview);
+    if (s->j->rank == 0 && out.kept_guide)
+        md_info("generate",
+                "%lld masks were not eroded: a disc of quality.corrode_px = %lld would leave "
+                "nothing of them; /reason marks them",
+                (long long)out.kept_guide,
+                (long long)config_int(s->j->cfg, KEY_quality_corrode_px));
     if (s->j->rank == 0 && out.failed)
         MD_FAIL(MD_NONFINITE, "%lld slots of %s failed for good; /reason says why",
                 (long long)out.failed, store);

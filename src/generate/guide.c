@@ -139,12 +139,19 @@ md_status guide_paste(const image *guide, double feather_px, const uint8_t *back
     return status;
 }
 
-md_status guide_corrode(const image *guide, int radius_px, image *mask)
+static bool is_empty(const image *mask)
 {
-    image_mask_stats left;
+    int64_t n = mask->h * mask->w, i = 0;
+    while (i < n && !mask->px[i])
+        i++;
+    return i == n;
+}
+
+md_status guide_corrode(const image *guide, int radius_px, image *mask, bool *kept)
+{
     MD_TRY(image_mask_erode(guide, radius_px, mask));
-    MD_TRY(image_mask_measure(mask, &left));
-    if (left.area == 0)
+    *kept = is_empty(mask) && !is_empty(guide);
+    if (*kept)
         memcpy(mask->px, guide->px, (size_t)(guide->h * guide->w));
     return MD_OK;
 }

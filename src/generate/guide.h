@@ -31,8 +31,9 @@ MD_MUST md_status guide_take(const guide_bank *b, int64_t slot, image *out, int3
 MD_MUST md_status guide_paste(const image *guide, double feather_px, const uint8_t *background,
                               uint8_t *rgb);
 
-/* The stored mask: the guide eroded by a disc; the guide itself where nothing would be left. */
-MD_MUST md_status guide_corrode(const image *guide, int radius_px, image *mask);
+/* The stored mask: the guide eroded by a disc, in pixels of the stored size. Where nothing would be
+   left of it, it is the guide itself, and *kept says so; of an empty guide nothing is kept. */
+MD_MUST md_status guide_corrode(const image *guide, int radius_px, image *mask, bool *kept);
 
 /* guide -> [edge,edge] at the latent's size, pooled, then grown by `grow` latent pixels (maximum
    over a disc). */

@@ -164,6 +164,10 @@ static md_status on_result(void *user, const cluster_result *r, cluster_verdict 
     row.background_id = report.background_id;
     row.mask_id = report.mask_id;
     row.crc = report.crc;
+    if (report.kept_guide)
+        (void)snprintf(row.reason, sizeof row.reason,
+                       "not eroded: a disc of %lld px leaves nothing of the guide",
+                       (long long)config_int(d->j->cfg, KEY_quality_corrode_px));
     *verdict = CLUSTER_ACCEPT;
     return pairs_write_row(d->store, r->id, &row);
 }
@@ -289,6 +293,7 @@ static md_status run(const pairs_job *j, sides *s)
     return cluster_run(&work, NULL);
 }
 
+/* Over the whole store, earlier runs' slots too. */
 static md_status count(desk *d)
 {
     int64_t n[PAIRS_N_STATES];
@@ -296,7 +301,7 @@ static md_status count(desk *d)
     MD_TRY(pairs_count_states(d->store, n));
     d->out.accepted = n[PAIRS_ACCEPTED];
     d->out.failed = n[PAIRS_FAILED];
-    return MD_OK;
+    return pairs_count_remarked(d->store, &d->out.kept_guide);
 }
 
 /* The whole of it; what the sides hold is freed by the caller. */

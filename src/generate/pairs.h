@@ -19,6 +19,7 @@ typedef struct pairs_job {
 /* What came out of it; rank 0. */
 typedef struct pairs_outcome {
     int64_t accepted, failed, torn; /* torn: slots of an earlier run that had to be redone */
+    int64_t kept_guide;             /* accepted with a mask that erosion would have emptied */
     double seconds, rate;           /* of this run */
 } pairs_outcome;
 

@@ -199,15 +199,17 @@ static md_status finish(pairs_worker *w, cluster_item it, const recipe *r, uint8
                         pairs_report *report)
 {
     image mask = {0};
+    bool kept_guide;
     if (w->keep_gray && w->scenes[r->scene].gray)
         make_gray(rgb, w->size * w->size);
     if (w->paste)
         MD_TRY(guide_paste(&r->guide, w->feather_px, w->scenes[r->scene].rgb, rgb));
-    MD_TRY(guide_corrode(&r->guide, w->corrode_px, &mask));
+    MD_TRY(guide_corrode(&r->guide, w->corrode_px, &mask, &kept_guide));
     md_status status = pairs_write_pixels(w->store, it.id, rgb, mask.px, r->guide.px, &report->crc);
     image_free(&mask);
     report->background_id = (int32_t)w->rows[r->scene];
     report->mask_id = r->mask_id;
+    report->kept_guide = kept_guide;
     return status;
 }
 

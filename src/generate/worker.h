@@ -10,6 +10,7 @@
 typedef struct pairs_report {
     uint32_t crc;
     int32_t background_id, mask_id;
+    int32_t kept_guide; /* 1: erosion would have left nothing, the mask is the guide */
 } pairs_report;
 
 typedef struct pairs_worker pairs_worker;

@@ -321,6 +321,22 @@ md_status pairs_count_states(pairs_store *p, int64_t count[PAIRS_N_STATES])
     return MD_OK;
 }
 
+md_status pairs_count_remarked(pairs_store *p, int64_t *n)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < store_rows(p->t); i++) {
+        char reason[PAIRS_REASON_BYTES];
+        uint8_t state;
+        MD_TRY(store_read(p->t, STATE, i, 1, &state));
+        if (state != PAIRS_ACCEPTED)
+            continue;
+        MD_TRY(store_read(p->t, REASON, i, 1, reason));
+        found += *reason != 0;
+    }
+    *n = found;
+    return MD_OK;
+}
+
 /* ---- resuming ---- */
 
 static md_status load_slot(pairs_store *p, int64_t slot)

@@ -60,7 +60,7 @@ typedef struct pairs_row {
     int32_t background_id, mask_id;      /* -1 when unknown */
     int32_t attempt;
     uint32_t crc;                    /* CRC32C of image, mask and guide bytes, in this order */
-    char reason[PAIRS_REASON_BYTES]; /* why 3 or 4; UTF-8, NUL-terminated */
+    char reason[PAIRS_REASON_BYTES]; /* why 3 or 4; a remark on 2; UTF-8, NUL-terminated */
 } pairs_row;
 
 typedef struct pairs_store pairs_store;
@@ -96,6 +96,8 @@ MD_MUST md_status pairs_read_attempts(pairs_store *p, int32_t *attempt /* [rows]
 MD_MUST md_status pairs_read_pixels(pairs_store *p, int64_t slot, uint8_t *image, uint8_t *mask,
                                     uint8_t *guide);
 MD_MUST md_status pairs_count_states(pairs_store *p, int64_t count[PAIRS_N_STATES]);
+/* Accepted slots with a /reason: their masks were not eroded. */
+MD_MUST md_status pairs_count_remarked(pairs_store *p, int64_t *n);
 
 /* *whole = the pixels of the slot give its /crc. */
 MD_MUST md_status pairs_verify_slot(pairs_store *p, int64_t slot, bool *whole);

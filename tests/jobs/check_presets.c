@@ -4,7 +4,9 @@
    back; the noise is the same for all, so a pair of the same background and mask as an earlier one
    is that one. RUN must be long enough for this to happen.
    check_presets corroded RUN OTHER: the same pictures and guides; RUN's masks are the guides,
-   OTHER's the guides eroded by a disc of radius 1. */
+   OTHER's the guides eroded by a disc of radius 1.
+   check_presets kept RUN: every pair is accepted with its guide for a mask, and its /reason tells.
+ */
 #include "base/file.h"
 #include "image/mask.h"
 #include "store/data.h"
@@ -147,14 +149,39 @@ static md_status check_corroded(const char *plain, const char *corroded)
     return MD_OK;
 }
 
+static md_status check_kept(const char *dir)
+{
+    run r = {0};
+    pairs_row row;
+    MD_TRY(open_run(dir, &r));
+    for (int64_t i = 0; i < pairs_rows(r.pairs); i++) {
+        MD_TRY(pairs_read_row(r.pairs, i, &row));
+        MD_TRY(pairs_read_pixels(r.pairs, i, picture, mask, guide));
+        if (row.state != PAIRS_ACCEPTED || strncmp(row.reason, "not eroded: ", 12) != 0 ||
+            memcmp(mask, guide, (size_t)r.pixels) != 0)
+            MD_FAIL(MD_BAD_INPUT, "slot %lld: state %d, \"%s\"", (long long)i, (int)row.state,
+                    row.reason);
+    }
+    close_run(&r);
+    return MD_OK;
+}
+
 int main(int argc, char **argv)
 {
-    bool reference = argc == 3 && !strcmp(argv[1], "reference");
-    if (!reference && (argc != 4 || strcmp(argv[1], "corroded") != 0)) {
-        (void)fprintf(stderr, "check_presets reference RUN\ncheck_presets corroded RUN OTHER\n");
+    const char *what = argc > 1 ? argv[1] : "";
+    md_status status;
+    if (argc == 3 && strcmp(what, "reference") == 0) {
+        status = check_reference(argv[2]);
+    } else if (argc == 4 && strcmp(what, "corroded") == 0) {
+        status = check_corroded(argv[2], argv[3]);
+    } else if (argc == 3 && strcmp(what, "kept") == 0) {
+        status = check_kept(argv[2]);
+    } else {
+        (void)fprintf(stderr, "check_presets reference|kept RUN\n"
+                              "check_presets corroded RUN OTHER\n");
         return 2;
     }
-    if ((reference ? check_reference(argv[2]) : check_corroded(argv[2], argv[3])) != MD_OK) {
+    if (status != MD_OK) {
         (void)fprintf(stderr, "check_presets: %s\n", md_status_text());
         return 1;
     }

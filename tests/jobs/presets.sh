@@ -55,5 +55,16 @@ preset paper/table3-corrode
 check corroded runs/paper-table1 runs/paper-table3-corrode
 passes 'masks that are not eroded' corroded runs/paper-table1 runs/paper-table1
 passes 'masks that are' corroded runs/paper-table3-corrode runs/paper-table3-corrode
+grep -q 'were not eroded' runs/paper-table3-corrode/log.txt && fail 'masks counted that did not vanish'
+
+# A disc that leaves nothing of any guide: all are kept, counted, and marked in the store.
+inputs_of runs/paper-table1 vanished
+run 0 2 generate "$tree/configs/paper/table1.cfg" "${few[@]}" --set run=vanished --set quality.corrode_px=64
+grep -q '6 masks were not eroded' vanished/log.txt || fail 'vanished masks are not counted'
+check kept vanished
+passes 'masks that were eroded' kept runs/paper-table3-corrode
+run 0 2 generate "$tree/configs/paper/table1.cfg" "${few[@]}" --set run=vanished --set quality.corrode_px=64 \
+    --set generate.pairs=7
+grep -q '7 masks were not eroded' vanished/log.txt || fail 'the count forgets those of an earlier run'
 
 finish presets

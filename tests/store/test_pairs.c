@@ -313,6 +313,9 @@ static void stores_grow(void **state)
     pixels_free(&y);
     assert_ok(pairs_read_row(p, 3, &bad));
     assert_string_equal(bad.reason, "non-finite latent");
+    int64_t remarked = 0; /* slots 0 and 2: slot 1 was emptied, slot 3 is not accepted */
+    assert_ok(pairs_count_remarked(p, &remarked));
+    assert_int_equal(remarked, 2);
     char *text = NULL;
     assert_ok(pairs_text(p, "config", &text));
     assert_string_equal(text, "seed = 7; # more\n");
