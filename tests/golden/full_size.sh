@@ -1,5 +1,0 @@
-#!/bin/bash
-# full_size.sh ARGUMENTS: full_size.py by the Python that MEDDIFF_PYTHON names, or python3; 77 where there is none.
-python=${MEDDIFF_PYTHON:-python3}
-command -v "$python" >/dev/null || { echo "skipped: no $python here"; exit 77; }
-exec "$python" tests/golden/full_size.py "$@"
