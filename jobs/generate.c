@@ -20,6 +20,21 @@ static md_status use_lesion_model(session *s)
     return foundation_use_tuned(s->f, folder);
 }
 
+/* masks.h5 into path; "" where guides are the training masks. */
+static md_status find_masks(const session *s, char path[SESSION_PATH])
+{
+    *path = 0;
+    if (config_choice(s->j->cfg, KEY_guide_from) == 1)
+        return MD_OK;
+    MD_TRY(session_path(s, path, "masks.h5"));
+    if (!md_file_exists(path))
+        MD_FAIL(MD_BAD_INPUT,
+                "%s does not exist: run \"meddiff masks\" with this configuration first, or set "
+                "guide.from = \"data\" for guides from the training masks",
+                path);
+    return MD_OK;
+}
+
 static md_status load(session *s)
 {
     MD_TRY(session_need_imported(s));
@@ -33,10 +48,12 @@ static md_status load(session *s)
 static md_status run(session *s)
 {
     char data[SESSION_PATH], backgrounds[SESSION_PATH], store[SESSION_PATH], preview[SESSION_PATH];
+    char masks[SESSION_PATH];
     MD_TRY(session_path(s, data, "data.h5"));
     MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
     MD_TRY(session_path(s, store, "pairs.h5"));
     MD_TRY(session_path(s, preview, "preview.png"));
+    MD_TRY(comm_agree(comm_world(), find_masks(s, masks)));
     MD_TRY(comm_agree(comm_world(), load(s)));
     size_t budget;
     MD_TRY(session_budget(s->j->cfg, s->be, comm_node_workers(), &budget));
@@ -48,6 +65,7 @@ static md_status run(session *s)
                    .backgrounds = backgrounds,
                    .store = store,
                    .preview = preview,
+                   .masks = *masks ? masks : NULL,
                    .sections = ". data model generate guide quality"};
     pairs_outcome out;
     MD_TRY(pairs_generate(&p, &out));

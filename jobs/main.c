@@ -19,7 +19,7 @@ enum { MAX_SETS = 256, RUN_BYTES = 1024 };
 static const double END_TIMEOUT_S = 60; /* for the other ranks to reach the end too */
 static const double LOCK_WAIT_S = 3;    /* for rank 0 of a killed run to be gone */
 
-typedef enum argument { CONFIG, RUN, DIR } argument;
+typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG } argument;
 typedef enum ranks { LOCAL, MPI } ranks;
 
 typedef struct job_row {
@@ -37,10 +37,10 @@ static const job_row rows[] = {
     {NULL, CONFIG, LOCAL, NULL, NULL, NULL}};
 #undef JOB
 
-static const char *const argument_words[] = {"CONFIG", "RUN", "DIR"};
+static const char *const argument_words[] = {"CONFIG", "RUN", "DIR", "[train|sample] CONFIG"};
 
 typedef struct command {
-    const char *arg;
+    const char *arg, *step;
     const char *sets[MAX_SETS];
     size_t n_sets;
     bool help;
@@ -51,7 +51,7 @@ static void print_usage(FILE *f)
     (void)fprintf(f, "meddiff " MEDDIFF_VERSION ": from thirty annotated medical images to "
                      "thousands of image-mask pairs\n\n");
     for (const job_row *r = rows; r->name; r++)
-        (void)fprintf(f, "  meddiff %-9s %-7s %s\n", r->name, argument_words[r->arg], r->help);
+        (void)fprintf(f, "  meddiff %-9s %-21s %s\n", r->name, argument_words[r->arg], r->help);
     (void)fprintf(f, "\nEvery job takes --set section.name=value, as often as needed.\n"
                      "meddiff JOB --help lists the keys that the job reads.\n"
                      "On several workers: mpirun -n 3 meddiff JOB CONFIG\n");
@@ -73,6 +73,7 @@ static int print_job_help(const job_row *r)
 
 static md_status read_command(const job_row *r, int argc, char **argv, command *c)
 {
+    c->step = "";
     for (int i = 2; i < argc; i++) {
         const char *a = argv[i];
         if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
@@ -86,6 +87,9 @@ static md_status read_command(const job_row *r, int argc, char **argv, command *
         } else if (a[0] == '-') {
             MD_FAIL(MD_USAGE, "unknown option %s; there are --set section.name=value and --help",
                     a);
+        } else if (r->arg == STEP_CONFIG && !*c->step && !c->arg &&
+                   (!strcmp(a, "train") || !strcmp(a, "sample"))) {
+            c->step = a;
         } else if (c->arg) {
             MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"", r->name,
                     argument_words[r->arg], c->arg, a);
@@ -97,6 +101,11 @@ static md_status read_command(const job_row *r, int argc, char **argv, command *
         MD_FAIL(MD_USAGE, "%s needs its argument: meddiff %s %s [--set section.name=value]...",
                 r->name, r->name, argument_words[r->arg]);
     return MD_OK;
+}
+
+static bool takes_config(const job_row *r)
+{
+    return r->arg == CONFIG || r->arg == STEP_CONFIG;
 }
 
 /* An empty `run` becomes runs/NAME for configs/NAME.cfg. */
@@ -117,8 +126,8 @@ static md_status name_run(config *cfg, const char *config_file)
 static md_status load(const job_row *r, const command *c, config **out)
 {
     config *cfg;
-    MD_TRY(config_load(r->arg == CONFIG ? c->arg : NULL, c->sets, c->n_sets, &cfg));
-    md_status status = r->arg == CONFIG ? name_run(cfg, c->arg) : MD_OK;
+    MD_TRY(config_load(takes_config(r) ? c->arg : NULL, c->sets, c->n_sets, &cfg));
+    md_status status = takes_config(r) ? name_run(cfg, c->arg) : MD_OK;
     if (status != MD_OK) {
         config_free(cfg);
         return status;
@@ -129,9 +138,9 @@ static md_status load(const job_row *r, const command *c, config **out)
 
 static md_status run_local(const job_row *r, const command *c)
 {
-    job j = {.name = r->name, .arg = c->arg, .run = "", .size = 1};
+    job j = {.name = r->name, .arg = c->arg, .step = c->step, .run = "", .size = 1};
     MD_TRY(load(r, c, &j.cfg));
-    if (r->arg == CONFIG)
+    if (takes_config(r))
         j.run = config_string(j.cfg, KEY_run);
     md_status status = r->run(&j);
     config_free(j.cfg);
@@ -266,6 +275,7 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     if (rank != 0)
         MD_TRY_GOTO(read_command(r, argc, argv, &c), out); /* passed on rank 0, so here too */
     j.arg = c.arg;
+    j.step = c.step;
     j.run = config_string(j.cfg, KEY_run);
     status = md_path_join(log, sizeof log, j.run, "log.txt");
     if (status == MD_OK)

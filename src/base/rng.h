@@ -30,7 +30,10 @@ extern "C" {
     X(PROCEDURAL)                                                                                  \
     X(TEST)                                                                                        \
     X(SAMPLE_POSTERIOR)                                                                            \
-    X(MASKED_POSTERIOR)
+    X(MASKED_POSTERIOR)                                                                            \
+    X(MASK_NOISE)                                                                                  \
+    X(MASK_STEP_NOISE)                                                                             \
+    X(MASK_FORM)
 
 typedef enum md_purpose {
 #define X(name) MD_RNG_##name,

@@ -1,5 +1,6 @@
 #include "generate/guide.h"
 #include "base/rng.h"
+#include "store/masks.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,43 @@ md_status guide_bank_open(const char *data_h5, guide_bank *out)
     }
     free(ids);
     data_close(d);
+    if (status != MD_OK)
+        guide_bank_free(&b);
+    else
+        *out = b;
+    return status;
+}
+
+static md_status read_accepted(masks_store *m, guide_bank *b)
+{
+    int64_t rows = masks_rows(m);
+    masks_row row;
+    b->size = masks_size(m);
+    b->mask = calloc((size_t)rows, sizeof *b->mask);
+    b->id = calloc((size_t)rows, sizeof *b->id);
+    if (!b->mask || !b->id)
+        MD_FAIL(MD_NOMEM, "guides: out of memory");
+    for (int64_t i = 0; i < rows; i++) {
+        MD_TRY(masks_read_row(m, i, &row));
+        if (row.state != MASKS_ACCEPTED)
+            continue;
+        MD_TRY(image_new(&b->mask[b->n], b->size, b->size, 1));
+        b->id[b->n] = (int32_t)i;
+        MD_TRY(masks_read_pixels(m, i, b->mask[b->n++].px));
+    }
+    return MD_OK;
+}
+
+md_status guide_bank_open_masks(const char *masks_h5, guide_bank *out)
+{
+    masks_store *m = NULL;
+    guide_bank b = {0};
+    MD_TRY(masks_open_reader(masks_h5, &m));
+    md_status status = read_accepted(m, &b);
+    if (status == MD_OK && b.n == 0)
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
+                         "%s holds no accepted mask: run \"meddiff masks\" to its end", masks_h5);
+    masks_close(m);
     if (status != MD_OK)
         guide_bank_free(&b);
     else
@@ -111,7 +149,7 @@ md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t 
         return MD_OK;
     }
     MD_FAIL(MD_BAD_INPUT,
-            "slot %lld: no training mask fits into the background's valid area of "
+            "slot %lld: no mask fits into the background's valid area of "
             "%d x %d pixels",
             (long long)slot, (int)(valid[3] - valid[1]), (int)(valid[2] - valid[0]));
 }

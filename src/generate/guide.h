@@ -1,19 +1,22 @@
-/* Guides: where a lesion will be painted. Until there is a mask generator, a guide is a real
-   training mask, flipped, turned, scaled and moved into the background's valid area. */
+/* Guides: where a lesion will be painted. A guide is a mask of masks.h5 or a training mask,
+   flipped, turned, scaled and moved into the background's valid area. */
 #ifndef MD_GENERATE_GUIDE_H
 #define MD_GENERATE_GUIDE_H
 
 #include "image/mask.h"
 #include "store/data.h"
 
-/* The training masks, read once. */
+/* Masks, read once. */
 typedef struct guide_bank {
     image *mask; /* [n] of [S,S,1] */
     int64_t n, size;
-    int32_t *id; /* [n] rows of data.h5 */
+    int32_t *id; /* [n] rows of the file */
 } guide_bank;
 
+/* The training masks that data.pairs chose. */
 MD_MUST md_status guide_bank_open(const char *data_h5, guide_bank *out);
+/* The accepted masks of masks.h5. */
+MD_MUST md_status guide_bank_open_masks(const char *masks_h5, guide_bank *out);
 void guide_bank_free(guide_bank *b);
 
 /* The guide of (seed, slot, attempt): a pure function. valid: {y0,x0,y1,x1}, the part of the

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_INPUTS = 7 };
+enum { N_INPUTS = 8 };
 
 /* The coordinator's side. */
 typedef struct desk {
@@ -57,15 +57,21 @@ static md_status hash_inputs(const pairs_job *j, char hex[N_INPUTS][65],
 {
     static const char *const names[N_INPUTS] = {"data",         "backgrounds", "unet", "vae",
                                                 "text_encoder", "scheduler",   "lora"};
-    *n = *j->f->lora ? N_INPUTS : N_INPUTS - 1;
+    *n = N_INPUTS - 2;
     MD_TRY(md_sha256_file(j->data, hex[0]));
     MD_TRY(md_sha256_file(j->backgrounds, hex[1]));
     MD_TRY(hash_parts(j->f, hex + 2));
     MD_TRY(hash_schedule(&j->f->schedule, hex[5]));
-    if (*j->f->lora)
-        MD_TRY(md_sha256_file(j->f->lora, hex[6]));
     for (int i = 0; i < *n; i++)
         input[i] = (pairs_input){names[i], hex[i]};
+    const char *const optional[] = {*j->f->lora ? j->f->lora : NULL, j->masks};
+    for (int i = 0; i < 2; i++) {
+        if (!optional[i])
+            continue;
+        MD_TRY(md_sha256_file(optional[i], hex[*n]));
+        input[*n] = (pairs_input){names[N_INPUTS - 2 + i], hex[*n]};
+        ++*n;
+    }
     return MD_OK;
 }
 
@@ -211,6 +217,8 @@ static md_status warn_of_copies(const desk *d)
 {
     const config *c = d->j->cfg;
     int64_t masks, scenes;
+    if (d->j->masks) /* the released code has no such masks */
+        return MD_OK;
     if (!config_choice(c, KEY_generate_noise) || !config_choice(c, KEY_generate_background) ||
         !config_choice(c, KEY_guide_mask))
         return MD_OK;

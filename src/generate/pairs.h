@@ -13,6 +13,7 @@ typedef struct pairs_job {
     md_backend *be;                                   /* workers; NULL elsewhere */
     size_t budget;                                    /* bytes a worker may take; 0: no limit */
     const char *data, *backgrounds, *store, *preview; /* files */
+    const char *masks;    /* masks.h5; NULL: guides are the training masks */
     const char *sections; /* of cfg that must not have changed since the store was made */
 } pairs_job;
 

@@ -58,7 +58,8 @@ md_status pairs_painter_options(const config *cfg, int64_t size, painter_options
 static md_status open_inputs(pairs_worker *w)
 {
     painter_options o;
-    MD_TRY(guide_bank_open(w->j->data, &w->guides));
+    MD_TRY(w->j->masks ? guide_bank_open_masks(w->j->masks, &w->guides)
+                       : guide_bank_open(w->j->data, &w->guides));
     MD_TRY(data_open(w->j->backgrounds, DATA_BACKGROUNDS, &w->backgrounds));
     MD_TRY(data_select(w->backgrounds, -1, DATA_TRAIN, false, &w->rows, &w->n_scenes));
     w->size = data_size(w->backgrounds);

@@ -60,4 +60,5 @@ data = { format = "folder"; root = "phantoms"; size = 64; pairs = 12; };
 model = { foundation = "small"; };
 finetune = { steps = 20; batch = 4; lr = 1e-3; };
 generate = { pairs = 14; steps = 4; batch = 2; guidance = 2.0; };
+guide = { from = "data"; };
 END

@@ -1,0 +1,165 @@
+#include "generate/mask_sampler.h"
+#include "base/rng.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mask_sampler {
+    const mask_model *m;
+    md_backend *be;
+    mask_sampler_options o;
+    const diffusion_sampler *row;
+    sampler_place *course; /* [evaluations] */
+    int evaluations;
+    int64_t edge, px; /* px = edge^2 */
+    md_rng *rng;      /* [batch]: each picture's stream of step noise */
+    float *host;      /* [batch,px] */
+
+    md_buffer x; /* [batch,e,e,1]: the pictures on their way */
+    md_graph *g;
+    md_plan *plan;
+    md_tensor *t, *noise, *coef;
+};
+
+/* One sampling step, x updated in place. */
+static md_status build_step(mask_sampler *s)
+{
+    int64_t n = s->o.batch, e = s->edge;
+    MD_TRY(md_graph_new(&s->g));
+    s->t = md_input(s->g, "t", MD_F32, 1, MD_DIMS(n));
+    s->coef = md_input(s->g, "sampler", MD_F32, 1, MD_DIMS(SAMPLER_N_COEF));
+    if (sampler_wants_noise(s->row, s->o.eta))
+        s->noise = md_input(s->g, "noise", MD_F32, 4, MD_DIMS(n, e, e, 1));
+    md_tensor *x = md_extern(s->g, &s->x, 0, 4, MD_DIMS(n, e, e, 1));
+    md_tensor *said = unet(nn_root(s->g, s->m->net->params, s->o.dtype), &s->m->net->config.unet,
+                           md_cast(x, s->o.dtype), s->t, NULL);
+    sampler_estimate est =
+        sampler_predict(s->row, x, md_cast(said, MD_F32), s->coef, s->m->schedule.clip);
+    est.e = sampler_noise_of(x, est.x0, s->coef); /* what a clamped x_0 leaves of it */
+    md_tensor *next = md_write(x, sampler_step(s->row, x, est, s->noise, NULL, s->coef));
+    return md_plan_build(s->g, s->be, &next, 1, &s->plan);
+}
+
+static md_status setup(mask_sampler *s)
+{
+    const diffusion_schedule *d = &s->m->schedule;
+    s->row = sampler_find("ddim");
+    s->evaluations = sampler_evaluations(s->row, s->o.steps);
+    s->edge = s->m->net->config.unet.sample_size;
+    s->px = s->edge * s->edge;
+    s->course = malloc((size_t)s->evaluations * sizeof *s->course);
+    s->rng = malloc((size_t)s->o.batch * sizeof *s->rng);
+    s->host = calloc((size_t)(s->o.batch * s->px), sizeof *s->host);
+    if (!s->course || !s->rng || !s->host)
+        MD_FAIL(MD_NOMEM, "masks: out of memory");
+    MD_TRY(sampler_course(s->row, d, s->o.steps, s->o.eta, s->course));
+    md_buffer_init(&s->x, "mask pictures", MD_F32, s->o.batch * s->px);
+    return build_step(s);
+}
+
+md_status mask_sampler_new(const mask_model *m, md_backend *be, const mask_sampler_options *o,
+                           mask_sampler **out)
+{
+    mask_sampler *s = calloc(1, sizeof *s);
+    if (!s)
+        MD_FAIL(MD_NOMEM, "masks: out of memory");
+    s->m = m;
+    s->be = be;
+    s->o = *o;
+    md_status status = setup(s);
+    if (status != MD_OK) {
+        mask_sampler_free(s);
+        return status;
+    }
+    *out = s;
+    return MD_OK;
+}
+
+void mask_sampler_free(mask_sampler *s)
+{
+    if (!s)
+        return;
+    md_plan_free(s->plan);
+    md_graph_free(s->g);
+    md_buffer_release(s->be, &s->x);
+    free(s->course);
+    free(s->rng);
+    free(s->host);
+    free(s);
+}
+
+md_status mask_sampler_load(mask_sampler *s)
+{
+    MD_TRY(md_buffer_alloc(s->be, &s->x));
+    return md_plan_load(s->plan);
+}
+
+int64_t mask_sampler_edge(const mask_sampler *s)
+{
+    return s->edge;
+}
+
+const md_plan *mask_sampler_plan(const mask_sampler *s)
+{
+    return s->plan;
+}
+
+size_t mask_sampler_bytes(const mask_sampler *s)
+{
+    return nn_params_bytes(s->m->net->params, s->be) + md_plan_memory(s->plan).total +
+           (size_t)s->x.numel * s->be->ops->elem_bytes(MD_F32);
+}
+
+static md_status write_start(mask_sampler *s, const mask_place *places, int n)
+{
+    double a = s->course[0].a_t, start = sampler_start(s->row, &s->m->schedule, s->course);
+    memset(s->host, 0, (size_t)(s->o.batch * s->px) * sizeof *s->host);
+    for (int i = 0; i < n; i++) {
+        const mask_place *p = &places[i];
+        float *x = s->host + i * s->px;
+        md_rng r = s->o.same_start
+                       ? md_rng_at(s->o.seed, MD_RNG_MASK_NOISE, 0, 0)
+                       : md_rng_at(s->o.seed, MD_RNG_MASK_NOISE, (uint64_t)p->slot, p->attempt);
+        md_rng_normal_fill(&r, x, s->px);
+        for (int64_t k = 0; k < s->px; k++)
+            x[k] = (float)(start * sqrt(1 - a) * (double)x[k] + sqrt(a) * s->o.mean);
+        s->rng[i] = md_rng_at(s->o.seed, MD_RNG_MASK_STEP_NOISE, (uint64_t)p->slot, p->attempt);
+    }
+    return md_buffer_write(s->be, &s->x, 0, s->host, MD_F32, s->o.batch * s->px);
+}
+
+static md_status write_step(mask_sampler *s, int index, int n)
+{
+    const sampler_place *at = &s->course[index];
+    double coef[SAMPLER_N_COEF];
+    sampler_coefficients(s->row, &s->m->schedule, at, coef);
+    MD_TRY(md_plan_write(s->plan, s->coef, coef, MD_F64, SAMPLER_N_COEF));
+    for (int i = 0; i < s->o.batch; i++)
+        s->host[i] = (float)at->t; /* a picture has more pixels: it fits */
+    MD_TRY(md_plan_write(s->plan, s->t, s->host, MD_F32, s->o.batch));
+    if (!s->noise)
+        return MD_OK;
+    for (int i = 0; i < n; i++)
+        md_rng_normal_fill(&s->rng[i], s->host + i * s->px, s->px);
+    return md_plan_write(s->plan, s->noise, s->host, MD_F32, s->o.batch * s->px);
+}
+
+md_status mask_sampler_draw(mask_sampler *s, const mask_place *places, int n,
+                            md_status (*beat)(void *user), void *user, float *pictures,
+                            bool *finite)
+{
+    MD_TRY(write_start(s, places, n));
+    for (int i = 0; i < s->evaluations; i++) {
+        MD_TRY(write_step(s, i, n));
+        MD_TRY(md_plan_run(s->plan));
+        if (beat)
+            MD_TRY(beat(user));
+    }
+    MD_TRY(md_buffer_read(s->be, &s->x, 0, pictures, MD_F32, n * s->px));
+    for (int i = 0; i < n; i++) {
+        finite[i] = true;
+        for (int64_t k = 0; k < s->px; k++)
+            finite[i] = finite[i] && isfinite(pictures[i * s->px + k]);
+    }
+    return MD_OK;
+}

@@ -1,0 +1,42 @@
+/* Making masks.h5: slots are leased to workers, which sample micro-batches, cut the masks out and
+   judge them; the coordinator writes the small columns and compares the masks with each other.
+   Resumes from whatever an earlier run left. */
+#ifndef MD_GENERATE_MASKS_H
+#define MD_GENERATE_MASKS_H
+
+#include "cluster/cluster.h"
+#include "config/config.h"
+#include "generate/mask_judge.h"
+#include "generate/mask_sampler.h"
+#include "image/mask_field.h"
+
+typedef struct masks_job {
+    config *cfg;
+    const mask_model *model; /* every rank; loaded on workers */
+    md_backend *be;          /* workers; NULL elsewhere */
+    size_t budget;           /* bytes a worker may take; 0: no limit */
+    image_field_view view;
+    const char *data, *store; /* files */
+    const char *sections;     /* of cfg that must not have changed since the store was made */
+} masks_job;
+
+typedef struct masks_outcome {
+    int64_t accepted, rejected, failed, torn;
+    int64_t redrawn[MASK_N_FAULTS]; /* in this run */
+    double seconds, rate;
+} masks_outcome;
+
+/* Makes or resumes the store until every slot is decided. MD_STOPPED after a signal; MD_BAD_INPUT
+   where no mask was accepted. out: rank 0. Collective(world). */
+MD_MUST md_status masks_generate(const masks_job *j, masks_outcome *out);
+
+/* Shared with the report. */
+mask_sampler_options masks_sampler_options(const masks_job *j, double mean);
+/* Mean of the training masks' pictures. */
+MD_MUST md_status masks_mean(const guide_bank *real, const image_field_view *v, double *mean);
+/* The mask that `place` has been given by its picture: moved and cut off at random within the
+   strength `affine` and the level `threshold`. */
+MD_MUST md_status masks_cut(const masks_job *j, mask_place place, const float *picture,
+                            double affine, double threshold, image *out);
+
+#endif
