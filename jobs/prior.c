@@ -98,6 +98,7 @@ md_status job_prior_options(const config *c, const foundation *f, painter_option
     MD_TRY(pairs_painter_options(c, config_int(c, KEY_data_size), out));
     out->prompt = config_string(c, KEY_finetune_prior_prompt);
     out->blend = blend_find(sees_mask ? "none" : "renoise");
+    out->feather = 0;
     out->motion = BLEND_STATIC;
     out->same_noise = false; /* or all pictures of the class would be one */
     out->sample_posterior = false;

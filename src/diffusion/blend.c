@@ -110,13 +110,23 @@ md_tensor *blend_step(const diffusion_blend *b, const diffusion_sampler *s, cons
     return mix(switched(in->mask, in->blend_coef, BLEND_ON), y, f);
 }
 
-void blend_mask_at(blend_motion motion, const float *mask, const float *depth, int64_t n,
-                   double progress, float *out)
+void blend_mask_at(blend_motion motion, const float *guide, const float *feather, int64_t n,
+                   double level, float *out)
 {
     for (int64_t i = 0; i < n; i++) {
-        double d = depth[i];
-        bool open = motion == BLEND_STATIC || progress >= 1 ||
-                    (motion == BLEND_EDGE_FIRST ? d <= progress : d >= 1 - progress);
-        out[i] = open ? mask[i] : 0;
+        double f = (double)feather[i];
+        if (motion == BLEND_STATIC)
+            out[i] = guide[i] * feather[i];
+        else if (motion == BLEND_EDGE_FIRST ? f <= 1 - level : f >= level)
+            out[i] = guide[i];
+        else
+            out[i] = 0;
     }
+}
+
+double blend_level(const sampler_place *at, int train_steps, double settled)
+{
+    if (at->index >= at->count - 1 || settled >= 1)
+        return 0;
+    return fmax(0, (at[1].t / train_steps - settled) / (1 - settled));
 }

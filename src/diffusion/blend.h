@@ -66,12 +66,20 @@ bool blend_wants_noise(const diffusion_blend *b, const diffusion_sampler *s, dou
 md_tensor *blend_step(const diffusion_blend *b, const diffusion_sampler *s, const blend_inputs *in,
                       double clip, md_tensor **past);
 
-/* A guide that moves with time: the part of it painted at `progress` (0 at the first step, 1 at the
-   last, when it is the whole guide). depth[n] in [0,1]: 0 at the guide's edge, 1 in its core;
-   mask[n] is the guide, out[n] the mask for the step. */
+/* M of equation 2 over time. guide[n] in [0,1]; feather[n] is 0 at its edge and 1 in its core (1
+   everywhere: no feather); level falls from 1 at pure noise to 0 (blend_level), where both moving
+   masks are the guide:
+     static      M = guide feather
+     edge first  M = guide where feather <= 1 - level, else 0
+     core first  M = guide where feather >= level, else 0: each place may change as long as its
+                 change map says, as in Differential Diffusion (arXiv:2306.00950) */
 typedef enum blend_motion { BLEND_STATIC, BLEND_EDGE_FIRST, BLEND_CORE_FIRST } blend_motion;
-void blend_mask_at(blend_motion motion, const float *mask, const float *depth, int64_t n,
-                   double progress, float *out);
+void blend_mask_at(blend_motion motion, const float *guide, const float *feather, int64_t n,
+                   double level, float *out);
+/* Level of the latent that the step at this place leads to: its timestep's share of all
+   train_steps, less the last `settled` of them: level 0 from t = settled train_steps on. 0 after
+   the last step. */
+double blend_level(const sampler_place *at, int train_steps, double settled);
 
 #ifdef __cplusplus
 }

@@ -219,3 +219,48 @@ md_status guide_pool(const image *guide, int64_t edge, image_mask_pooling how, i
     free(small);
     return MD_OK;
 }
+
+/* The farthest that a part's pixels lie inside its edge; the edge is half a pixel before the centre
+   of the first one outside. */
+static double *part_depths(const int32_t *part, const int64_t *d2, int64_t pixels, int64_t parts)
+{
+    double *deepest = calloc((size_t)(parts + 1), sizeof *deepest);
+    for (int64_t i = 0; i < pixels && deepest; i++)
+        deepest[part[i]] = fmax(deepest[part[i]], sqrt((double)d2[i]) - 0.5);
+    return deepest;
+}
+
+md_status guide_feather(const float *mask, int64_t edge, double width, float *feather)
+{
+    int64_t pixels = edge * edge, parts;
+    image m;
+    MD_TRY(image_new(&m, edge, edge, 1));
+    int64_t *d2 = malloc((size_t)pixels * sizeof *d2);
+    int32_t *part = malloc((size_t)pixels * sizeof *part);
+    double *deepest = NULL;
+    md_status status = MD_OK;
+    if (!d2 || !part) {
+        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "guide: out of memory");
+        goto done;
+    }
+    for (int64_t i = 0; i < pixels; i++)
+        m.px[i] = mask[i] > 0;
+    MD_TRY_GOTO(image_mask_components(&m, &parts, part, NULL), done);
+    MD_TRY_GOTO(image_mask_distance2(&m, 0, d2), done);
+    deepest = part_depths(part, d2, pixels, parts);
+    if (!deepest) {
+        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "guide: out of memory");
+        goto done;
+    }
+    for (int64_t i = 0; i < pixels; i++) {
+        double over = width > 0 ? fmin(width, deepest[part[i]]) : 0;
+        double inside = sqrt((double)d2[i]) - 0.5;
+        feather[i] = !m.px[i] ? 0 : inside >= over ? 1 : (float)(inside / over);
+    }
+done:
+    free(deepest);
+    free(part);
+    free(d2);
+    image_free(&m);
+    return status;
+}

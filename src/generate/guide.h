@@ -39,8 +39,13 @@ MD_MUST md_status guide_paste(const image *guide, double feather_px, const uint8
 MD_MUST md_status guide_corrode(const image *guide, int radius_px, image *mask, bool *kept);
 
 /* guide -> [edge,edge] at the latent's size, pooled, then grown by `grow` latent pixels (maximum
-   over a disc). */
+   over a disc); 0: not grown. */
 MD_MUST md_status guide_pool(const image *guide, int64_t edge, image_mask_pooling how, int grow,
                              float *out);
+
+/* mask [edge,edge] from guide_pool -> feather [edge,edge]: 0 outside; in each of its parts from 0
+   at the edge to 1 at `width` latent pixels inside, or at the part's depth where that is less, so
+   that every part has a core. width 0: 1 all over the mask. */
+MD_MUST md_status guide_feather(const float *mask, int64_t edge, double width, float *feather);
 
 #endif

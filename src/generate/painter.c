@@ -20,9 +20,10 @@ struct painter {
     md_buffer past; /* [sampler's past, batch,h,w,C]: what a multistep sampler remembers */
     md_graph *g;
     md_plan *plan;
-    md_tensor *t, *context, *scale, *noise, *map, *clean, *mask, *masked, *coef, *blend_coef;
-    float *host;                           /* staging, [batch, latent] */
-    float *mask_host, *depth, *mask_moved; /* [batch,edge,edge] */
+    md_tensor *t, *context, *scale, *noise, *map, *clean, *mask, *coef, *blend_coef;
+    md_tensor *hole, *masked; /* what a UNet of 9 channels sees: where it paints, and in what */
+    float *host;              /* staging, [batch, latent] */
+    float *guide, *feather, *mask_now; /* [batch,edge,edge] */
 };
 
 /* What the UNet sees: the latents once per guidance copy; with 9 channels mask and masked latent
@@ -32,7 +33,7 @@ static md_tensor *unet_input(painter *p, md_tensor *x)
     md_tensor *seen = guidance_repeat(p->guidance, x);
     if (!p->masked)
         return seen;
-    md_tensor *parts[] = {seen, guidance_repeat(p->guidance, p->mask),
+    md_tensor *parts[] = {seen, guidance_repeat(p->guidance, p->hole),
                           guidance_repeat(p->guidance, p->masked)};
     return md_concat(parts, 3, 3);
 }
@@ -52,8 +53,10 @@ static void declare_inputs(painter *p)
     p->mask = md_input(g, "mask", MD_F32, 4, MD_DIMS(n, e, e, 1));
     p->coef = md_input(g, "sampler", MD_F32, 1, MD_DIMS(SAMPLER_N_COEF));
     p->blend_coef = md_input(g, "blend", MD_F32, 1, MD_DIMS(BLEND_N_COEF));
-    if (u->in_channels == 2 * c + 1)
+    if (u->in_channels == 2 * c + 1) {
+        p->hole = md_input(g, "hole", MD_F32, 4, MD_DIMS(n, e, e, 1));
         p->masked = md_input(g, "masked background", MD_F32, 4, MD_DIMS(n, e, e, c));
+    }
 }
 
 /* One sampling step, x and past updated in place. */
@@ -128,10 +131,10 @@ static md_status alloc_host(painter *p)
     p->course = malloc((size_t)p->evaluations * sizeof *p->course);
     p->rng = malloc(n * sizeof *p->rng);
     p->host = calloc(n * (size_t)p->latent, sizeof *p->host);
-    p->mask_host = calloc(n * px, sizeof *p->mask_host);
-    p->depth = calloc(n * px, sizeof *p->depth);
-    p->mask_moved = calloc(n * px, sizeof *p->mask_moved);
-    if (!p->course || !p->rng || !p->host || !p->mask_host || !p->depth || !p->mask_moved)
+    p->guide = calloc(n * px, sizeof *p->guide);
+    p->feather = calloc(n * px, sizeof *p->feather);
+    p->mask_now = calloc(n * px, sizeof *p->mask_now);
+    if (!p->course || !p->rng || !p->host || !p->guide || !p->feather || !p->mask_now)
         MD_FAIL(MD_NOMEM, "generate: out of memory");
     return MD_OK;
 }
@@ -145,6 +148,13 @@ static md_status check_blend(const foundation *f, const painter_options *o)
         MD_FAIL(MD_USAGE,
                 "guide.blend = \"none\" needs an inpainting UNet of %d channels, this one has %d",
                 2 * c + 1, in);
+    if (o->motion != BLEND_STATIC && !(o->feather > 0))
+        MD_FAIL(MD_USAGE, "guide.dynamic thresholds a feathered guide: set guide.feather to the "
+                          "latent pixels over which it rises, or guide.dynamic = \"off\"");
+    if (!o->blend->active && o->feather > 0)
+        MD_FAIL(MD_USAGE,
+                "guide.blend = \"none\" blends nothing: guide.feather and guide.dynamic "
+                "would have no effect; set guide.feather = 0 and guide.dynamic = \"off\"");
     return MD_OK;
 }
 
@@ -225,9 +235,9 @@ void painter_free(painter *p)
     free(p->course);
     free(p->rng);
     free(p->host);
-    free(p->mask_host);
-    free(p->depth);
-    free(p->mask_moved);
+    free(p->guide);
+    free(p->feather);
+    free(p->mask_now);
     free(p);
 }
 
@@ -321,26 +331,6 @@ static md_status write_masked(painter *p, const painter_item *items, int n)
     return status;
 }
 
-/* Depth of each latent pixel inside the guide: 0 at the edge, 1 in the core. */
-static md_status guide_depth(const image *guide, int64_t edge, float *depth)
-{
-    int64_t f = guide->h / edge, most = 1, *d2 = malloc((size_t)(guide->h * guide->w) * sizeof *d2);
-    if (!d2)
-        MD_FAIL(MD_NOMEM, "generate: out of memory");
-    md_status status = image_mask_distance2(guide, 0, d2);
-    for (int64_t i = 0; i < guide->h * guide->w && status == MD_OK; i++)
-        if (guide->px[i] && d2[i] != INT64_MAX && d2[i] > most)
-            most = d2[i];
-    for (int64_t y = 0; y < edge && status == MD_OK; y++)
-        for (int64_t x = 0; x < edge; x++) {
-            int64_t at = (y * f + f / 2) * guide->w + x * f + f / 2;
-            int64_t d = guide->px[at] && d2[at] != INT64_MAX ? d2[at] : 0;
-            depth[y * edge + x] = sqrtf((float)d / (float)most);
-        }
-    free(d2);
-    return status;
-}
-
 /* Everything that stays over the steps: start noise, masks, background latents; and no past. Host
    arrays come in zeroed, so that the places without an item are, too. */
 static md_status write_items(painter *p, const painter_item *items, int n)
@@ -354,8 +344,8 @@ static md_status write_items(painter *p, const painter_item *items, int n)
         md_rng r = stream(p, MD_RNG_SAMPLE_NOISE, it);
         md_rng_normal_fill(&r, p->host + i * p->latent, p->latent);
         p->rng[i] = stream(p, MD_RNG_STEP_NOISE, it);
-        MD_TRY(guide_pool(it->guide, p->edge, p->o.pool, p->o.grow, p->mask_host + i * px));
-        MD_TRY(guide_depth(it->guide, p->edge, p->depth + i * px));
+        MD_TRY(guide_pool(it->guide, p->edge, p->o.pool, p->o.grow, p->guide + i * px));
+        MD_TRY(guide_feather(p->guide + i * px, p->edge, p->o.feather, p->feather + i * px));
     }
     MD_TRY(md_plan_write(p->plan, p->map, p->host, MD_F32, all));
     for (int64_t i = 0; i < all && start != 1; i++)
@@ -365,7 +355,10 @@ static md_status write_items(painter *p, const painter_item *items, int n)
         take_latent(p, items[i].moments, stream(p, MD_RNG_SAMPLE_POSTERIOR, &items[i]),
                     p->host + i * p->latent);
     MD_TRY(md_plan_write(p->plan, p->clean, p->host, MD_F32, all));
-    return p->masked ? write_masked(p, items, n) : MD_OK;
+    if (!p->masked)
+        return MD_OK;
+    MD_TRY(md_plan_write(p->plan, p->hole, p->guide, MD_F32, p->o.batch * px));
+    return write_masked(p, items, n);
 }
 
 static md_status write_step(painter *p, int index, int n)
@@ -381,9 +374,9 @@ static md_status write_step(painter *p, int index, int n)
     for (int64_t i = 0; i < copies; i++)
         p->host[i] = (float)at->t; /* latents are larger than the batch: it fits */
     MD_TRY(md_plan_write(p->plan, p->t, p->host, MD_F32, copies));
-    double progress = at->count > 1 ? (double)index / (at->count - 1) : 1;
-    blend_mask_at(p->o.motion, p->mask_host, p->depth, p->o.batch * px, progress, p->mask_moved);
-    MD_TRY(md_plan_write(p->plan, p->mask, p->mask_moved, MD_F32, p->o.batch * px));
+    blend_mask_at(p->o.motion, p->guide, p->feather, p->o.batch * px,
+                  blend_level(at, p->f->schedule.train_steps, p->o.settled), p->mask_now);
+    MD_TRY(md_plan_write(p->plan, p->mask, p->mask_now, MD_F32, p->o.batch * px));
     if (!blend_wants_noise(p->o.blend, p->o.sampler, p->o.eta))
         return MD_OK;
     for (int i = 0; i < n; i++)

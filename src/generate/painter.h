@@ -17,9 +17,11 @@ typedef struct painter_options {
     int steps;
     double eta;
     const diffusion_blend *blend;
-    blend_motion motion;     /* of the guide over the steps */
     image_mask_pooling pool; /* guide to latent size */
-    int grow;                /* latent pixels */
+    int grow;                /* latent pixels; 0: none */
+    double feather;          /* latent pixels; 0: none */
+    blend_motion motion;     /* of the feathered guide over the steps */
+    double settled;          /* share of the timesteps, the last ones, at which it stands whole */
     bool same_noise;         /* the same draws for every picture, as the released code has it */
     bool sample_posterior;   /* latents of pictures are drawn; else the posterior's mean */
     uint64_t seed;

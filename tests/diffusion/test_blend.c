@@ -304,29 +304,96 @@ static void x0_keeps_its_noise(void **state)
     }
 }
 
+/* Which of ten feather values are open at which level, by hand: core first the upper ones, edge
+   first the lower ones; both grow alone, and both end as the guide, whose own values stay. Static:
+   product. */
 static void moving_masks(void **state)
 {
-    const float mask[4] = {0, 0.5f, 1, 1}, depth[4] = {0, 0.1f, 0.6f, 1};
-    float out[4], before[4] = {0};
+    static const double levels[] = {1, 0.961, 0.75, 0.5, 0.25, 0.001, 0};
+    static const int open_core[] = {1, 1, 3, 6, 8, 10, 11}; /* of feather 0, 0.1, ..., 1 */
+    static const int open_edge[] = {1, 1, 3, 6, 8, 10, 11};
+    float guide[11], feather[11], out[11];
     (void)state;
-    for (int motion = BLEND_EDGE_FIRST; motion <= BLEND_CORE_FIRST; motion++) {
-        memset(before, 0, sizeof before);
-        for (int k = 0; k <= 10; k++) {
-            blend_mask_at((blend_motion)motion, mask, depth, 4, k / 10.0, out);
-            for (int i = 0; i < 4; i++) {
-                ok(out[i] == 0 || out[i] == mask[i]);
-                ok(out[i] >= before[i]); /* only grows */
-            }
-            memcpy(before, out, sizeof out);
-            if (k == 5) {
-                ok((out[1] > 0) == (motion == BLEND_EDGE_FIRST));
-                ok((out[3] > 0) == (motion == BLEND_CORE_FIRST));
-            }
-        }
-        ok(memcmp(out, mask, sizeof mask) == 0); /* M_0 = the guide */
+    for (int i = 0; i < 11; i++) {
+        guide[i] = i % 3 ? 1 : 0.4f;
+        feather[i] = (float)i / 10;
     }
-    blend_mask_at(BLEND_STATIC, mask, depth, 4, 0, out);
-    ok(memcmp(out, mask, sizeof mask) == 0);
+    for (int k = 0; k < 7; k++) {
+        blend_mask_at(BLEND_CORE_FIRST, guide, feather, 11, levels[k], out);
+        for (int i = 0; i < 11; i++)
+            ok(out[i] == (i >= 11 - open_core[k] ? guide[i] : 0));
+        blend_mask_at(BLEND_EDGE_FIRST, guide, feather, 11, levels[k], out);
+        for (int i = 0; i < 11; i++)
+            ok(out[i] == (i < open_edge[k] ? guide[i] : 0));
+        blend_mask_at(BLEND_STATIC, guide, feather, 11, levels[k], out);
+        for (int i = 0; i < 11; i++)
+            ok(out[i] == guide[i] * feather[i]);
+    }
+    for (int i = 0; i < 11; i++) /* without a feather the static mask is the guide */
+        feather[i] = 1;
+    blend_mask_at(BLEND_STATIC, guide, feather, 11, 0.5, out);
+    ok(memcmp(out, guide, sizeof guide) == 0);
+}
+
+/* Timesteps after each of four evaluations in SD's schedule, as diffusers' set_timesteps has them;
+   a level is that share of 1000, and settled = 0.4 leaves (share - 0.4) / 0.6. */
+static void levels_of_samplers(void **state)
+{
+    static const struct {
+        const char *name;
+        schedule_spacing spacing;
+        double next[5]; /* negative: no more */
+    } want[] = {
+        {"ddim", SCHEDULE_LEADING, {501, 251, 1, 0, -1}},
+        {"ddpm", SCHEDULE_LEADING, {501, 251, 1, 0, -1}},
+        {"pndm", SCHEDULE_LEADING, {501, 501, 251, 1, 0}}, /* asks at 501 twice */
+        {"dpm++", SCHEDULE_LINSPACE, {749, 500, 250, 0, -1}},
+        {"euler", SCHEDULE_LINSPACE, {666, 333, 0, 0, -1}},
+        {"ddim", SCHEDULE_TRAILING, {749, 499, 249, 0, -1}},
+    };
+    sampler_place at[8];
+    (void)state;
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        diffusion_schedule sd = schedule_stable_diffusion();
+        sd.spacing = want[i].spacing;
+        must(sampler_course(sampler_find(want[i].name), &sd, 4, 0, at));
+        ok(at[0].count == (want[i].next[4] < 0 ? 4 : 5));
+        for (int k = 0; k < at[0].count; k++) {
+            double share = want[i].next[k] / 1000;
+            near(blend_level(&at[k], 1000, 0), share, 1e-12);
+            near(blend_level(&at[k], 1000, 0.4), share > 0.4 ? (share - 0.4) / 0.6 : 0, 1e-12);
+            near(blend_level(&at[k], 1000, 1), 0, 0);
+        }
+    }
+}
+
+/* Under every sampler the level falls to 0, so that the mask grows alone and is the guide in the
+ * end. */
+static void levels_fall(void **state)
+{
+    static const float guide[4] = {0, 0.5f, 1, 1}, feather[4] = {0, 0.1f, 0.6f, 1};
+    sampler_place at[64];
+    (void)state;
+    for (int r = 0; sampler_row(r); r++)
+        for (int steps = 1; steps <= 50; steps += 7)
+            for (int spacing = SCHEDULE_LEADING; spacing <= SCHEDULE_LINSPACE; spacing++)
+                for (int motion = BLEND_EDGE_FIRST; motion <= BLEND_CORE_FIRST; motion++) {
+                    diffusion_schedule sd = schedule_stable_diffusion();
+                    float before[4] = {0}, out[4];
+                    double last = 1;
+                    sd.spacing = (schedule_spacing)spacing;
+                    must(sampler_course(sampler_row(r), &sd, steps, 0, at));
+                    for (int k = 0; k < at[0].count; k++) {
+                        double level = blend_level(&at[k], sd.train_steps, 0.1);
+                        ok(level >= 0 && level <= last);
+                        last = level;
+                        blend_mask_at((blend_motion)motion, guide, feather, 4, level, out);
+                        for (int i = 0; i < 4; i++)
+                            ok(out[i] >= before[i]);
+                        memcpy(before, out, sizeof out);
+                    }
+                    ok(last == 0 && memcmp(out, guide, sizeof guide) == 0);
+                }
 }
 
 int main(void)
@@ -340,6 +407,8 @@ int main(void)
         cmocka_unit_test(noise_of_the_background),
         cmocka_unit_test(x0_keeps_its_noise),
         cmocka_unit_test(moving_masks),
+        cmocka_unit_test(levels_of_samplers),
+        cmocka_unit_test(levels_fall),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
  */
 #include "backend/cpu/cpu.h"
 #include "base/rng.h"
+#include "generate/guide.h"
 #include "generate/painter.h"
 #include "support/peak.h"
 #include <math.h>
@@ -269,6 +270,113 @@ static void test_after_a_bad_one(void **state)
     }
 }
 
+/* Latents after each step, as the painter leaves them. */
+typedef struct latents {
+    painter *p;
+    float *x[16];
+    int n, numbers, edge;
+} latents;
+
+static md_status keep_latents(void *user)
+{
+    latents *l = user;
+    l->x[l->n] = malloc((size_t)l->numbers * sizeof(float));
+    assert_non_null(l->x[l->n]);
+    return painter_latents(l->p, l->x[l->n++]);
+}
+
+/* One picture's way under o. */
+static void follow(const painter_options *o, const image *guide, latents *l)
+{
+    static uint8_t rgb[3 * PIXELS];
+    bool finite;
+    *l = (latents){.p = open_painter(o)};
+    l->edge = (int)codec_edge(painter_codec(l->p));
+    l->numbers = (int)painter_moments(l->p) / 2;
+    float *moments = malloc((size_t)painter_moments(l->p) * sizeof *moments);
+    assert_non_null(moments);
+    OK(painter_encode(l->p, world.background[0], moments));
+    painter_item item = {10, 2, guide, world.background[0], moments};
+    OK(painter_paint(l->p, &item, 1, keep_latents, l, rgb, &finite));
+    assert_int_equal(l->n, painter_evaluations(l->p));
+    painter_free(l->p);
+    free(moments);
+}
+
+static void forget(latents *l)
+{
+    for (int i = 0; i < l->n; i++)
+        free(l->x[i]);
+}
+
+/* Under each sampler a latent pixel keeps the background until the threshold passes it. With
+   `renoise` what is outside M depends on no other step, so a painting under an empty guide shows
+   which pixels those are: with core first, after step k, those whose feather is less than
+   t_{k+1} / 1000. The guide: rows 9 to 21, columns 7 to 19 of 32 pixels, 4 to a latent one. */
+static void test_moving_guide(void **state)
+{
+    (void)state;
+    image nothing;
+    OK(image_new(&nothing, SIZE, SIZE, 1));
+    for (int r = 0; sampler_row(r); r++)
+        for (int motion = BLEND_STATIC; motion <= BLEND_CORE_FIRST; motion++) {
+            painter_options o = options(1, sampler_row(r)->name, "renoise");
+            sampler_place at[16];
+            float mask[PIXELS], feather[PIXELS];
+            latents with, without;
+            o.feather = 3;
+            o.motion = (blend_motion)motion;
+            o.steps = 7;
+            follow(&o, &world.guide[0], &with);
+            follow(&o, &nothing, &without);
+            OK(sampler_course(o.sampler, &world.f->schedule, o.steps, o.eta, at));
+            int edge = with.edge, c = with.numbers / (edge * edge), late = 0;
+            OK(guide_pool(&world.guide[0], edge, o.pool, o.grow, mask));
+            OK(guide_feather(mask, edge, o.feather, feather));
+            for (int k = 0; k < with.n; k++)
+                for (int i = 0; i < edge * edge; i++) {
+                    double level = k + 1 < with.n ? at[k + 1].t / 1000 : 0;
+                    double f = (double)feather[i];
+                    bool open = mask[i] > 0 && (motion == BLEND_STATIC       ? true
+                                                : motion == BLEND_EDGE_FIRST ? f <= 1 - level
+                                                                             : f >= level);
+                    bool painted = memcmp(with.x[k] + i * c, without.x[k] + i * c,
+                                          (size_t)c * sizeof(float)) != 0;
+                    if (open != painted)
+                        fail_msg("%s, motion %d, step %d, latent pixel %d: %s", o.sampler->name,
+                                 motion, k, i, painted ? "painted" : "not painted");
+                    late += mask[i] > 0 && !open;
+                }
+            assert_int_equal(late > 0, motion != BLEND_STATIC);
+            forget(&with);
+            forget(&without);
+        }
+    image_free(&nothing);
+}
+
+/* A motion without a feather, and a feather where nothing is blended, are refused by name. */
+static void test_motions_refused(void **state)
+{
+    (void)state;
+    painter_options o = options(1, "ddim", "paper");
+    o.motion = BLEND_CORE_FIRST;
+    assert_int_equal(painter_check(world.f, &o), MD_USAGE);
+    assert_non_null(strstr(md_status_text(), "guide.feather"));
+    o.feather = 2;
+    OK(painter_check(world.f, &o));
+    unet_config unet = *world.f->unet;
+    foundation nine = *world.f;
+    unet.in_channels = 2 * nine.vae->latent_channels + 1;
+    nine.unet = &unet;
+    OK(painter_check(&nine, &o));
+    o.blend = blend_find("none");
+    assert_int_equal(painter_check(&nine, &o), MD_USAGE);
+    assert_non_null(strstr(md_status_text(), "guide.feather = 0"));
+    o.feather = 0;
+    o.motion = BLEND_STATIC;
+    OK(painter_check(&nine, &o));
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -311,8 +419,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_company), cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_own_sampler), cmocka_unit_test(test_after_a_bad_one),
-        cmocka_unit_test(test_memory),      cmocka_unit_test(test_refusals)};
+        cmocka_unit_test(test_any_company),  cmocka_unit_test(test_draws),
+        cmocka_unit_test(test_own_sampler),  cmocka_unit_test(test_after_a_bad_one),
+        cmocka_unit_test(test_moving_guide), cmocka_unit_test(test_motions_refused),
+        cmocka_unit_test(test_memory),       cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

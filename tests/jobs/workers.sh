@@ -27,12 +27,12 @@ done <<END_OF_ROWS
 paper
 paper-mean --set guide.blend=paper-mean
 renoise --set guide.blend=renoise
-x0 --set guide.blend=x0 --set guide.dynamic=edge
+x0 --set guide.blend=x0 --set guide.dynamic=edge --set guide.feather=2
 ddpm --set generate.sampler=ddpm
 pndm --set generate.sampler=pndm
 dpm --set generate.sampler=dpm++ --set guide.blend=renoise
 euler --set generate.sampler=euler --set generate.guidance=2
-bf16 --set model.dtype=bf16 --set generate.eta=0.5 --set guide.dynamic=core
+bf16 --set model.dtype=bf16 --set generate.eta=0.5 --set guide.dynamic=core --set guide.feather=2
 END_OF_ROWS
 
 # No two of them are the same pictures: the options reach the sampler.
