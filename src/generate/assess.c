@@ -1,0 +1,180 @@
+#include "generate/assess.h"
+#include "base/log.h"
+#include "comm/comm.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct assessor {
+    const config *cfg;
+    const char *data_h5;
+    md_backend *be; /* NULL on a rank that does not compute */
+    md_dtype dtype;
+    features *encoder;
+    char hash[MD_SHA256_HEX];
+    references real;
+    band limits;
+    double alignment;
+    float *feature; /* [2 batch,D]: whole pictures, then boxes */
+    image *picture; /* [2 batch] */
+    int batch;
+};
+
+static md_status setup(assessor *a)
+{
+    MD_TRY(features_open(config_string(a->cfg, KEY_model_encoder), &a->encoder));
+    MD_TRY(features_hash(a->encoder, a->hash));
+    if (!a->be)
+        return MD_OK;
+    a->feature = malloc((size_t)(2 * a->batch * features_width(a->encoder)) * sizeof *a->feature);
+    a->picture = calloc((size_t)(2 * a->batch), sizeof *a->picture);
+    if (!a->feature || !a->picture)
+        MD_FAIL(MD_NOMEM, "assess: out of memory");
+    return features_plan(a->encoder, a->be, a->dtype, 2 * a->batch);
+}
+
+md_status assessor_open(const config *cfg, const char *data_h5, md_backend *be, int batch,
+                        assessor **out)
+{
+    *out = NULL;
+    if (!config_string(cfg, KEY_model_encoder)[0])
+        return MD_OK;
+    assessor *a = calloc(1, sizeof *a);
+    if (!a)
+        MD_FAIL(MD_NOMEM, "assess: out of memory");
+    a->cfg = cfg;
+    a->data_h5 = data_h5;
+    a->be = be;
+    a->batch = batch;
+    a->dtype = config_choice(cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32;
+    a->alignment = config_float(cfg, KEY_quality_alignment);
+    md_status status = setup(a);
+    if (status != MD_OK) {
+        assessor_free(a);
+        return md_context(status, "model.encoder");
+    }
+    *out = a;
+    return MD_OK;
+}
+
+void assessor_free(assessor *a)
+{
+    if (!a)
+        return;
+    features_free(a->encoder);
+    references_free(&a->real);
+    free(a->feature);
+    free(a->picture);
+    free(a);
+}
+
+size_t assessor_bytes(const assessor *a)
+{
+    return a && a->be ? features_bytes(a->encoder) : 0;
+}
+
+const char *assessor_hash(const assessor *a)
+{
+    return a->hash;
+}
+
+/* ---- real images */
+
+/* What the features of the real images depend on. */
+static md_status cache_key(const assessor *a, char hex[MD_SHA256_HEX])
+{
+    char data[MD_SHA256_HEX];
+    md_text t = {0};
+    MD_TRY(md_sha256_file(a->data_h5, data));
+    md_status status = md_text_add(&t, "%s %s %s %s %d", a->hash, data, md_dtype_name(a->dtype),
+                                   a->be->ops->name, REFERENCES_VIEWS);
+    if (status == MD_OK)
+        md_sha256(t.s, t.n, hex);
+    md_text_free(&t);
+    return status;
+}
+
+/* From the cache, or into it. A worker's own. */
+static md_status find_features(assessor *a, const char *cache)
+{
+    char key[MD_SHA256_HEX];
+    bool hit;
+    MD_TRY(cache_key(a, key));
+    MD_TRY(references_load(&a->real, cache, key, &hit));
+    if (hit)
+        return MD_OK;
+    MD_TRY(references_encode(&a->real, a->data_h5, a->encoder));
+    return references_save(&a->real, cache, key);
+}
+
+md_status assessor_prepare(assessor *a, const char *cache)
+{
+    comm *world = comm_world();
+    int first = comm_size(world) > 1 ? 1 : 0;
+    md_status status = references_open(a->data_h5, features_width(a->encoder), &a->real);
+    if (status == MD_OK && a->be)
+        status = features_load(a->encoder);
+    if (status == MD_OK && comm_rank(world) == first)
+        status = find_features(a, cache);
+    MD_TRY(comm_agree(world, status));
+    /* from one rank to all, so that nobody reads a file that another machine just wrote */
+    size_t bytes = (size_t)(a->real.n * REFERENCES_VIEWS * a->real.width) * sizeof *a->real.view[0];
+    for (int part = 0; part < N_PARTS; part++)
+        MD_TRY(comm_broadcast(world, first, a->real.view[part], bytes, 0));
+    return MD_OK;
+}
+
+/* ---- judging */
+
+md_status assessor_find_band(const assessor *a, band *out)
+{
+    band_source from;
+    MD_TRY(band_find(a->cfg, &a->real, out, &from));
+    band_tell(out, &from);
+    return MD_OK;
+}
+
+void assessor_use_band(assessor *a, const band *b)
+{
+    a->limits = *b;
+}
+
+static md_status encode(assessor *a, const assess_pair *pairs, int n)
+{
+    for (int i = 0; i < n; i++) {
+        int64_t box[4];
+        a->picture[i] = pairs[i].rgb;
+        MD_TRY(references_box(&pairs[i].guide, box));
+        MD_TRY(references_cut(&pairs[i].rgb, box, &a->picture[n + i]));
+    }
+    return features_encode(a->encoder, a->picture, 2 * n, a->feature);
+}
+
+md_status assessor_measure(assessor *a, const assess_pair *pairs, int n, assessment *out)
+{
+    if (n > a->batch)
+        MD_FAIL(MD_INTERNAL, "assess: %d pairs, planned for %d", n, a->batch);
+    md_status status = encode(a, pairs, n);
+    for (int i = 0; i < n; i++)
+        image_free(&a->picture[n + i]);
+    memset(a->picture, 0, (size_t)(2 * a->batch) * sizeof *a->picture);
+    MD_TRY(status);
+    for (int i = 0; i < n; i++) {
+        out[i].alignment = pairs[i].alignment;
+        for (int part = 0; part < N_PARTS; part++)
+            references_compare(&a->real, (picture_part)part,
+                               a->feature + (part * n + i) * a->real.width, pairs[i].group, NULL,
+                               &out[i].part[part]);
+    }
+    return MD_OK;
+}
+
+verdict assessor_judge(const assessor *a, const assessment *m)
+{
+    return band_judge(&a->limits, a->alignment, m);
+}
+
+void assessor_explain(const assessor *a, const assessment *m, char *out, size_t size)
+{
+    band_explain(&a->limits, a->alignment, m, out, size);
+}

@@ -1,0 +1,60 @@
+/* How like real images a pair may be: not nearer to one than real ones are to each other (a copy),
+   not further from all (no lesion of this kind). */
+#ifndef MD_GENERATE_BAND_H
+#define MD_GENERATE_BAND_H
+
+#include "config/config.h"
+#include "generate/references.h"
+
+enum { BAND_FEW_GROUPS = 10 };
+
+typedef struct band {
+    double low[N_PARTS];  /* of the mean of the nearest five */
+    double high[N_PARTS]; /* of the nearest */
+} band;
+
+/* What the limits come from. */
+typedef struct band_source {
+    int64_t images, groups; /* compared with each other */
+    int64_t duplicates;     /* left out before */
+} band_source;
+
+/* The limits that cfg asks for. Those that it leaves open are the quality.quantile and
+   1 - quality.quantile quantiles among the real images, each against those of other groups. Near
+   duplicates across groups are left out first: of two images whose distance (1 - similarity) is
+   below an eighth of the median distance to the nearest, the later. MD_BAD_INPUT where fewer than
+   two groups are left and a limit is open. */
+MD_MUST md_status band_find(const config *cfg, const references *r, band *out, band_source *from);
+/* Logs the limits and what they come from; warns when that is little. */
+void band_tell(const band *b, const band_source *from);
+/* MD_USAGE, naming the key, when `then` (by the name of `store`) was judged by other rules. */
+MD_MUST md_status band_same_rules(const config *now, const config *then, const char *store);
+
+/* As numpy's default: the q-quantile of v[n] between the two nearest order statistics; sorts v. */
+double band_quantile(double *v, int64_t n, double q);
+
+typedef enum verdict {
+    VERDICT_GOOD,
+    VERDICT_COPY, /* too similar */
+    VERDICT_COPY_LESION,
+    VERDICT_FOREIGN, /* too dissimilar */
+    VERDICT_FOREIGN_LESION,
+    VERDICT_UNALIGNED,
+    VERDICT_ALONE, /* no real image of another group to compare with */
+    N_VERDICTS
+} verdict;
+
+const char *verdict_name(verdict v);
+
+/* A pair as it was measured; travels as it is between ranks of one machine type. */
+typedef struct assessment {
+    likeness part[N_PARTS]; /* NaN: not compared */
+    float alignment;        /* NaN: not known, and no reason to reject */
+} assessment;
+
+/* The first reason to reject, in the order above. */
+verdict band_judge(const band *b, double alignment, const assessment *a);
+/* That reason with its numbers, into out[size]. */
+void band_explain(const band *b, double alignment, const assessment *a, char *out, size_t size);
+
+#endif
