@@ -4,7 +4,7 @@
 
 packages=(gcc libc6-dev cmake make pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev
     libdnnl-dev libpng-dev libjpeg-dev libjansson-dev libexpat1-dev libconfig-dev nettle-dev
-    libcmocka-dev)
+    liblapacke-dev libcmocka-dev)
 
 # Installs what is missing, with apt-get, as root or through sudo.
 install_packages() {

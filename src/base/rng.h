@@ -33,7 +33,8 @@ extern "C" {
     X(MASKED_POSTERIOR)                                                                            \
     X(MASK_NOISE)                                                                                  \
     X(MASK_STEP_NOISE)                                                                             \
-    X(MASK_FORM)
+    X(MASK_FORM)                                                                                   \
+    X(FIGURES)
 
 typedef enum md_purpose {
 #define X(name) MD_RNG_##name,

@@ -21,6 +21,7 @@ vendors='^png\.h$ image
 ^oneapi/|^dnnl backend/cpu
 ^omp\.h$ backend/cpu
 ^nettle/ base
+^lapacke generate
 ^cuda|^cublas|^cudnn backend/cuda'
 
 sources() { find src jobs -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | sort; }
