@@ -12,7 +12,8 @@ double md_now(void)
 
 void md_sleep(double seconds)
 {
-    struct timespec t = {.tv_nsec = (long)(seconds * 1e9)};
+    time_t whole = (time_t)seconds;
+    struct timespec t = {whole, (long)((seconds - (double)whole) * 1e9)};
     (void)nanosleep(&t, NULL);
 }
 

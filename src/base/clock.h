@@ -11,7 +11,7 @@ extern "C" {
 enum { MD_CLOCK_TEXT_BYTES = 24 };
 
 double md_now(void); /* seconds, monotonic, origin arbitrary */
-/* Below a second; a signal may cut it short. */
+/* A signal may cut it short. */
 void md_sleep(double seconds);
 /* "2026-11-23T09:22:54Z" (UTC) into buf of at least MD_CLOCK_TEXT_BYTES; returns buf. */
 const char *md_clock_text(char buf[MD_CLOCK_TEXT_BYTES]);

@@ -17,6 +17,7 @@ static struct {
     int rank, size, gpu, file;
     long step;
     bool quiet, bar;
+    void (*relay)(const char *line, size_t n);
     char host[65];
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER, .size = 1, .gpu = -1, .file = -1, .step = -1};
 
@@ -90,13 +91,40 @@ void md_log_quiet(bool quiet)
     (void)pthread_mutex_unlock(&state.lock);
 }
 
+void md_log_relay(void (*relay)(const char *line, size_t n))
+{
+    (void)pthread_mutex_lock(&state.lock);
+    state.relay = relay;
+    (void)pthread_mutex_unlock(&state.lock);
+}
+
+/* Under the lock. */
+static void write_line(const char *line, size_t n, bool to_stderr)
+{
+    if (to_stderr) {
+        if (state.bar)
+            write_all(STDERR_FILENO, "\r\033[K", 4);
+        write_all(STDERR_FILENO, line, n);
+    }
+    if (state.file >= 0)
+        write_all(state.file, line, n);
+}
+
+void md_log_line(const char *line, size_t n)
+{
+    (void)pthread_mutex_lock(&state.lock);
+    write_line(line, n, !state.quiet);
+    (void)pthread_mutex_unlock(&state.lock);
+}
+
 static void emit(md_log_level level, bool to_stderr, const char *room, const char *fmt,
                  va_list args)
 {
     static const char *const names[] = {"INFO", "WARN", "ERROR"};
     char line[LINE_BYTES], when[MD_CLOCK_TEXT_BYTES], gpu[16] = "cpu", step[24] = "-";
     (void)pthread_mutex_lock(&state.lock);
-    if (level == MD_LOG_INFO && state.rank != 0) {
+    void (*relay)(const char *, size_t) = level == MD_LOG_INFO ? state.relay : NULL;
+    if (level == MD_LOG_INFO && state.rank != 0 && !relay) {
         (void)pthread_mutex_unlock(&state.lock);
         return;
     }
@@ -112,14 +140,12 @@ static void emit(md_log_level level, bool to_stderr, const char *room, const cha
     if (n > 0)
         at += (size_t)n < sizeof line - 1 - at ? (size_t)n : sizeof line - 2 - at;
     line[at++] = '\n';
-    if (to_stderr && !(state.quiet && level == MD_LOG_INFO)) {
-        if (state.bar)
-            write_all(STDERR_FILENO, "\r\033[K", 4);
-        write_all(STDERR_FILENO, line, at);
-    }
-    if (state.file >= 0)
-        write_all(state.file, line, at);
+    line[at] = '\0';
+    if (!relay)
+        write_line(line, at, to_stderr && !(state.quiet && level == MD_LOG_INFO));
     (void)pthread_mutex_unlock(&state.lock);
+    if (relay)
+        relay(line, at);
 }
 
 void md_info(const char *room, const char *fmt, ...)
@@ -169,5 +195,5 @@ void md_log_bar(const char *text)
 
 bool md_log_is_terminal(void)
 {
-    return isatty(STDERR_FILENO) == 1;
+    return !state.relay && isatty(STDERR_FILENO) == 1;
 }

@@ -7,6 +7,7 @@
 #include "base/status.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +26,12 @@ void md_log_quiet(bool quiet); /* INFO no longer goes to stderr (files still get
 void md_info(const char *room, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void md_warn(const char *room, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void md_error(const char *room, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* This rank leads others for a while: its INFO lines appear too, and go whole (with newline and
+   NUL) to `relay`, which brings them to rank 0 (md_log_line). Called from the thread that logs.
+   NULL: no longer. */
+void md_log_relay(void (*relay)(const char *line, size_t n));
+void md_log_line(const char *line, size_t n); /* a line that another rank made, as it is */
 
 /* For progress.c: a line to the file only; the bar at the bottom of a terminal, which log lines
    clear and the next md_log_bar draws again ("" ends it). */

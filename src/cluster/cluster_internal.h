@@ -24,6 +24,11 @@ typedef struct cluster_link {
     cluster_stop (*stop)(void *self);
 } cluster_link;
 
+/* Tells one cluster_run from the next: every rank of a world calls it in the same order. */
+extern uint32_t cluster__runs;
+/* In a group: takes up what rank 0 of the world wants. */
+void cluster__group_listen(void);
+
 typedef struct cluster_coordinator cluster_coordinator;
 typedef struct cluster_worker cluster_worker;
 

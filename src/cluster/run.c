@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint32_t runs; /* every rank calls cluster_run in the same order */
+uint32_t cluster__runs;
 
 static double clock_now(void *self)
 {
@@ -130,8 +130,8 @@ static md_status run_alone(const cluster_work *work, cluster_counts *counts)
     cluster_worker *w = NULL;
     bool head_done = false, hand_done = false;
     md_status status, worker_status = MD_OK;
-    MD_TRY_GOTO(cluster__coordinator_new(work, &to_hand, runs, 0, 1, &c), done);
-    MD_TRY_GOTO(cluster__worker_new(work, &to_head, runs, 0, &w), done);
+    MD_TRY_GOTO(cluster__coordinator_new(work, &to_hand, cluster__runs, 0, 1, &c), done);
+    MD_TRY_GOTO(cluster__worker_new(work, &to_head, cluster__runs, 0, &w), done);
     while (!head_done) {
         if (!hand_done)
             worker_status = cluster__worker_step(w, 0, &hand_done);
@@ -159,7 +159,7 @@ static md_status run_coordinator(const cluster_work *work, const cluster_link *l
     cluster_coordinator *c;
     bool done = false;
     md_status status = MD_OK;
-    MD_TRY(cluster__coordinator_new(work, link, runs, 1, comm_size(comm_world()) - 1, &c));
+    MD_TRY(cluster__coordinator_new(work, link, cluster__runs, 1, comm_size(comm_world()) - 1, &c));
     while (!done)
         status = cluster__coordinator_step(c, 0.02, &done);
     if (counts)
@@ -173,7 +173,7 @@ static md_status run_worker(const cluster_work *work, const cluster_link *link)
     cluster_worker *w;
     bool done = false;
     md_status status = MD_OK;
-    MD_TRY(cluster__worker_new(work, link, runs, 0, &w));
+    MD_TRY(cluster__worker_new(work, link, cluster__runs, 0, &w));
     while (!done && status == MD_OK)
         status = cluster__worker_step(w, 0.02, &done);
     cluster__worker_free(w);
@@ -184,7 +184,7 @@ md_status cluster_run(const cluster_work *work, cluster_counts *counts)
 {
     comm *world = comm_world();
     md_status status;
-    runs++;
+    cluster__runs++;
     if (!world || comm_size(world) == 1) {
         status = run_alone(work, counts);
     } else {

@@ -1,5 +1,6 @@
 /* Signal handlers that set one flag. */
 #include "cluster/signals.h"
+#include "cluster/cluster_internal.h"
 #include "comm/comm.h"
 #include <errno.h>
 #include <signal.h>
@@ -45,6 +46,7 @@ md_status cluster_signals_install(void)
 
 cluster_stop cluster_stop_requested(void)
 {
+    cluster__group_listen();
     return (cluster_stop)requested;
 }
 

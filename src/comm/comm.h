@@ -43,6 +43,17 @@ int comm_node_index(void);
 int comm_node_workers(void); /* workers on this node, at least 1 */
 const char *comm_host(void);
 
+/* ---- groups: parts of the workers that each do a job of their own. Inside, comm_world() and
+   comm_workers() are both the group: its rank 0 leads and works, as a process alone does. The place
+   on the node stays what it is among all workers. One level; who stays outside sees no change. */
+
+/* Those that give the same number >= 0 become a group, in rank order; rank 0 of the world gives -1
+   and stays outside. Collective(world). */
+MD_MUST md_status comm_enter(int group);
+/* Back. Collective(group), but it waits for nobody longer than its mail takes to leave. */
+void comm_leave(void);
+comm *comm_outer(void); /* the whole world while in a group, else NULL */
+
 /* For waits whose timeout is 0. Local. */
 void comm_set_timeout(double seconds);
 /* Waits ask this; true ends them with MD_STOPPED. NULL: never. Local. */

@@ -9,6 +9,7 @@ static struct {
     bool started, ours;
     bool lost_here, lost_elsewhere, broken; /* together: comm_lost_peer */
     comm *world, *workers;
+    comm *outer, *outer_workers; /* while in a group */
     int node_index, node_workers;
     char host[MPI_MAX_PROCESSOR_NAME];
     char session[64]; /* folder made for a lone process; "" if none */
@@ -140,10 +141,59 @@ md_status comm_init(int *argc, char ***argv)
     return MD_OK;
 }
 
+md_status comm_enter(int group)
+{
+    MPI_Comm mpi = MPI_COMM_NULL;
+    comm *c = NULL;
+    if (state.outer || (group < 0) != (state.world->rank == 0))
+        MD_FAIL(MD_INTERNAL, "rank %d enters group %d%s", state.world->rank, group,
+                state.outer ? " from within a group" : "");
+    /* All are here, and the split is reached by all: it has no deadline. */
+    MD_TRY(comm_agree(state.world, MD_OK));
+    if (comm_lost_peer())
+        MD_FAIL(MD_COMM, "no groups can be made: a rank is gone");
+    md_status status = MD_OK;
+    int error = MPI_Comm_split(state.world->mpi, group < 0 ? MPI_UNDEFINED : group,
+                               state.world->rank, &mpi);
+    if (error != MPI_SUCCESS)
+        status = comm__mpi_fail(error, "MPI_Comm_split", __FILE__, __LINE__);
+    else if (group >= 0)
+        status = wrap(mpi, &c);
+    status = comm_agree(state.world, status);
+    if (status != MD_OK) {
+        unwrap(c);
+        return status;
+    }
+    if (c) {
+        state.outer = state.world;
+        state.outer_workers = state.workers;
+        state.world = state.workers = c;
+    }
+    return MD_OK;
+}
+
+void comm_leave(void)
+{
+    if (!state.outer)
+        return;
+    if (comm_flush(state.world, 10) != MD_OK)
+        md_status_clear(); /* to somebody who is gone */
+    unwrap(state.world);
+    state.world = state.outer;
+    state.workers = state.outer_workers;
+    state.outer = state.outer_workers = NULL;
+}
+
+comm *comm_outer(void)
+{
+    return state.outer;
+}
+
 md_status comm_finalize(void)
 {
     if (!state.started)
         return MD_OK;
+    comm_leave();
     md_status flushed = comm_flush(state.world, 10);
     unwrap(state.workers);
     unwrap(state.world);

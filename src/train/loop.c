@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "cluster/groups.h"
 #include "comm/frame.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 /* Worker 0 to rank 0, and STOP the other way. */
 enum { MESSAGE_STEP = 0x5401, MESSAGE_START, MESSAGE_END, MESSAGE_STOP };
 
-/* What rank 0 shows. */
+/* What is shown by rank 0, or by the first of a group that trains beside others: its rows go to
+   rank 0 of the world. */
 typedef struct reporter {
     md_progress bar;
     FILE *csv;
@@ -19,17 +21,33 @@ typedef struct reporter {
     int64_t seen;
 } reporter;
 
+md_status train_metrics_open(const char *path, FILE **out)
+{
+    bool fresh = access(path, F_OK) != 0;
+    FILE *csv = fopen(path, "a");
+    if (!csv)
+        MD_FAIL(MD_IO, "%s: cannot be opened for appending", path);
+    if (fresh)
+        (void)fputs("stage,step,loss,grad_norm,lr,seconds\n", csv);
+    *out = csv;
+    return MD_OK;
+}
+
+md_status train_metrics_close(const char *path, FILE *csv)
+{
+    bool bad = csv && (fflush(csv) != 0 || ferror(csv));
+    if (csv)
+        bad = fclose(csv) != 0 || bad;
+    if (bad)
+        MD_FAIL(MD_IO, "%s: cannot be written", path);
+    return MD_OK;
+}
+
 static md_status report_start(reporter *r, const train_loop *l, int64_t done)
 {
     *r = (reporter){.began = md_now()};
-    if (l->metrics) {
-        bool fresh = access(l->metrics, F_OK) != 0;
-        r->csv = fopen(l->metrics, "a");
-        if (!r->csv)
-            MD_FAIL(MD_IO, "%s: cannot be opened for appending", l->metrics);
-        if (fresh)
-            (void)fputs("stage,step,loss,grad_norm,lr,seconds\n", r->csv);
-    }
+    if (l->metrics && !cluster_in_group())
+        MD_TRY(train_metrics_open(l->metrics, &r->csv));
     if (done)
         md_info("train", "%s: resumed after step %lld of %lld", l->what, (long long)done,
                 (long long)l->steps);
@@ -37,11 +55,15 @@ static md_status report_start(reporter *r, const train_loop *l, int64_t done)
     return MD_OK;
 }
 
-static void report_step(reporter *r, const train_loop *l, const train_stats *s)
+static md_status report_step(reporter *r, const train_loop *l, const train_stats *s)
 {
+    char row[256];
+    (void)snprintf(row, sizeof row, "%s,%lld,%.6g,%.4g,%.4g,%.3f", l->what, (long long)s->step,
+                   s->loss, s->grad_norm, s->lr, md_now() - r->began);
     if (r->csv)
-        (void)fprintf(r->csv, "%s,%lld,%.6g,%.4g,%.4g,%.3f\n", l->what, (long long)s->step, s->loss,
-                      s->grad_norm, s->lr, md_now() - r->began);
+        (void)fprintf(r->csv, "%s\n", row);
+    else if (l->metrics)
+        MD_TRY(cluster_send_row(row));
     r->smooth = r->seen ? 0.98 * r->smooth + 0.02 * s->loss : s->loss;
     r->seen++;
     md_log_step((long)s->step);
@@ -52,6 +74,7 @@ static void report_step(reporter *r, const train_loop *l, const train_stats *s)
         if (r->csv)
             (void)fflush(r->csv);
     }
+    return MD_OK;
 }
 
 static md_status report_end(reporter *r, const train_loop *l, int64_t done)
@@ -59,13 +82,9 @@ static md_status report_end(reporter *r, const train_loop *l, int64_t done)
     if (r->bar.what) /* not when all ended before it began */
         md_progress_end(&r->bar, done);
     md_log_step(-1);
-    bool bad = r->csv && (fflush(r->csv) != 0 || ferror(r->csv));
-    if (r->csv)
-        bad = fclose(r->csv) != 0 || bad;
+    FILE *csv = r->csv;
     r->csv = NULL;
-    if (bad)
-        MD_FAIL(MD_IO, "%s: cannot be written", l->metrics);
-    return MD_OK;
+    return train_metrics_close(l->metrics, csv);
 }
 
 static md_status tell(uint16_t type, const train_stats *s)
@@ -99,14 +118,14 @@ static md_status asked_to_stop(bool *stop)
     }
 }
 
-/* Who hears of a step: this process itself, rank 0, or nobody. */
+/* Who hears of a step: this process itself, when it leads and works, rank 0, or nobody. */
 typedef enum audience { SELF, RANK0, NOBODY } audience;
 
 static audience audience_of(void)
 {
-    if (comm_size(comm_world()) == 1)
-        return SELF;
-    return comm_rank(comm_workers()) == 0 ? RANK0 : NOBODY;
+    if (comm_rank(comm_workers()) > 0)
+        return NOBODY;
+    return comm_rank(comm_world()) == 0 ? SELF : RANK0;
 }
 
 static bool saves(void)
@@ -144,7 +163,7 @@ static md_status step_until_done(const train_loop *l, train *t, audience who, re
             MD_TRY(asked_to_stop(&want));
         MD_TRY(train_step(t, want, &s));
         if (who == SELF)
-            report_step(r, l, &s);
+            MD_TRY(report_step(r, l, &s));
         else if (who == RANK0)
             MD_TRY(tell(MESSAGE_STEP, &s));
         stop = s.stop;
@@ -230,7 +249,7 @@ static md_status watch(const train_loop *l, reporter *r, int64_t *done)
         if (f.type == MESSAGE_START)
             MD_TRY(report_start(r, l, s.step));
         else if (f.type == MESSAGE_STEP)
-            report_step(r, l, &s);
+            MD_TRY(report_step(r, l, &s));
         else if (f.type == MESSAGE_END)
             return MD_OK;
     }

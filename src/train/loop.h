@@ -4,6 +4,7 @@
 #define MD_TRAIN_LOOP_H
 
 #include "train/checkpoint.h"
+#include <stdio.h>
 
 typedef struct train_loop {
     const char *what;        /* "finetune": in progress, log and metrics */
@@ -15,6 +16,11 @@ typedef struct train_loop {
     double checkpoint_minutes; /* 0: after every step */
     bool (*stop)(void);        /* asked on every rank before each step; true ends all orderly */
 } train_loop;
+
+/* The metrics of all trainings of a run, opened for appending, with a first line when it is new. */
+MD_MUST md_status train_metrics_open(const char *path, FILE **out);
+/* NULL is fine. MD_IO when something could not be written. */
+MD_MUST md_status train_metrics_close(const char *path, FILE *csv);
 
 /* Worker ranks: resumes from the newest checkpoint, steps, and leaves a last checkpoint. MD_STOPPED
    when `stop` ended it. *t has its final state. Collective(workers). */

@@ -94,6 +94,40 @@ static void only_rank_0_informs(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
+static char relayed[4096];
+
+static void keep(const char *line, size_t n)
+{
+    assert_int_equal(strlen(line), n);
+    (void)strncat(relayed, line, sizeof relayed - strlen(relayed) - 1);
+}
+
+/* Who leads others: its INFO goes to the relay and nowhere else, its warnings where they always go.
+ */
+static void a_relay_takes_what_informs(void **state)
+{
+    (void)state;
+    assert_int_equal(md_log_open(3, 4, path), MD_OK);
+    md_log_relay(keep);
+    md_info("train", "relayed %d", 1);
+    md_log_file_only("train", "relayed %d", 2);
+    md_warn("train", "here");
+    assert_false(md_log_is_terminal());
+    md_log_relay(NULL);
+    md_info("train", "nowhere");
+    assert_matches(relayed, TIME "\\[3/4 [^ ]+ -\\] INFO train: relayed 1\n[^\n]*relayed 2\n$");
+    char *text = read_log();
+    assert_matches(text, TIME "\\[3/4 [^ ]+ -\\] WARN train: here\n$");
+    free(text);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(md_log_open(0, 4, path), MD_OK);
+    md_log_line(relayed, strlen(relayed)); /* on rank 0 */
+    text = read_log();
+    assert_string_equal(text, relayed);
+    free(text);
+    assert_int_equal(unlink(path), 0);
+}
+
 static void *write_many(void *arg)
 {
     for (int i = 0; i < 500; i++)
@@ -174,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(line_format),
         cmocka_unit_test(only_rank_0_informs),
+        cmocka_unit_test(a_relay_takes_what_informs),
         cmocka_unit_test(threads_do_not_mix_lines),
         cmocka_unit_test(a_long_line_is_cut_and_ended),
         cmocka_unit_test(a_log_that_cannot_open_says_so),
