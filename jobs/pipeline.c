@@ -1,9 +1,28 @@
-/* pipeline: import, finetune, generate, one after the other; a stage whose result is complete is
-   skipped. A result made under another configuration is refused, naming the key. */
+/* pipeline: every stage, one after the other, each skipped when its result is complete. The models
+   are trained side by side, where pipeline.parallel says so and there is a worker for each. A
+   result made under another configuration is refused, naming the key. */
 #include "base/file.h"
 #include "base/log.h"
+#include "cluster/groups.h"
+#include "finetune.h"
 #include "generate/pairs.h"
 #include "session.h"
+#include "train/loop.h"
+
+#include <stdio.h>
+
+typedef struct stage {
+    const char *name;
+    /* A file of the run directory that is there when the long work is done: the job then only sees
+       whether it was made under this configuration. NULL: the job looks itself. */
+    const char *result;
+    md_status (*wanted)(const session *s, bool *wanted);        /* NULL: always */
+    md_status (*is_complete)(const session *s, bool *complete); /* NULL: the job sees to it */
+    md_status (*run)(job *j);
+    bool trains; /* neighbours that train need nothing of each other */
+} stage;
+
+/* ---- the stages */
 
 static md_status import_is_complete(const session *s, bool *complete)
 {
@@ -13,6 +32,39 @@ static md_status import_is_complete(const session *s, bool *complete)
     *complete = md_file_exists(data) && md_file_exists(backgrounds);
     return *complete ? session_need_imported(s) : MD_OK;
 }
+
+static md_status run_import(job *j)
+{
+    session s = {.j = j};
+    MD_TRY(job_import(j));
+    /* known now, rather than after the fine-tune */
+    return comm_agree(comm_world(), session_need_imported(&s));
+}
+
+static md_status train_lesion(job *j)
+{
+    return job_finetune_region(j, LESIONS_INSIDE);
+}
+
+static md_status train_background(job *j)
+{
+    return job_finetune_region(j, LESIONS_OUTSIDE);
+}
+
+static md_status repairs_backgrounds(const session *s, bool *wanted)
+{
+    *wanted = config_int(s->j->cfg, KEY_backgrounds_steps) > 0;
+    return MD_OK;
+}
+
+static const stage stages[] = {
+    {"import", NULL, NULL, import_is_complete, run_import, false},
+    {"lesion model", "models/lesion/DONE", NULL, NULL, train_lesion, true},
+    {"background model", "models/background/DONE", repairs_backgrounds, NULL, train_background,
+     true},
+    {"generate", NULL, NULL, NULL, job_generate, false},
+};
+enum { N_STAGES = sizeof stages / sizeof *stages };
 
 /* Faults of the foundation, and what it cannot paint, are known before any work, rather than after
    the fine-tune. Collective(world). */
@@ -29,35 +81,125 @@ static md_status check_foundation(job *j)
     return comm_agree(comm_world(), status);
 }
 
-static const struct {
-    const char *name;
-    md_status (*is_complete)(const session *s, bool *complete); /* NULL: the job sees to it */
-    md_status (*run)(job *j);
-} stages[] = {
-    {"import", import_is_complete, job_import},
-    {"finetune", NULL, job_finetune},
-    {"generate", NULL, job_generate},
-};
+/* ---- one after the other */
+
+/* What is to be done about a stage, as rank 0 sees it: others may see its files later. */
+typedef struct prospect {
+    bool wanted, complete;
+    bool there; /* its result */
+} prospect;
+
+static md_status look(const session *s, const stage *g, prospect *p)
+{
+    char result[SESSION_PATH];
+    if (g->wanted)
+        MD_TRY(g->wanted(s, &p->wanted));
+    if (p->wanted && g->is_complete)
+        MD_TRY(g->is_complete(s, &p->complete));
+    if (p->wanted && g->result) {
+        MD_TRY(session_path(s, result, "%s", g->result));
+        p->there = md_file_exists(result);
+    }
+    return MD_OK;
+}
+
+/* Collective(world). */
+static md_status consider(const session *s, const stage *g, prospect *p)
+{
+    *p = (prospect){.wanted = true};
+    MD_TRY(comm_agree(comm_world(), s->j->rank == 0 ? look(s, g, p) : MD_OK));
+    MD_TRY(comm_broadcast(comm_world(), 0, p, sizeof *p, 0));
+    if (p->wanted)
+        md_info("pipeline", "%s%s", g->name, p->complete ? ": complete already" : "");
+    return MD_OK;
+}
+
+/* ---- side by side */
+
+typedef struct part {
+    const job *j;
+    const stage *g;
+} part;
+
+/* On the workers of its group. */
+static md_status run_part(void *user)
+{
+    const part *p = user;
+    job own = *p->j;
+    own.rank = comm_rank(comm_world());
+    own.size = comm_size(comm_world());
+    return p->g->run(&own);
+}
+
+static md_status put_row(void *user, const char *row)
+{
+    FILE *csv = user;
+    if (fprintf(csv, "%s\n", row) < 0)
+        MD_FAIL(MD_IO, "metrics.csv: cannot be written");
+    return MD_OK;
+}
+
+/* pending[n], n >= 2, on shares of the workers. Collective(world). */
+static md_status run_side_by_side(const session *s, const stage *const *pending, int n)
+{
+    part parts[N_STAGES];
+    cluster_task tasks[N_STAGES];
+    int share[N_STAGES];
+    char metrics[SESSION_PATH];
+    FILE *csv = NULL;
+    cluster_share(s->j->size - 1, n, share);
+    for (int i = 0; i < n; i++) {
+        parts[i] = (part){s->j, pending[i]};
+        tasks[i] = (cluster_task){pending[i]->name, share[i], run_part, &parts[i]};
+    }
+    MD_TRY(session_path(s, metrics, "metrics.csv"));
+    md_status status = s->j->rank == 0 ? train_metrics_open(metrics, &csv) : MD_OK;
+    MD_TRY(comm_agree(comm_world(), status));
+    cluster_groups g = {.task = tasks, .n = n, .on_row = put_row, .user = csv};
+    md_info("pipeline", "%d models side by side", n);
+    status = cluster_side_by_side(&g);
+    md_status closed = train_metrics_close(metrics, csv);
+    return status != MD_OK ? status : comm_agree(comm_world(), closed);
+}
+
+/* stages[first..end) train. Those with a result come first, alone: they are looked at, or refused,
+   before the others start. Collective(world). */
+static md_status run_trainings(const session *s, int first, int end)
+{
+    const stage *pending[N_STAGES];
+    int n = 0;
+    for (int i = first; i < end; i++) {
+        prospect p;
+        MD_TRY(consider(s, &stages[i], &p));
+        if (p.there)
+            MD_TRY(stages[i].run(s->j));
+        else if (p.wanted)
+            pending[n++] = &stages[i];
+    }
+    if (n > 1 && config_bool(s->j->cfg, KEY_pipeline_parallel) && s->j->size - 1 >= n)
+        return run_side_by_side(s, pending, n);
+    for (int i = 0; i < n; i++)
+        MD_TRY(pending[i]->run(s->j));
+    return MD_OK;
+}
 
 /* Collective(world). */
 md_status job_pipeline(job *j)
 {
     session s = {.j = j};
     MD_TRY(check_foundation(j));
-    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-        bool complete = false;
-        /* every rank looks at the same files, between two agreements */
-        if (stages[i].is_complete)
-            MD_TRY(comm_agree(comm_world(), stages[i].is_complete(&s, &complete)));
-        if (complete) {
-            md_info("pipeline", "%s: complete already", stages[i].name);
+    for (int i = 0, end; i < N_STAGES; i = end) {
+        for (end = i; end < N_STAGES && stages[end].trains; end++)
+            ;
+        if (end > i) {
+            MD_TRY(run_trainings(&s, i, end));
             continue;
         }
-        md_info("pipeline", "%s", stages[i].name);
-        MD_TRY(stages[i].run(j));
-        /* known now, rather than after the fine-tune */
-        if (stages[i].run == job_import)
-            MD_TRY(comm_agree(comm_world(), session_need_imported(&s)));
+        prospect p;
+        end = i + 1;
+        MD_TRY(consider(&s, &stages[i], &p));
+        if (p.wanted && !p.complete)
+            MD_TRY(stages[i].run(j));
     }
     return MD_OK;
 }
