@@ -1,0 +1,60 @@
+#!/bin/bash
+# The phantom study: pairs painted from 30 phantoms, judged by a small U-Net that was trained on 400 others
+# and is measured on 500 more. Prints every figure with its limit; 0: all hold, 1: one does not.
+#   tests/quality/phantoms.sh skin|ultrasound [WORK] [--set section.name=value]...
+# The settings go to the product's run. What WORK holds already is not made again: remove the folder
+# of a stage to repeat it. The product's run aside (README.md), about 15 minutes on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=jobs/setup.sh
+source jobs/setup.sh
+mpi_environment
+meddiff=${MEDDIFF:-build/meddiff}
+python=${MEDDIFF_PYTHON:-python3}
+kind=${1:?skin or ultrasound}
+shift
+work=runs/phantom-study-$kind
+if [[ ${1:-} != "" && ${1:-} != --* ]]; then
+    work=$1
+    shift
+fi
+case $kind in
+skin) config=configs/quickstart.cfg format=folder below= ;;
+ultrasound) config=configs/phantom-ultrasound.cfg format=busi below=/train ;;
+*) echo "phantoms: no kind $kind; skin or ultrasound" >&2; exit 2 ;;
+esac
+"$python" -B analysis/segment_small.py --help >/dev/null || exit
+mkdir -p "$work"
+
+# draw NAME SEED COUNT NORMAL: phantoms in WORK/NAME.
+draw() {
+    [ -e "$work/$1" ] || "$meddiff" phantom "$work/$1" --set "phantom.kind=$kind" --set "seed=$2" \
+        --set "phantom.count=$3" --set "phantom.normal=$4" --set phantom.test=0
+}
+
+# whole NAME: all phantoms of WORK/NAME-phantoms in one store, WORK/NAME/data.h5.
+whole() {
+    [ ! -e "$work/$1/data.h5" ] || return 0
+    cat >"$work/$1.cfg" <<END
+run = "$work/$1";
+data = { format = "$format"; root = "$work/$1-phantoms$below"; size = 128; pairs = 0; near_duplicates = "warn"; };
+END
+    "$meddiff" import "$work/$1.cfg"
+}
+
+draw judge-phantoms 1001 400 100
+draw unseen-phantoms 1002 500 500
+draw product-phantoms 1 30 30
+whole judge
+whole unseen
+product=("$config" --set "data.root=$work/product-phantoms$below" "$@")
+[ "$(cat "$work/product/RESULT" 2>/dev/null)" = ok ] ||
+    mpirun -n 3 "$meddiff" pipeline "${product[@]}" --set "run=$work/product"
+
+# The control: the same run by the foundation that was never fine-tuned.
+if [ ! -e "$work/untuned/RESULT" ]; then
+    mkdir -p "$work/untuned"
+    cp -r "$work"/product/{data.h5,backgrounds.h5,models} "$work/untuned"
+    mpirun -n 3 "$meddiff" generate "${product[@]}" --set "run=$work/untuned" --set generate.weights=foundation
+fi
+"$python" -B tests/quality/phantoms.py "$work"
