@@ -295,6 +295,12 @@ md_status data_text(data_store *d, const char *attribute, char **out)
     return MD_OK;
 }
 
+md_status data_seed(data_store *d, uint64_t *seed)
+{
+    MD_TRY(store_attr_u64(d->t, "seed", 1, seed));
+    return MD_OK;
+}
+
 md_status data_select(data_store *d, int kind, data_split split, bool used_only, int64_t **ids,
                       int64_t *n)
 {

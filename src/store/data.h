@@ -74,6 +74,7 @@ MD_MUST md_status data_read_pixels(data_store *d, int64_t row, uint8_t *image, u
 /* *whole = the row's pixels give the checksum that was stored with them. */
 MD_MUST md_status data_verify_row(data_store *d, int64_t row, bool *whole);
 MD_MUST md_status data_text(data_store *d, const char *attribute, char **out); /* malloced */
+MD_MUST md_status data_seed(data_store *d, uint64_t *seed);
 
 /* Rows of this kind and split (kind < 0: any; used_only: those of data.pairs), ascending. *ids is
    malloced for the caller, with one spare element, so never NULL. */

@@ -491,6 +491,18 @@ md_status pairs_text(pairs_store *p, const char *name, char **out)
     return MD_OK;
 }
 
+const char *pairs_input_name(int i)
+{
+    return i >= 0 && i < PAIRS_MAX_INPUTS ? input_names[i] : NULL;
+}
+
+bool pairs_has_input(pairs_store *p, const char *name)
+{
+    char attribute[64];
+    (void)snprintf(attribute, sizeof attribute, "sha256_%s", name);
+    return store_has_attr(p->t, attribute);
+}
+
 md_status pairs_seed(pairs_store *p, uint64_t *seed)
 {
     MD_TRY(store_attr_u64(p->t, "seed", 1, seed));

@@ -112,6 +112,9 @@ MD_MUST md_status pairs_grow(const char *path, int64_t rows, const char *config_
 
 /* Attributes. Text is malloced for the caller. */
 MD_MUST md_status pairs_text(pairs_store *p, const char *name, char **out);
+/* The i-th name that an input may have, NULL behind the last; whether this store has its hash. */
+const char *pairs_input_name(int i);
+bool pairs_has_input(pairs_store *p, const char *name);
 MD_MUST md_status pairs_seed(pairs_store *p, uint64_t *seed);
 MD_MUST md_status pairs_band(pairs_store *p, double band[2]);
 MD_MUST md_status pairs_contains_real_pixels(pairs_store *p, bool *real);

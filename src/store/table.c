@@ -364,6 +364,16 @@ void store_unlock_directory(int fd)
         (void)close(fd);
 }
 
+md_status store_directory_is_locked(const char *dir, bool *locked)
+{
+    int d = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (d < 0)
+        MD_FAIL(MD_IO, "%s: %s", dir, strerror(errno));
+    *locked = flock(d, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    (void)close(d);
+    return MD_OK;
+}
+
 hid_t store__file(store_table *t)
 {
     return t->file;

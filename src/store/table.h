@@ -92,6 +92,9 @@ MD_MUST md_status store_attr_f64(store_table *t, const char *name, int n, double
    MD_USAGE when it is taken. */
 MD_MUST md_status store_lock_directory(const char *dir, int *fd);
 void store_unlock_directory(int fd);
+/* Whether it is taken, by whomever. Asks without taking it from a job that starts meanwhile: one
+   waits longer than this takes. */
+MD_MUST md_status store_directory_is_locked(const char *dir, bool *locked);
 
 #ifdef __cplusplus
 }

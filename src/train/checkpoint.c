@@ -123,9 +123,7 @@ static md_status write_state_file(train *t, const char *path, config *cfg)
     return status;
 }
 
-/* Steps of the folders step-N in dir, newest first, at most `max`; whether each has DONE is not
-   looked at. */
-static md_status list_steps(const char *dir, int64_t *steps, int max, int *n_out)
+md_status train_checkpoint_list(const char *dir, int64_t *steps, int max, int *n_out)
 {
     *n_out = 0;
     if (!md_file_exists(dir))
@@ -184,7 +182,7 @@ static md_status remove_all_but(const char *dir, int keep, int64_t newest)
 {
     int64_t steps[MAX_LISTED];
     int n;
-    MD_TRY(list_steps(dir, steps, MAX_LISTED, &n));
+    MD_TRY(train_checkpoint_list(dir, steps, MAX_LISTED, &n));
     for (int i = 0; i < n; i++)
         if (steps[i] > newest || keep-- <= 0)
             MD_TRY(remove_step(dir, steps[i]));
@@ -210,8 +208,7 @@ md_status train_checkpoint_save(train *t, const char *dir, config *cfg)
     return remove_all_but(dir, 2, step);
 }
 
-/* MD_BAD_INPUT when the folder is not a whole checkpoint. */
-static md_status check_whole(const char *dir, int64_t step)
+md_status train_checkpoint_check(const char *dir, int64_t step)
 {
     char path[PATH];
     void *text = NULL;
@@ -297,9 +294,9 @@ md_status train_checkpoint_load(train *t, const char *dir, const config *cfg, co
     int64_t steps[MAX_LISTED];
     int n;
     *found = false;
-    MD_TRY(list_steps(dir, steps, MAX_LISTED, &n));
+    MD_TRY(train_checkpoint_list(dir, steps, MAX_LISTED, &n));
     for (int i = 0; i < n && !*found; i++) {
-        md_status whole = check_whole(dir, steps[i]);
+        md_status whole = train_checkpoint_check(dir, steps[i]);
         if (whole != MD_OK) {
             md_warn("train", "%s; using the checkpoint before it", md_status_text());
             continue;

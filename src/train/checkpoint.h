@@ -15,6 +15,13 @@ MD_MUST md_status train_checkpoint_save(train *t, const char *dir, config *cfg);
  */
 MD_MUST md_status train_checkpoint_load(train *t, const char *dir, const config *cfg,
                                         const char *sections, bool *found);
+/* Steps of the folders step-N in dir, newest first, at most `max`; whether each has DONE is not
+   looked at. None where there is no dir. Local. */
+MD_MUST md_status train_checkpoint_list(const char *dir, int64_t *steps, int max, int *n);
+/* MD_BAD_INPUT when step-N is not a whole checkpoint: no DONE, another step's, a wrong CRC32C.
+ * Local.
+ */
+MD_MUST md_status train_checkpoint_check(const char *dir, int64_t step);
 /* Removes all, once the result they led to is complete. Local. */
 MD_MUST md_status train_checkpoint_clear(const char *dir);
 

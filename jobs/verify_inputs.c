@@ -1,0 +1,137 @@
+/* verify: the SHA-256 of what pairs.h5 was made from, against the files that are there. */
+#include "base/file.h"
+#include "base/sha256.h"
+#include "model/schedule_json.h"
+#include "model/standalone.h"
+#include "verify.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is there of the model that painted. */
+typedef struct sources {
+    const verify *v;
+    foundation *f; /* with what models/lesion put in its place; NULL when it cannot be opened */
+} sources;
+
+/* Fills hex, or leaves it empty where the source is not there. */
+typedef md_status (*hasher)(const sources *s, const char *name, char hex[MD_SHA256_HEX]);
+
+static md_status hash_store(const sources *s, const char *name, char hex[MD_SHA256_HEX])
+{
+    char path[VERIFY_PATH], file[64];
+    (void)snprintf(file, sizeof file, "%s.h5", name);
+    return verify_path(s->v, file, path) ? md_sha256_file(path, hex) : MD_OK;
+}
+
+static md_status hash_part(const sources *s, const char *name, char hex[MD_SHA256_HEX])
+{
+    static const model_part parts[] = {MODEL_UNET, MODEL_VAE, MODEL_TEXT_ENCODER};
+    for (size_t i = 0; s->f && i < sizeof parts / sizeof *parts; i++)
+        if (!strcmp(model_registry(parts[i])->folder, name))
+            return foundation_hash(s->f, parts[i], hex);
+    return MD_OK;
+}
+
+static md_status hash_schedule(const sources *s, const char *name, char hex[MD_SHA256_HEX])
+{
+    (void)name;
+    md_text t = {0};
+    if (!s->f)
+        return MD_OK;
+    md_status status = schedule_write(&t, &s->f->schedule);
+    if (status == MD_OK)
+        md_sha256(t.s, t.n, hex);
+    md_text_free(&t);
+    return status;
+}
+
+static md_status hash_lora(const sources *s, const char *name, char hex[MD_SHA256_HEX])
+{
+    (void)name;
+    return s->f && *s->f->lora ? md_sha256_file(s->f->lora, hex) : MD_OK;
+}
+
+static md_status hash_mask_model(const sources *s, const char *name, char hex[MD_SHA256_HEX])
+{
+    (void)name;
+    char path[VERIFY_PATH];
+    standalone *m = NULL;
+    if (!verify_path(s->v, "models/masks", path))
+        return MD_OK;
+    MD_TRY(standalone_open(MODEL_MASK_UNET, path, &m));
+    md_status status = standalone_hash(m, hex);
+    standalone_free(m, NULL);
+    return status;
+}
+
+static const struct {
+    const char *name; /* attribute sha256_<name> */
+    hasher hash;
+} inputs[] = {
+    {"data", hash_store},         {"masks", hash_store}, {"backgrounds", hash_store},
+    {"unet", hash_part},          {"vae", hash_part},    {"text_encoder", hash_part},
+    {"scheduler", hash_schedule}, {"lora", hash_lora},   {"mask_model", hash_mask_model},
+};
+
+/* The foundation as generate took it; NULL after saying why it is not. */
+static foundation *open_model(verify *v, const config *cfg)
+{
+    char tuned[VERIFY_PATH];
+    foundation *f = NULL;
+    bool lesion = config_choice(cfg, KEY_generate_weights) == 0;
+    md_status status = MD_OK;
+    if (lesion && !verify_path(v, "models/lesion", tuned))
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__, "%s is not there", tuned);
+    if (status == MD_OK)
+        status = foundation_open(config_string(cfg, KEY_model_foundation), &f);
+    if (status == MD_OK && lesion)
+        status = foundation_use_tuned(f, tuned);
+    if (status == MD_OK)
+        return f;
+    verify_note(v, "the model that painted cannot be compared with its hashes: %s",
+                md_status_text());
+    foundation_free(f, NULL);
+    return NULL;
+}
+
+static hasher find_hasher(const char *name)
+{
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        if (!strcmp(inputs[i].name, name))
+            return inputs[i].hash;
+    return NULL;
+}
+
+static void check_input(verify *v, const sources *s, pairs_store *p, const char *name)
+{
+    char attribute[64], hex[MD_SHA256_HEX] = "", *was = NULL;
+    hasher hash = find_hasher(name);
+    if (!hash) {
+        verify_note(v, "%s/pairs.h5: the hash of \"%s\" is not compared", v->run, name);
+        return;
+    }
+    (void)snprintf(attribute, sizeof attribute, "sha256_%s", name);
+    if (pairs_text(p, attribute, &was) != MD_OK || hash(s, name, hex) != MD_OK) {
+        verify_failed(v);
+    } else if (hex[0] && strcmp(hex, was) != 0) {
+        verify_problem(v,
+                       "%s/pairs.h5: was made from another version of \"%s\" (SHA-256 %.12s..., "
+                       "now %.12s...)",
+                       v->run, name, was, hex);
+    } else if (!hex[0] && hash == hash_store) {
+        verify_note(v, "%s/pairs.h5: the %s.h5 that it was made from is not there", v->run, name);
+    }
+    free(was);
+}
+
+void verify_inputs(verify *v, pairs_store *p, const config *cfg)
+{
+    sources s = {v, open_model(v, cfg)};
+    const char *name;
+    for (int i = 0; (name = pairs_input_name(i)); i++)
+        if (pairs_has_input(p, name))
+            check_input(v, &s, p, name);
+    foundation_free(s.f, NULL);
+}
