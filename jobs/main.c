@@ -1,15 +1,13 @@
 /* meddiff: finds the job, reads its configuration, starts and ends MPI, turns the job's status into
    the exit code and prints the failure once. Nothing else in the program ends a process. */
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "cluster/signals.h"
 #include "comm/comm.h"
 #include "job.h"
-#include "store/table.h"
+#include "rundir.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +15,6 @@
 
 enum { MAX_SETS = 256, RUN_BYTES = 1024 };
 static const double END_TIMEOUT_S = 60; /* for the other ranks to reach the end too */
-static const double LOCK_WAIT_S = 3;    /* for rank 0 of a killed run to be gone */
 
 typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG } argument;
 typedef enum ranks { LOCAL, MPI } ranks;
@@ -156,69 +153,13 @@ static void report(const job_row *r, md_status status)
 
 /* ---- jobs of several ranks */
 
-/* RESULT holds the outcome, since a launcher's exit code can lie; REQUEUE asks for a further start
-   after an orderly stop. */
-static md_status write_outcome(const char *run, md_status status)
-{
-    char path[RUN_BYTES], chain[4096];
-    /* md_status_text may be overwritten by a failure below. */
-    (void)snprintf(chain, sizeof chain, "%s", md_status_text());
-    md_text t = {0};
-    md_status written;
-    if (status == MD_OK || status == MD_STOPPED)
-        written = md_text_add(&t, "%s\n", status == MD_OK ? "ok" : "stopped");
-    else
-        written = md_text_add(&t, "failed\n%s\n", chain);
-    if (written == MD_OK)
-        written = md_path_join(path, sizeof path, run, "RESULT");
-    if (written == MD_OK)
-        written = md_file_write_atomic(path, t.s, t.n);
-    md_text_free(&t);
-    if (written == MD_OK && status == MD_STOPPED && cluster_stop_requested() != CLUSTER_STOP_NOW) {
-        written = md_path_join(path, sizeof path, run, "REQUEUE");
-        if (written == MD_OK)
-            written = md_file_write_atomic(path, "", 0);
-    }
-    return written;
-}
-
-static md_status remove_outcome(const char *run)
-{
-    static const char *const names[] = {"RESULT", "REQUEUE"};
-    for (int i = 0; i < 2; i++) {
-        char path[RUN_BYTES];
-        MD_TRY(md_path_join(path, sizeof path, run, names[i]));
-        if (unlink(path) != 0 && errno != ENOENT)
-            MD_FAIL(MD_IO, "%s: cannot remove: %s", path, strerror(errno));
-    }
-    return MD_OK;
-}
-
-/* The run directory is this process's until it ends, however it ends. Local. */
-static md_status lock_run(const char *run)
-{
-    int fd; /* never closed */
-    double deadline = md_now() + LOCK_WAIT_S;
-    md_status status = store_lock_directory(run, &fd);
-    while (status == MD_USAGE && md_now() < deadline) {
-        md_sleep(0.1);
-        status = store_lock_directory(run, &fd);
-    }
-    return status;
-}
-
 /* Rank 0: command line, configuration, run directory. Local. */
-static md_status prepare(const job_row *r, int argc, char **argv, command *c, config **cfg)
+static md_status prepare(const job_row *r, int argc, char **argv, command *c, config **cfg,
+                         rundir *d)
 {
     MD_TRY(read_command(r, argc, argv, c));
     MD_TRY(load(r, c, cfg));
-    char path[RUN_BYTES];
-    const char *run = config_string(*cfg, KEY_run);
-    MD_TRY(md_dir_make(run));
-    MD_TRY(lock_run(run));
-    MD_TRY(remove_outcome(run));
-    MD_TRY(md_path_join(path, sizeof path, run, "config.cfg"));
-    return config_save(*cfg, path);
+    return rundir_begin(d, config_string(*cfg, KEY_run), *cfg);
 }
 
 /* The resolved configuration of rank 0 becomes everybody's. Collective(world). */
@@ -242,12 +183,17 @@ static md_status share(int rank, config **cfg)
     return status;
 }
 
+static int exit_code(md_status status)
+{
+    return status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
+}
+
 /* Every rank comes here; a rank that failed alone becomes the failure of all. A rank that does not
    come in time keeps MPI from ending, so all are ended. Collective(world). */
 static md_status end_together(md_status status)
 {
     comm_set_timeout(END_TIMEOUT_S);
-    int code = status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
+    int code = exit_code(status);
     md_status agreed = comm_agree(comm_world(), status == MD_PEER ? MD_OK : status);
     if (agreed == MD_COMM) {
         md_error("main", "not all ranks reached the end: %s", md_status_text());
@@ -264,12 +210,12 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     int rank = comm_rank(comm_world()), size = comm_size(comm_world());
     command c = {0};
     job j = {.name = r->name, .rank = rank, .size = size};
+    rundir d = {0};
     char log[RUN_BYTES];
-    bool started = false;
     md_status status;
     MD_TRY_GOTO(md_log_open(rank, size, NULL), out);
     MD_TRY_GOTO(cluster_signals_install(), out);
-    status = rank == 0 ? prepare(r, argc, argv, &c, &j.cfg) : MD_OK;
+    status = rank == 0 ? prepare(r, argc, argv, &c, &j.cfg, &d) : MD_OK;
     MD_TRY_GOTO(comm_agree(comm_world(), status), out);
     MD_TRY_GOTO(share(rank, &j.cfg), out);
     if (rank != 0)
@@ -283,12 +229,12 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     MD_TRY_GOTO(comm_agree(comm_world(), status), out);
     md_info("main", "meddiff " MEDDIFF_VERSION " %s %s, run directory %s", r->name, j.arg, j.run);
     status = r->run(&j);
-    started = true;
 out:
     report(r, status);
     status = end_together(status);
-    if (rank == 0 && started && write_outcome(j.run, status) != MD_OK)
+    if (d.run && rundir_end(&d, status, exit_code(status) == 2 && !j.worked) != MD_OK)
         md_warn("main", "the outcome could not be written: %s", md_status_text());
+    rundir_free(&d);
     config_free(j.cfg);
     return status;
 }
@@ -310,7 +256,7 @@ static int main_shared(const job_row *r, int argc, char **argv)
         return md_status_exit_code(status);
     }
     status = run_shared(r, argc, argv);
-    int code = status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
+    int code = exit_code(status);
     md_log_close();
     (void)fflush(NULL);
     if (finalizing_may_hang())

@@ -193,13 +193,16 @@ md_status job_pipeline(job *j)
             ;
         if (end > i) {
             MD_TRY(run_trainings(&s, i, end));
+            j->worked = true;
             continue;
         }
         prospect p;
         end = i + 1;
         MD_TRY(consider(&s, &stages[i], &p));
-        if (p.wanted && !p.complete)
+        if (p.wanted && !p.complete) {
             MD_TRY(stages[i].run(j));
+            j->worked = true;
+        }
     }
     return MD_OK;
 }

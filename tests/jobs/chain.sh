@@ -88,9 +88,20 @@ run_in killed 1 generate || fail 'generate after a kill'
 cmp n1/run/pairs.h5 killed/run/pairs.h5 || fail 'the resumed pairs differ'
 
 # ---- what shapes samples may not change, the number of pairs may grow
-run_in n1 1 generate --set guide.grow=2 && fail 'a changed guide.grow was accepted'
-grep -q 'guide.grow' out || fail 'the refusal does not name guide.grow'
-cmp n1/run/pairs.h5 before.h5 || fail 'the refused start changed pairs.h5'
+of_run() { (cd n1/run && stat -c '%n %Y %i' RESULT && sha256sum RESULT REQUEUE config.cfg pairs.h5 2>&1); }
+was=$(of_run)
+for np in 1 3; do
+    run_in n1 $np generate --set guide.grow=2 && fail 'a changed guide.grow was accepted'
+    grep -q 'guide.grow' out || fail 'the refusal does not name guide.grow'
+    [ "$(of_run)" = "$was" ] || fail 'a refused start changed config.cfg, RESULT or pairs.h5'
+done
+# ... but one that has worked before it is refused has failed
+mv n1/run/models/lesion lesion
+run_in n1 1 pipeline --set guide.grow=2 && fail 'a changed guide.grow was accepted after the fine-tune'
+[ "$(head -n 1 n1/run/RESULT)" = failed ] || fail 'RESULT does not say failed after a fine-tune'
+grep -q 'grow = 2' n1/run/config.cfg || fail 'config.cfg is not that of the last start that worked'
+rm -r n1/run/models/lesion && mv lesion n1/run/models
+[ -z "$(ls n1/run/*.before 2>/dev/null)" ] || fail 'something was left aside'
 run_in n1 3 generate --set generate.pairs=12 || fail 'more pairs'
 "$meddiff" status n1/run >out 2>&1 || fail status
 grep -q 12 out || fail 'status does not show 12 pairs'
