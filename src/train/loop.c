@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 /* Worker 0 to rank 0, and STOP the other way. */
 enum { MESSAGE_STEP = 0x5401, MESSAGE_START, MESSAGE_END, MESSAGE_STOP };
@@ -23,12 +23,14 @@ typedef struct reporter {
 
 md_status train_metrics_open(const char *path, FILE **out)
 {
-    bool fresh = access(path, F_OK) != 0;
+    struct stat st;
     FILE *csv = fopen(path, "a");
     if (!csv)
         MD_FAIL(MD_IO, "%s: cannot be opened for appending", path);
-    if (fresh)
+    /* empty: new, or of a run that was killed before its first rows left memory */
+    if (fstat(fileno(csv), &st) == 0 && st.st_size == 0)
         (void)fputs("stage,step,loss,grad_norm,lr,seconds\n", csv);
+    (void)fflush(csv);
     *out = csv;
     return MD_OK;
 }

@@ -49,6 +49,55 @@ inputs_of() {
     mkdir "$2" && cp -r "$1"/{data.h5,backgrounds.h5,models} "$2"
 }
 
+# start NP JOB RUN: small.cfg with "${more[@]}", in the background; its launcher is $launcher.
+start() {
+    local np=$1 job=$2 where=$3
+    mpirun -n "$np" "$meddiff" "$job" small.cfg --set "run=$where" "${more[@]}" >out 2>&1 &
+    launcher=$!
+}
+
+# ranks_of PID: the processes below the launcher.
+ranks_of() {
+    local status
+    for status in /proc/[0-9]*/status; do
+        [ "$(sed -n 's/^PPid:\t//p' "$status" 2>/dev/null)" != "$1" ] || basename "${status%/status}"
+    done
+}
+
+# trained MODEL N: has $run come to N steps on disk?
+trained() {
+    local newest
+    newest=$(find "$run/checkpoints/$1" -name 'step-*' 2>/dev/null | sed 's/.*-//' | sort -n | tail -n 1)
+    [ "${newest:-0}" -ge "$2" ]
+}
+
+# wait_until COMMAND...: or the launcher has ended, which stop will notice.
+wait_until() {
+    until "$@" || ! kill -0 "$launcher" 2>/dev/null; do
+        sleep 0.02
+    done
+}
+
+# stop SIGNAL CODE: KILL hits every process, others the launcher. Returns 1 if all was over before that.
+stop() {
+    local rc hit=0
+    if [ "$1" = KILL ]; then
+        # shellcheck disable=SC2046
+        kill -KILL "$launcher" $(ranks_of $launcher) 2>/dev/null || hit=1
+    else
+        kill "-$1" "$launcher" 2>/dev/null || hit=1
+    fi
+    wait "$launcher" 2>/dev/null
+    rc=$?
+    [ $hit = 0 ] || return 1
+    # shellcheck disable=SC2254
+    case $rc in $2) ;; *) fail "SIG$1: exit code $rc, wanted $2" ;; esac
+    if [ "$1" = USR1 ]; then
+        [ -e "$run/REQUEUE" ] || fail 'no REQUEUE after SIGUSR1'
+        [ "$(cat "$run/RESULT")" = stopped ] || fail 'RESULT does not say stopped'
+    fi
+}
+
 "$programs/make_foundation" small >out 2>&1 || fail make_foundation
 "$meddiff" phantom phantoms --set phantom.size=64 --set phantom.count=14 --set phantom.normal=5 \
     --set phantom.test=2 >out 2>&1 || fail phantom
