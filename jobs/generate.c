@@ -1,6 +1,8 @@
-/* generate: paints lesions into the backgrounds under guides: RUN/pairs.h5 and RUN/preview.png. */
+/* generate: paints lesions into the backgrounds under guides: RUN/pairs.h5, RUN/preview.png and
+   RUN/guide.png. */
 #include "base/file.h"
 #include "base/log.h"
+#include "generate/guide_sheet.h"
 #include "generate/pairs.h"
 #include "session.h"
 
@@ -45,6 +47,16 @@ static md_status load(session *s)
     return MD_OK;
 }
 
+/* What the guide's parts did, of three pairs. */
+static md_status draw_guides(const session *s, const char *store)
+{
+    char png[SESSION_PATH];
+    painter_options o;
+    MD_TRY(session_path(s, png, "guide.png"));
+    MD_TRY(pairs_painter_options(s->j->cfg, config_int(s->j->cfg, KEY_data_size), &o));
+    return guide_sheet(store, s->f, o, 3, png);
+}
+
 static md_status run(session *s)
 {
     char data[SESSION_PATH], backgrounds[SESSION_PATH], store[SESSION_PATH], preview[SESSION_PATH];
@@ -71,6 +83,8 @@ static md_status run(session *s)
     MD_TRY(pairs_generate(&p, &out));
     md_info("generate", "%lld pairs in %s, %lld failed; %.2f pairs/s; see %s",
             (long long)out.accepted, store, (long long)out.failed, out.rate, preview);
+    if (s->j->rank == 0)
+        MD_TRY(draw_guides(s, store));
     if (s->j->rank == 0 && out.kept_guide)
         md_info("generate",
                 "%lld masks were not eroded: a disc of quality.corrode_px = %lld would leave "

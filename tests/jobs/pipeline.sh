@@ -7,7 +7,7 @@ source tests/jobs/common.bash
 for np in 1 2 3 5; do
     run 0 $np pipeline small.cfg --set "run=np$np"
     [ "$(cat np$np/RESULT)" = ok ] || fail 'RESULT is not ok'
-    for file in config.cfg log.txt metrics.csv import.png data.h5 backgrounds.h5 pairs.h5 preview.png \
+    for file in config.cfg log.txt metrics.csv import.png data.h5 backgrounds.h5 pairs.h5 preview.png guide.png \
         models/lesion/DONE models/lesion/unet/config.json \
         models/lesion/unet/diffusion_pytorch_model.safetensors; do
         [ -s "np$np/$file" ] || fail "no $file with $np processes"

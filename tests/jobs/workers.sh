@@ -15,7 +15,9 @@ while read -r name options; do
         rm -rf "np$np"
         mv run "np$np"
         [ $np = 1 ] || cmp np1/pairs.h5 "np$np/pairs.h5" || fail "$name: pairs.h5 of $np processes differs"
-        [ $np = 1 ] || cmp np1/preview.png "np$np/preview.png" || fail "$name: preview.png of $np processes"
+        for png in preview guide; do
+            [ $np = 1 ] || cmp np1/$png.png "np$np/$png.png" || fail "$name: $png.png of $np processes"
+        done
     done
     inputs_of from threads
     # shellcheck disable=SC2086
