@@ -23,8 +23,9 @@ static md_status use_lesion_model(session *s)
 }
 
 /* masks.h5 into path; "" where guides are the training masks. */
-static md_status find_masks(const session *s, char path[SESSION_PATH])
+static md_status need_inputs(const session *s, char path[SESSION_PATH])
 {
+    MD_TRY(session_need_imported(s));
     *path = 0;
     if (config_choice(s->j->cfg, KEY_guide_from) == 1)
         return MD_OK;
@@ -39,7 +40,6 @@ static md_status find_masks(const session *s, char path[SESSION_PATH])
 
 static md_status load(session *s)
 {
-    MD_TRY(session_need_imported(s));
     MD_TRY(use_lesion_model(s));
     foundation_hold(s->f, s->dtype, 0);
     for (int part = 0; session_works() && part < MODEL_N_PARTS; part++)
@@ -65,7 +65,7 @@ static md_status run(session *s)
     MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
     MD_TRY(session_path(s, store, "pairs.h5"));
     MD_TRY(session_path(s, preview, "preview.png"));
-    MD_TRY(comm_agree(comm_world(), find_masks(s, masks)));
+    MD_TRY(comm_agree(comm_world(), need_inputs(s, masks)));
     MD_TRY(comm_agree(comm_world(), load(s)));
     size_t budget;
     MD_TRY(session_budget(s->j->cfg, s->be, comm_node_workers(), &budget));

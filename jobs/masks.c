@@ -1,13 +1,13 @@
 /* masks: the mask generator. "train": a diffusion model of the training masks alone,
    RUN/models/masks. "sample": masks that none of the data set's is, RUN/masks.h5 with a report.
    Without a word both, skipping what is complete. */
-#include "generate/masks.h"
+#include "train/masks.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "generate/mask_report.h"
 #include "session.h"
 #include "train/loop.h"
-#include "train/masks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +157,16 @@ static md_status load(session *s, mask_model *m)
     return session_works() ? standalone_load(m->net, s->be) : MD_OK;
 }
 
+/* The report, unless it stands there already and nothing is new. Local. */
+static md_status tell(const session *s, const masks_job *p, bool new)
+{
+    char json[SESSION_PATH], csv[SESSION_PATH], png[SESSION_PATH];
+    MD_TRY(session_path(s, json, "masks_report.json"));
+    MD_TRY(session_path(s, csv, "masks_report.csv"));
+    MD_TRY(session_path(s, png, "masks.png"));
+    return md_file_exists(json) && !new ? MD_OK : mask_report_write(p, json, csv, png);
+}
+
 static md_status draw(session *s, const mask_model *m)
 {
     char data[SESSION_PATH], store[SESSION_PATH];
@@ -178,7 +188,7 @@ static md_status draw(session *s, const mask_model *m)
     md_info("masks", "%lld masks in %s, %lld given up, %lld failed; %.2f masks/s",
             (long long)out.accepted, store, (long long)out.rejected, (long long)out.failed,
             out.rate);
-    return MD_OK;
+    return comm_agree(comm_world(), session_first_worker() ? tell(s, &p, out.drawn) : MD_OK);
 }
 
 static md_status sample(session *s)

@@ -274,6 +274,7 @@ static md_status draw_rounds(const masks_job *j, sides *s, bool leads)
         MD_TRY(comm_broadcast(comm_world(), 0, &left, sizeof left, 0));
         if (left == 0)
             return MD_OK;
+        s->desk->out.drawn = true;
         MD_TRY(draw(j, s));
     }
 }

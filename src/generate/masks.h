@@ -24,6 +24,7 @@ typedef struct masks_outcome {
     int64_t accepted, rejected, failed, torn;
     int64_t redrawn[MASK_N_FAULTS]; /* in this run */
     double seconds, rate;
+    bool drawn; /* something was, in this run; every rank */
 } masks_outcome;
 
 /* Makes or resumes the store until every slot is decided. MD_STOPPED after a signal; MD_BAD_INPUT

@@ -1,0 +1,245 @@
+/* What is learned from training masks and what it lets pass; Kolmogorov and Smirnov's distance; a
+   sampled mask depends on nothing but its place. */
+#include "backend/cpu/cpu.h"
+#include "generate/mask_report.h"
+#include "support/expect.h"
+#include "support/tmp_dir.h"
+
+#include <math.h>
+
+enum { S = 64, PX = S * S, ROWS = 7, TRAIN = 4 };
+
+static char folder[256], data_path[300];
+
+static void disc(uint8_t *mask, double cy, double cx, double a, double b)
+{
+    for (int i = 0; i < PX; i++) {
+        double y = (i / S + 0.5 - cy) / a, x = (i % S + 0.5 - cx) / b;
+        mask[i] |= y * y + x * x <= 1;
+    }
+}
+
+/* Ellipses of axes 8 by 8, 8 by 12, 8 by 16, and a pair of discs of which one touches the border.
+   Then what must not count: a mask of nearly everything in each other split, and one that
+   data.pairs left out. */
+static void draw_row(int i, uint8_t *mask)
+{
+    memset(mask, 0, PX);
+    if (i < 3)
+        disc(mask, 30, 30, 8, 8 + 4 * i);
+    else if (i < TRAIN) {
+        disc(mask, 5, 20, 6, 6);
+        disc(mask, 40, 40, 6, 6);
+    } else
+        disc(mask, 32, 32, 30, 30);
+}
+
+static int make_data(void **state)
+{
+    (void)state;
+    static uint8_t rgb[3 * PX], mask[PX];
+    static const data_split splits[ROWS] = {[4] = DATA_VAL, [5] = DATA_TEST};
+    data_store *d;
+    if (!tmp_dir_make(folder))
+        return 1;
+    (void)snprintf(data_path, sizeof data_path, "%s/data.h5", folder);
+    OK(data_create(data_path, DATA_IMAGES, ROWS, S, &(data_info){0}, &d));
+    for (int i = 0; i < ROWS; i++) {
+        data_row row = {.kind = DATA_LESION,
+                        .split = splits[i],
+                        .used = i < TRAIN,
+                        .data_id = i,
+                        .size = {S, S},
+                        .valid = {0, 0, S, S},
+                        .source = {0, 0, S, S}};
+        draw_row(i, mask);
+        OK(data_write_pixels(d, i, rgb, mask));
+        OK(data_write_row(d, i, &row));
+    }
+    OK(data_finish(d));
+    return 0;
+}
+
+static int remove_data(void **state)
+{
+    (void)state;
+    tmp_dir_remove(folder);
+    return 0;
+}
+
+static void kolmogorov(void **state)
+{
+    (void)state;
+    static const struct {
+        int n, m;
+        double a[4], b[4], want;
+    } rows[] = {
+        {4, 4, {4, 2, 3, 1}, {1, 2, 3, 4}, 0}, {2, 2, {1, 2}, {3, 4}, 1},
+        {2, 2, {3, 1}, {2, 4}, 0.5},           {3, 3, {1, 1, 2}, {1, 2, 2}, 1.0 / 3},
+        {4, 2, {1, 2, 3, 4}, {2.5, 2.5}, 0.5}, {1, 4, {9}, {1, 2, 3, 9}, 0.75},
+        {3, 2, {0, 0, 0}, {0, 1}, 0.5},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        double a[4], b[4], c[4], d[4];
+        memcpy(a, rows[i].a, sizeof a);
+        memcpy(b, rows[i].b, sizeof b);
+        memcpy(c, rows[i].a, sizeof c);
+        memcpy(d, rows[i].b, sizeof d);
+        double got = mask_ks(a, rows[i].n, b, rows[i].m),
+               back = mask_ks(d, rows[i].m, c, rows[i].n);
+        if (fabs(got - rows[i].want) > 1e-12 || fabs(back - got) > 1e-12)
+            fail_msg("row %d: %.6f and %.6f, wanted %.6f", (int)i, got, back, rows[i].want);
+    }
+}
+
+static double share_of(int row)
+{
+    static uint8_t mask[PX];
+    int n = 0;
+    draw_row(row, mask);
+    for (int i = 0; i < PX; i++)
+        n += mask[i];
+    return (double)n / PX;
+}
+
+static void limits(void **state)
+{
+    (void)state;
+    mask_judge j;
+    OK(mask_judge_open(data_path, 0, &j));
+    assert_int_equal(j.real.n, TRAIN);
+    assert_true(j.limits.area[0] == share_of(0));
+    assert_true(j.limits.area[1] == share_of(2));
+    assert_int_equal(j.limits.components, 2);
+    assert_int_equal(j.limits.holes, 0);
+    assert_true(j.limits.border > 0 && j.limits.border < 12);
+    /* the most alike are the ellipses of 8 by 12 and 8 by 16 */
+    assert_true(j.nearest[1] == j.limits.copy || j.nearest[2] == j.limits.copy);
+    assert_true(j.nearest[0] < j.limits.copy && j.nearest[3] < j.nearest[0]);
+    mask_judge_close(&j);
+    OK(mask_judge_open(data_path, 0.5, &j));
+    assert_true(j.limits.copy == 0.5);
+    mask_judge_close(&j);
+}
+
+static mask_fault fault_of(const mask_judge *j, uint8_t *mask, int32_t *nearest)
+{
+    mask_seen seen;
+    image im = {S, S, 1, mask};
+    OK(mask_judge_see(j, &im, &seen));
+    *nearest = seen.nearest_id;
+    return seen.fault;
+}
+
+static void faults(void **state)
+{
+    (void)state;
+    static uint8_t m[PX];
+    int32_t id;
+    mask_judge j;
+    OK(mask_judge_open(data_path, 0, &j));
+    assert_int_equal(fault_of(&j, m, &id), MASK_EMPTY);
+    assert_int_equal(id, -1);
+    disc(m, 30, 30, 5, 5);
+    assert_int_equal(fault_of(&j, m, &id), MASK_SMALL);
+    disc(m, 30, 30, 20, 20);
+    assert_int_equal(fault_of(&j, m, &id), MASK_LARGE);
+    /* an ellipse of 8 by 12, turned, smaller and elsewhere, is a copy of row 1 */
+    memset(m, 0, PX);
+    disc(m, 40, 22, 10.8, 7.2);
+    assert_int_equal(fault_of(&j, m, &id), MASK_COPY);
+    assert_int_equal(id, 1);
+    /* three discs in a row are none, but have one part too many */
+    memset(m, 0, PX);
+    for (int i = 0; i < 3; i++)
+        disc(m, 20 + 12 * i, 20, 5, 5);
+    assert_int_equal(fault_of(&j, m, &id), MASK_COMPONENTS);
+    /* a ring */
+    memset(m, 0, PX);
+    disc(m, 30, 30, 10, 10);
+    m[30 * S + 30] = 0;
+    assert_int_equal(fault_of(&j, m, &id), MASK_HOLES);
+    /* half of it beyond the border */
+    memset(m, 0, PX);
+    disc(m, 30, 0, 12, 12);
+    assert_int_equal(fault_of(&j, m, &id), MASK_BORDER);
+    /* an L of the right size */
+    memset(m, 0, PX);
+    for (int i = 0; i < PX; i++)
+        m[i] =
+            i / S >= 20 && i / S < 44 && i % S >= 20 && (i % S < 26 || i / S >= 38) && i % S < 40;
+    assert_int_equal(fault_of(&j, m, &id), MASK_FINE);
+    mask_judge_close(&j);
+}
+
+/* ---- sampling */
+
+enum { EDGE = 8, BATCH = 3 };
+
+static void picture_of(mask_sampler *s, const mask_place *places, int n, int which, float *out)
+{
+    float all[BATCH * EDGE * EDGE];
+    bool finite[BATCH];
+    OK(mask_sampler_draw(s, places, n, NULL, NULL, all, finite));
+    assert_true(finite[which]);
+    memcpy(out, all + which * EDGE * EDGE, EDGE * EDGE * sizeof *out);
+}
+
+static bool same(const float *a, const float *b)
+{
+    return memcmp(a, b, EDGE * EDGE * sizeof *a) == 0;
+}
+
+static void places(void **state)
+{
+    (void)state;
+    md_backend *be;
+    mask_model m = {.schedule = {.train_steps = 1000,
+                                 .beta_start = 1e-4,
+                                 .beta_end = 0.02,
+                                 .betas = SCHEDULE_LINEAR,
+                                 .prediction = SCHEDULE_EPSILON,
+                                 .spacing = SCHEDULE_TRAILING,
+                                 .set_alpha_to_one = true,
+                                 .clip = 1}};
+    OK(cpu_backend_open(&be, 1));
+    OK(standalone_open(MODEL_MASK_UNET, "tests/golden/masks", &m.net));
+    OK(standalone_load(m.net, be));
+    for (int eta = 0; eta < 2; eta++) {
+        mask_sampler_options o = {.batch = BATCH, .steps = 4, .eta = eta, .mean = -0.5, .seed = 3};
+        mask_sampler *s;
+        float a[EDGE * EDGE], b[EDGE * EDGE];
+        OK(mask_sampler_new(&m, be, &o, &s));
+        OK(mask_sampler_load(s));
+        assert_int_equal(mask_sampler_edge(s), EDGE);
+        assert_true(mask_sampler_bytes(s) == be->allocated_bytes);
+        const mask_place alone[] = {{7, 2}}, among[] = {{1, 0}, {2, 0}, {7, 2}};
+        picture_of(s, alone, 1, 0, a);
+        picture_of(s, among, 3, 2, b);
+        assert_true(same(a, b));
+        const mask_place others[] = {{7, 3}, {6, 2}};
+        picture_of(s, others, 2, 0, b);
+        assert_false(same(a, b));
+        picture_of(s, others, 2, 1, b);
+        assert_false(same(a, b));
+        mask_sampler_free(s);
+        /* one start for all: without noise in the steps one picture, with it several */
+        o.same_start = true;
+        OK(mask_sampler_new(&m, be, &o, &s));
+        OK(mask_sampler_load(s));
+        picture_of(s, others, 2, 0, a);
+        picture_of(s, others, 2, 1, b);
+        assert_true(same(a, b) == (eta == 0));
+        mask_sampler_free(s);
+    }
+    mask_model_free(&m, be);
+    assert_int_equal(be->allocated_bytes, 0);
+    be->ops->close(be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kolmogorov), cmocka_unit_test(limits),
+                                       cmocka_unit_test(faults), cmocka_unit_test(places)};
+    return cmocka_run_group_tests(tests, make_data, remove_data);
+}

@@ -1,0 +1,127 @@
+/* The mask generator's task: pictures that depend on nothing but their place in the global batch,
+   and a loss that adds up however the batch is split and is the mean squared error of the noise. */
+#include "base/rng.h"
+#include "rig.h"
+#include "train/masks.h"
+
+enum { SIZE = 16, EDGE = 8, MASKS = 3, BATCH = 5, PX = EDGE * EDGE };
+
+static struct {
+    md_backend *be;
+    model_config config;
+    nn_params *params;
+    float fields[MASKS * SIZE * SIZE];
+    double alphas[1000];
+} world;
+
+static int open_world(void **state)
+{
+    (void)state;
+    const model_row *row = model_registry(MODEL_MASK_UNET);
+    diffusion_schedule s = {
+        .train_steps = 1000, .beta_start = 1e-4, .beta_end = 0.02, .betas = SCHEDULE_LINEAR};
+    OK(ref_backend_open(&world.be));
+    OK(row->read("tests/golden/masks/config.json", &world.config));
+    OK(nn_params_new("masks", &world.params));
+    OK(row->declare(world.params, &world.config));
+    OK(nn_params_alloc(world.params, world.be));
+    OK(nn_params_load(world.params, world.be,
+                      "tests/golden/masks/diffusion_pytorch_model.safetensors", &row->rules));
+    OK(schedule_alphas_cumprod(&s, world.alphas));
+    for (int i = 0; i < MASKS * SIZE * SIZE; i++) {
+        int k = i / (SIZE * SIZE), y = i / SIZE % SIZE - 8, x = i % SIZE - 8;
+        world.fields[i] = (float)(3 + k - sqrt(y * y + (k + 1) * x * x));
+    }
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    (void)state;
+    nn_params_free(world.params, world.be);
+    bool all = world.be->allocated_bytes == 0;
+    world.be->ops->close(world.be);
+    return !all;
+}
+
+static mask_train task_of(double augment)
+{
+    return (mask_train){.unet = &world.config.unet,
+                        .params = world.params,
+                        .dtype = MD_F32,
+                        .view = {SIZE, EDGE, 4},
+                        .n = MASKS,
+                        .fields = world.fields,
+                        .alphas_cumprod = world.alphas,
+                        .train_steps = 1000,
+                        .seed = 9,
+                        .batch = BATCH,
+                        .augment = augment};
+}
+
+/* Loss of n samples from `first` on of step 3. */
+static double loss_of(int64_t first, int64_t n)
+{
+    mask_train d = task_of(1);
+    train_task task = mask_train_task(&d);
+    md_graph *g;
+    md_plan *p;
+    double loss;
+    OK(md_graph_new(&g));
+    md_tensor *l = task.build(task.user, g, n);
+    OK(md_plan_build(g, world.be, &l, 1, &p));
+    OK(md_plan_load(p));
+    OK(task.fill(task.user, p, 3, first, n));
+    OK(md_plan_run(p));
+    OK(md_plan_read(p, l, &loss, MD_F64, 1));
+    task.release(task.user);
+    md_plan_free(p);
+    md_graph_free(g);
+    return loss;
+}
+
+static void splits(void **state)
+{
+    (void)state;
+    double whole = loss_of(0, BATCH), parts = loss_of(0, 2) + loss_of(2, 2) + loss_of(4, 2);
+    assert_true(isfinite(whole) && whole > 0);
+    assert_true(fabs(whole - parts) < 1e-6 * whole);
+    assert_true(loss_of(BATCH, 3) == 0); /* behind the batch */
+    /* a random network knows nothing of the noise: the error of a guess of variance v is 1 + v */
+    assert_true(whole > 0.5 && whole < 20);
+}
+
+static void pictures(void **state)
+{
+    (void)state;
+    float a[PX], b[PX];
+    mask_train d = task_of(1), still = task_of(0);
+    mask_train_picture(&d, 3, 1, a);
+    mask_train_picture(&d, 0, 0, b); /* a call in between */
+    mask_train_picture(&d, 3, 1, b);
+    assert_memory_equal(a, b, sizeof a);
+    mask_train_picture(&d, 1, 1 + 2 * BATCH, b); /* the same place in the run */
+    assert_memory_equal(a, b, sizeof a);
+    /* without augmentation one of the masks as it is, and each of them in time */
+    bool seen[MASKS] = {0};
+    for (int64_t step = 0; step < 12; step++) {
+        mask_train_picture(&still, step, 0, a);
+        int which = -1;
+        for (int k = 0; k < MASKS; k++) {
+            const image_affine same = image_affine_make(0, 0, 1, 0, 0);
+            image_field_picture(&still.view, world.fields + k * SIZE * SIZE, &same, b);
+            if (!memcmp(a, b, sizeof a))
+                which = k;
+        }
+        assert_true(which >= 0);
+        seen[which] = true;
+    }
+    for (int k = 0; k < MASKS; k++)
+        assert_true(seen[k]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(splits), cmocka_unit_test(pictures)};
+    return cmocka_run_group_tests(tests, open_world, close_world);
+}
