@@ -1,5 +1,6 @@
 /* plan: bytes, work and expected time of every stage, before anything is taken. Ends with 1 where a
    stage does not fit into memory.budget (or the machine), saying what would help. */
+#include "plan.h"
 #include "base/clock.h"
 #include "generate/painter.h"
 #include "generate/pairs.h"
@@ -74,17 +75,6 @@ typedef struct row {
     double runs;
 } row;
 
-typedef struct plan_job {
-    const config *cfg;
-    foundation *f;
-    md_backend *be;
-    md_dtype dtype;
-    int64_t size;
-    size_t weights, budget; /* of all parts; what may be taken */
-    double rate, bandwidth; /* FLOP/s, bytes/s */
-    double seconds;         /* of the stage so far */
-} plan_job;
-
 /* "3 h 05 min", "12 min", "8 s" */
 static void duration(char out[32], double s)
 {
@@ -108,7 +98,7 @@ static void print_row(plan_job *p, const row *r)
                  mib(r->workspace), mib(total), (double)r->flops / 1e9, r->runs, text);
 }
 
-static void print_plan(plan_job *p, const char *name, const md_plan *plan, double runs)
+void plan_print_run(plan_job *p, const char *name, const md_plan *plan, double runs)
 {
     md_plan_bytes b = md_plan_memory(plan);
     row r = {.name = name,
@@ -121,8 +111,7 @@ static void print_plan(plan_job *p, const char *name, const md_plan *plan, doubl
     print_row(p, &r);
 }
 
-/* "generate: at most 1234.5 MiB of 8192.0, about 3 h 05 min" */
-static void print_stage(plan_job *p, const char *name, size_t most)
+void plan_print_stage(plan_job *p, const char *name, size_t most)
 {
     char text[32];
     duration(text, p->seconds);
@@ -163,7 +152,7 @@ static md_status plan_class(plan_job *p, size_t *most)
     MD_TRY(job_prior_options(p->cfg, p->f, &o));
     MD_TRY(painter_new(p->f, p->be, &o, &k));
     double pictures = (double)config_int(p->cfg, KEY_finetune_prior_images);
-    print_plan(p, "finetune class", painter_step_plan(k), ceil(pictures / o.batch) * o.steps);
+    plan_print_run(p, "finetune class", painter_step_plan(k), ceil(pictures / o.batch) * o.steps);
     *most = painter_bytes(k) > *most ? painter_bytes(k) : *most;
     md_status status = painter_fits(k, p->budget);
     painter_free(k);
@@ -178,17 +167,17 @@ static md_status plan_encoding(plan_job *p, int64_t class, size_t *most)
     MD_TRY(codec_new(p->be, p->f->vae, p->f->params[MODEL_VAE], p->dtype, (int)p->size,
                      LESIONS_VARIANTS, 0, &k));
     const md_plan *plan = codec_encode_plan(k);
-    print_plan(p, "finetune encode", plan,
-               (double)(config_int(p->cfg, KEY_data_pairs) + class) * (nine ? 2 : 1));
+    plan_print_run(p, "finetune encode", plan,
+                   (double)(config_int(p->cfg, KEY_data_pairs) + class) * (nine ? 2 : 1));
     *most = p->weights + md_plan_memory(plan).total;
     codec_free(k);
     return MD_OK;
 }
 
-static void print_training(plan_job *p, train *t)
+void plan_print_training(plan_job *p, const char *name, train *t, double runs)
 {
     train_bytes b = train_memory(t);
-    row r = {.name = "finetune step",
+    row r = {.name = name,
              .weights = p->weights,
              .gradients = b.gradients,
              .optimizer = b.optimizer,
@@ -196,8 +185,7 @@ static void print_training(plan_job *p, train *t)
              .workspace = b.workspace,
              .flops = md_plan_flops(train_plan(t)),
              .traffic = md_plan_traffic(train_plan(t)),
-             .runs = (double)config_int(p->cfg, KEY_finetune_steps) *
-                     (double)config_int(p->cfg, KEY_finetune_accumulate)};
+             .runs = runs};
     print_row(p, &r);
 }
 
@@ -218,9 +206,11 @@ static md_status plan_finetune(plan_job *p)
     MD_TRY(session_training_budget(p->cfg, p->f, p->be, 1, &budget));
     train_options o = finetune_options(p->cfg, budget);
     MD_TRY(train_new(p->be, stores, finetune_stores(p->cfg, p->f, stores), &task, &o, &t));
-    print_training(p, t);
+    plan_print_training(p, "finetune step", t,
+                        (double)config_int(p->cfg, KEY_finetune_steps) *
+                            (double)config_int(p->cfg, KEY_finetune_accumulate));
     size_t training = train_memory(t).total + p->budget - budget;
-    print_stage(p, "finetune", training > most ? training : most);
+    plan_print_stage(p, "finetune", training > most ? training : most);
     print_adapters(p);
     (void)printf("%d of %d blocks are recomputed in the backward pass\n\n", train_recomputed(t),
                  train_blocks(t));
@@ -240,11 +230,11 @@ static md_status plan_generate(plan_job *p)
     MD_TRY(painter_new(p->f, p->be, &o, &k));
     double batches = ceil(pairs / o.batch);
     const md_plan *step = painter_step_plan(k);
-    print_plan(p, "generate encode", codec_encode_plan(painter_codec(k)),
-               fmin(pairs, (double)config_int(p->cfg, KEY_data_pairs)));
-    print_plan(p, "generate step", step, batches * painter_evaluations(k));
-    print_plan(p, "generate decode", codec_decode_plan(painter_codec(k)), batches);
-    print_stage(p, "generate", painter_bytes(k));
+    plan_print_run(p, "generate encode", codec_encode_plan(painter_codec(k)),
+                   fmin(pairs, (double)config_int(p->cfg, KEY_data_pairs)));
+    plan_print_run(p, "generate step", step, batches * painter_evaluations(k));
+    plan_print_run(p, "generate decode", codec_decode_plan(painter_codec(k)), batches);
+    plan_print_stage(p, "generate", painter_bytes(k));
     (void)printf("UNet: %.4g GFLOP for one picture and prompt of %lld pixels\n",
                  (double)md_plan_flops(step) / 1e9 / (guidance_for(o.guidance)->copies * o.batch),
                  (long long)p->size);
@@ -271,6 +261,7 @@ static md_status plan_all(plan_job *p)
     (void)printf("%-16s %9s %9s %9s %11s %9s %9s %11s %8s  %s\n", "MiB", "weights", "gradients",
                  "optimizer", "activations", "workspace", "total", "GFLOP a run", "runs", "time");
     MD_TRY(plan_finetune(p));
+    MD_TRY(plan_masks(p));
     return plan_generate(p);
 }
 

@@ -241,7 +241,7 @@ static md_status measure_levels(const report *r, const levels *l, double mean, d
 {
     image mask[PROBES] = {0};
     mask_sampler *s = NULL;
-    mask_sampler_options o = masks_sampler_options(r->j, mean);
+    mask_sampler_options o = mask_sampler_options_for(r->j->cfg, mean);
     o.same_start = !l->start;
     o.eta = l->steps ? o.eta : 0;
     MD_TRY(mask_sampler_new(r->j->model, r->j->be, &o, &s));

@@ -21,6 +21,18 @@ struct mask_sampler {
     md_tensor *t, *noise, *coef;
 };
 
+mask_sampler_options mask_sampler_options_for(const config *c, double mean)
+{
+    return (mask_sampler_options){
+        .batch = (int)config_int(c, KEY_masks_sample_batch),
+        .steps = (int)config_int(c, KEY_masks_sample_steps),
+        .eta = config_float(c, KEY_masks_eta),
+        .mean = mean,
+        .seed = (uint64_t)config_int(c, KEY_seed),
+        .dtype = config_choice(c, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
+    };
+}
+
 /* One sampling step, x updated in place. */
 static md_status build_step(mask_sampler *s)
 {

@@ -2,6 +2,7 @@
 #ifndef MD_GENERATE_MASK_SAMPLER_H
 #define MD_GENERATE_MASK_SAMPLER_H
 
+#include "config/config.h"
 #include "diffusion/sampler.h"
 #include "generate/mask_model.h"
 #include "graph/plan.h"
@@ -21,6 +22,8 @@ typedef struct mask_place {
 } mask_place;
 
 typedef struct mask_sampler mask_sampler;
+
+mask_sampler_options mask_sampler_options_for(const config *cfg, double mean);
 
 /* Plans and takes no device memory; m and be must outlive it. */
 MD_MUST md_status mask_sampler_new(const mask_model *m, md_backend *be,

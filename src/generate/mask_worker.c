@@ -13,18 +13,6 @@ struct mask_worker {
     bool *finite;
 };
 
-mask_sampler_options masks_sampler_options(const masks_job *j, double mean)
-{
-    return (mask_sampler_options){
-        .batch = (int)config_int(j->cfg, KEY_masks_sample_batch),
-        .steps = (int)config_int(j->cfg, KEY_masks_sample_steps),
-        .eta = config_float(j->cfg, KEY_masks_eta),
-        .mean = mean,
-        .seed = (uint64_t)config_int(j->cfg, KEY_seed),
-        .dtype = config_choice(j->cfg, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
-    };
-}
-
 md_status masks_mean(const guide_bank *real, const image_field_view *v, double *mean)
 {
     int64_t px = v->edge * v->edge;
@@ -66,7 +54,7 @@ static md_status setup(mask_worker *w)
     w->batch = (int)config_int(c, KEY_masks_sample_batch);
     MD_TRY(mask_judge_open(w->j->data, config_float(c, KEY_masks_copy), &w->judge));
     MD_TRY(masks_mean(&w->judge.real, &w->j->view, &mean));
-    mask_sampler_options o = masks_sampler_options(w->j, mean);
+    mask_sampler_options o = mask_sampler_options_for(c, mean);
     MD_TRY(mask_sampler_new(w->j->model, w->j->be, &o, &w->sampler));
     if (w->j->budget && mask_sampler_bytes(w->sampler) > w->j->budget)
         MD_FAIL(MD_NOMEM,

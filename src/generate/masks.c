@@ -26,13 +26,17 @@ typedef struct desk {
     masks_outcome out;
 } desk;
 
+int64_t masks_count(const config *c)
+{
+    int64_t count = config_int(c, KEY_masks_count), pairs = config_int(c, KEY_generate_pairs);
+    return count ? count : pairs < MOST_WITHOUT_ASKING ? pairs : MOST_WITHOUT_ASKING;
+}
+
 static md_status create_store(const masks_job *j, const char *data_hex, const char *model_hex)
 {
     mask_judge judge;
     data_store *d = NULL;
     char *licences = NULL;
-    int64_t count = config_int(j->cfg, KEY_masks_count);
-    int64_t pairs = config_int(j->cfg, KEY_generate_pairs);
     md_status status = MD_OK;
     const char *text = config_text(j->cfg, &status);
     MD_TRY(status);
@@ -46,9 +50,7 @@ static md_status create_store(const masks_job *j, const char *data_hex, const ch
     status = data_open(j->data, DATA_IMAGES, &d);
     if (status == MD_OK)
         status = data_text(d, "licences", &licences);
-    masks_spec spec = {.rows = count                         ? count
-                               : pairs < MOST_WITHOUT_ASKING ? pairs
-                                                             : MOST_WITHOUT_ASKING,
+    masks_spec spec = {.rows = masks_count(j->cfg),
                        .size = judge.real.size,
                        .config = text,
                        .code_version = MEDDIFF_VERSION,

@@ -31,8 +31,8 @@ typedef struct masks_outcome {
    where no mask was accepted. out: rank 0. Collective(world). */
 MD_MUST md_status masks_generate(const masks_job *j, masks_outcome *out);
 
-/* Shared with the report. */
-mask_sampler_options masks_sampler_options(const masks_job *j, double mean);
+/* masks.count, or where it is 0 the number that generate.pairs asks for. */
+int64_t masks_count(const config *cfg);
 /* Mean of the training masks' pictures. */
 MD_MUST md_status masks_mean(const guide_bank *real, const image_field_view *v, double *mean);
 /* The mask that `place` has been given by its picture: moved and cut off at random within the
