@@ -93,9 +93,15 @@ static md_status check_rules(const format_json *doc, const rule *rules, const ru
     return MD_OK;
 }
 
+/* Where the class is not given, what only the other library's configs say tells a wrong model: with
+   defaults for most keys it might pass otherwise. */
 static md_status check_class(const format_json *doc, const char *path, const char *want)
 {
-    const char *got;
+    const char *got, *other = path[0] == '_' ? "model_type" : "_class_name";
+    if (!format_json_has(doc, path) && format_json_has(doc, other)) {
+        MD_TRY(format_json_string(doc, other, &got));
+        MD_FAIL(MD_BAD_INPUT, "%s: %s is %s, wanted %s", format_json_name(doc), other, got, want);
+    }
     MD_TRY(format_json_string_or(doc, path, want, &got));
     if (strcmp(got, want) != 0)
         MD_FAIL(MD_BAD_INPUT, "%s: %s is %s, wanted %s", format_json_name(doc), path, got, want);
