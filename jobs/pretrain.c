@@ -1,5 +1,6 @@
 /* pretrain: the tiny foundation, from procedural pictures alone. First the VAE, then UNet and text
-   encoder on its latents; the result is a diffusers folder. */
+   encoder on its latents, which make a diffusers folder; then the encoder beside them. */
+#include "pretrain.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -7,10 +8,8 @@
 #include "format/tokenizer.h"
 #include "image/procedural.h"
 #include "model/codec.h"
-#include "session.h"
 #include "train/autoencode.h"
 #include "train/denoise.h"
-#include "train/loop.h"
 #include "train/vae_start.h"
 
 #include <math.h>
@@ -72,12 +71,9 @@ static md_status randomize(session *p, model_part part)
     return comm_agree(comm_world(), status);
 }
 
-static md_status start(session *p, const model_part *parts, int n, const train_task *task,
+static md_status start(session *p, nn_params *const *stores, int n, const train_task *task,
                        train_options *o, train **out)
 {
-    nn_params *stores[MODEL_N_PARTS];
-    for (int i = 0; i < n; i++)
-        stores[i] = p->f->params[parts[i]];
     o->lr_rule = TRAIN_LR_COSINE;
     o->lr_floor = 0.02;
     o->warmup = o->steps / 50 + 1;
@@ -98,10 +94,8 @@ static md_status start(session *p, const model_part *parts, int n, const train_t
     return MD_OK;
 }
 
-/* Trains `parts` on `task` with checkpoints in RUN/checkpoints/<what>; on rank 0 of several, only
-   watches. The parameters end as their moving averages. */
-static md_status learn(session *p, const char *what, const model_part *parts, int n,
-                       const train_task *task, train_options o)
+md_status pretrain_learn(session *p, const char *what, nn_params *const *stores, int n,
+                         const train_task *task, train_options o)
 {
     const config *cfg = p->j->cfg;
     char checkpoints[SESSION_PATH], metrics[SESSION_PATH];
@@ -116,7 +110,7 @@ static md_status learn(session *p, const char *what, const model_part *parts, in
                     .checkpoint_minutes = config_float(cfg, KEY_checkpoint_minutes),
                     .stop = session_wants_stop};
     train *t = NULL;
-    md_status status = session_works() ? start(p, parts, n, task, &o, &t) : MD_OK;
+    md_status status = session_works() ? start(p, stores, n, task, &o, &t) : MD_OK;
     MD_TRY(comm_agree(comm_world(), status));
     if (!session_works())
         return train_loop_watch(&l);
@@ -130,7 +124,6 @@ static md_status learn(session *p, const char *what, const model_part *parts, in
 static md_status learn_vae(session *p)
 {
     const config *cfg = p->j->cfg;
-    static const model_part vae[] = {MODEL_VAE};
     autoencode a = {.config = p->f->vae,
                     .params = p->f->params[MODEL_VAE],
                     .dtype = p->dtype,
@@ -142,10 +135,10 @@ static md_status learn_vae(session *p)
     MD_TRY(randomize(p, MODEL_VAE));
     md_status status = session_works() ? train_vae_start(a.params, p->be, a.config) : MD_OK;
     MD_TRY(comm_agree(comm_world(), status));
-    return learn(p, "vae", vae, 1, &task,
-                 (train_options){.steps = config_int(cfg, KEY_pretrain_vae_steps),
-                                 .batch = a.batch,
-                                 .lr = config_float(cfg, KEY_pretrain_vae_lr)});
+    return pretrain_learn(p, "vae", &a.params, 1, &task,
+                          (train_options){.steps = config_int(cfg, KEY_pretrain_vae_steps),
+                                          .batch = a.batch,
+                                          .lr = config_float(cfg, KEY_pretrain_vae_lr)});
 }
 
 /* Pictures from here on were never seen by the VAE's training, whose items count from 0. */
@@ -229,10 +222,10 @@ static md_status learn_denoiser(session *p, denoise_source *s, float *moments, i
     s->moments = moments;
     s->ids = ids;
     s->empty_ids = empty;
-    return learn(p, "unet", (model_part[]){MODEL_UNET, MODEL_TEXT_ENCODER}, 2, &task,
-                 (train_options){.steps = config_int(cfg, KEY_pretrain_unet_steps),
-                                 .batch = d.batch,
-                                 .lr = config_float(cfg, KEY_pretrain_unet_lr)});
+    return pretrain_learn(p, "unet", (nn_params *[]){d.unet_params, d.text_params}, 2, &task,
+                          (train_options){.steps = config_int(cfg, KEY_pretrain_unet_steps),
+                                          .batch = d.batch,
+                                          .lr = config_float(cfg, KEY_pretrain_unet_lr)});
 }
 
 static md_status learn_unet(session *p)
@@ -262,17 +255,10 @@ static md_status learn_unet(session *p)
 }
 
 /* RUN/models/foundation unless the config says otherwise. */
-static md_status save(session *p)
+static md_status out_folder(const session *p, char path[SESSION_PATH])
 {
     const char *out = config_string(p->j->cfg, KEY_pretrain_out);
-    char path[SESSION_PATH];
-    if (*out)
-        MD_TRY(md_str_copy(path, sizeof path, out));
-    else
-        MD_TRY(session_path(p, path, "models/foundation"));
-    MD_TRY(foundation_save(p->f, path, p->be, true));
-    md_info("pretrain", "wrote the foundation to %s", path);
-    return MD_OK;
+    return *out ? md_str_copy(path, SESSION_PATH, out) : session_path(p, path, "models/foundation");
 }
 
 static md_status open_tiny(session *p, const char *tokenizer_path)
@@ -287,7 +273,7 @@ static md_status open_tiny(session *p, const char *tokenizer_path)
     return MD_OK;
 }
 
-static md_status run_stages(session *p)
+static md_status make_foundation(session *p, const char *out)
 {
     comm *world = comm_world();
     char tokenizer[SESSION_PATH];
@@ -299,10 +285,23 @@ static md_status run_stages(session *p)
     }
     MD_TRY(comm_agree(world, status));
     MD_TRY(comm_agree(world, open_tiny(p, tokenizer)));
-    MD_TRY(session_meet(p));
     MD_TRY(comm_agree(world, learn_vae(p)));
     MD_TRY(comm_agree(world, learn_unet(p)));
-    return comm_agree(world, session_first_worker() ? save(p) : MD_OK);
+    status = session_first_worker() ? foundation_save(p->f, out, p->be, true) : MD_OK;
+    if (status == MD_OK)
+        md_info("pretrain", "wrote the foundation to %s", out);
+    return comm_agree(world, status);
+}
+
+static md_status run_stages(session *p)
+{
+    const char *what = config_string(p->j->cfg, KEY_pretrain_what);
+    char out[SESSION_PATH];
+    MD_TRY(comm_agree(comm_world(), out_folder(p, out)));
+    MD_TRY(session_meet(p));
+    if (strcmp(what, "encoder") != 0)
+        MD_TRY(make_foundation(p, out));
+    return strcmp(what, "foundation") != 0 ? pretrain_encoder(p, out) : MD_OK;
 }
 
 md_status job_pretrain(job *j)

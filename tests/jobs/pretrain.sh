@@ -12,7 +12,8 @@ trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 bad=0
 few=(--set pretrain.vae_steps=3 --set pretrain.vae_batch=2 --set pretrain.vae_crop=32 --set pretrain.pictures=4
-    --set pretrain.unet_steps=2 --set pretrain.unet_batch=2 --set checkpoint.minutes=0)
+    --set pretrain.unet_steps=2 --set pretrain.unet_batch=2 --set pretrain.encoder_steps=2
+    --set pretrain.encoder_batch=2 --set pretrain.encoder_group=8 --set checkpoint.minutes=0)
 
 # pretrain NP RUN: output to RUN.out
 pretrain() {
@@ -28,7 +29,8 @@ expect() { # expect WHAT COMMAND...
 expect "alone" pretrain 1 alone
 for file in model_index.json tokenizer/vocab.json tokenizer/merges.txt scheduler/scheduler_config.json \
     text_encoder/model.safetensors vae/diffusion_pytorch_model.safetensors \
-    unet/diffusion_pytorch_model.safetensors; do
+    unet/diffusion_pytorch_model.safetensors encoder/config.json encoder/model.safetensors \
+    encoder/preprocessor_config.json; do
     expect "alone leaves $file" test -s "alone/models/foundation/$file"
 done
 expect "with two workers" pretrain 3 two
@@ -41,4 +43,14 @@ expect "going on from a checkpoint" pretrain 1 stopped
 for part in vae unet; do
     expect "the same $part after going on" cmp {alone,stopped}/models/foundation/$part/diffusion_pytorch_model.safetensors
 done
+# the encoder depends on no other part: alone it is the same, and the others are left as they are
+expect "the encoder alone" pretrain 1 encoder --set pretrain.what=encoder --set pretrain.out=made
+expect "it is the encoder of the whole run" cmp {alone/models/foundation,made}/encoder/model.safetensors
+expect "and nothing else was written" test "$(ls made)" = encoder
+expect "the encoder goes on from a checkpoint" rm -r encoder/checkpoints/encoder/step-2
+expect "the encoder alone again" pretrain 1 encoder --set pretrain.what=encoder --set pretrain.out=again
+expect "with the same bytes" cmp {made,again}/encoder/model.safetensors
+expect "the foundation alone" pretrain 1 parts --set pretrain.what=foundation
+expect "without an encoder" test ! -e parts/models/foundation/encoder
+expect "with the same UNet" cmp {alone,parts}/models/foundation/unet/diffusion_pytorch_model.safetensors
 exit $bad
