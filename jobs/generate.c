@@ -57,44 +57,49 @@ static md_status draw_guides(const session *s, const char *store)
     return guide_sheet(store, s->f, o, 3, png);
 }
 
+/* What did not come out as it was asked for. */
+static md_status judge(const session *s, const pairs_job *p, const pairs_outcome *out)
+{
+    bool again = config_bool(s->j->cfg, KEY_quality_redraw);
+    if (out->failed)
+        MD_FAIL(MD_NONFINITE, "%lld slots of %s failed for good; /reason says why",
+                (long long)out->failed, p->store);
+    if (out->rejected && again)
+        MD_FAIL(
+            MD_EXHAUSTED,
+            "%lld of %lld pairs were still rejected after %lld draws (%s); see %s and %s/; more "
+            "draws: quality.attempts, other limits: quality.low, quality.high and \"meddiff "
+            "assess\"",
+            (long long)out->rejected, (long long)(out->rejected + out->accepted),
+            (long long)config_int(s->j->cfg, KEY_quality_attempts), out->reasons, p->rejected,
+            p->pictures);
+    return MD_OK;
+}
+
 static md_status run(session *s)
 {
-    char data[SESSION_PATH], backgrounds[SESSION_PATH], store[SESSION_PATH], preview[SESSION_PATH];
     char masks[SESSION_PATH];
-    MD_TRY(session_path(s, data, "data.h5"));
-    MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
-    MD_TRY(session_path(s, store, "pairs.h5"));
-    MD_TRY(session_path(s, preview, "preview.png"));
-    MD_TRY(comm_agree(comm_world(), need_inputs(s, masks)));
-    MD_TRY(comm_agree(comm_world(), load(s)));
-    size_t budget;
-    MD_TRY(session_budget(s->j->cfg, s->be, comm_node_workers(), &budget));
-    pairs_job p = {.cfg = s->j->cfg,
-                   .f = s->f,
-                   .be = s->be,
-                   .budget = budget,
-                   .data = data,
-                   .backgrounds = backgrounds,
-                   .store = store,
-                   .preview = preview,
-                   .masks = *masks ? masks : NULL,
-                   .sections = ". data model generate guide quality"};
+    session_files files;
+    pairs_job p;
     pairs_outcome out;
+    MD_TRY(session_pairs_job(s, &files, &p));
+    MD_TRY(comm_agree(comm_world(), need_inputs(s, masks)));
+    p.masks = *masks ? masks : NULL;
+    MD_TRY(comm_agree(comm_world(), load(s)));
+    MD_TRY(session_budget(s->j->cfg, s->be, comm_node_workers(), &p.budget));
     MD_TRY(pairs_generate(&p, &out));
-    md_info("generate", "%lld pairs in %s, %lld failed; %.2f pairs/s; see %s",
-            (long long)out.accepted, store, (long long)out.failed, out.rate, preview);
+    md_info("generate", "%lld pairs in %s, %lld rejected, %lld failed; %.2f pairs/s; see %s",
+            (long long)out.accepted, p.store, (long long)out.rejected, (long long)out.failed,
+            out.rate, p.preview);
     if (s->j->rank == 0)
-        MD_TRY(draw_guides(s, store));
+        MD_TRY(draw_guides(s, p.store));
     if (s->j->rank == 0 && out.kept_guide)
         md_info("generate",
                 "%lld masks were not eroded: a disc of quality.corrode_px = %lld would leave "
                 "nothing of them; /reason marks them",
                 (long long)out.kept_guide,
                 (long long)config_int(s->j->cfg, KEY_quality_corrode_px));
-    if (s->j->rank == 0 && out.failed)
-        MD_FAIL(MD_NONFINITE, "%lld slots of %s failed for good; /reason says why",
-                (long long)out.failed, store);
-    return MD_OK;
+    return s->j->rank == 0 ? judge(s, &p, &out) : MD_OK;
 }
 
 /* Collective(world). */

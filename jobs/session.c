@@ -194,3 +194,25 @@ md_status session_path(const session *s, char out[SESSION_PATH], const char *fmt
         MD_FAIL(MD_USAGE, "%s: the path is too long", s->j->run);
     return MD_OK;
 }
+
+md_status session_pairs_job(const session *s, session_files *files, pairs_job *out)
+{
+    *out = (pairs_job){.cfg = s->j->cfg,
+                       .f = s->f,
+                       .be = s->be,
+                       .sections = ". data model generate guide quality"};
+    const struct {
+        const char *name, **at;
+    } all[] = {{"data.h5", &out->data},
+               {"backgrounds.h5", &out->backgrounds},
+               {"pairs.h5", &out->store},
+               {"preview.png", &out->preview},
+               {"features.safetensors", &out->features},
+               {"rejected.csv", &out->rejected},
+               {"rejected", &out->pictures}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        MD_TRY(session_path(s, files->path[i], "%s", all[i].name));
+        *all[i].at = files->path[i];
+    }
+    return MD_OK;
+}

@@ -6,6 +6,7 @@
 #include "backend/open.h"
 #include "comm/comm.h"
 #include "comm/device.h"
+#include "generate/pairs.h"
 #include "job.h"
 #include "model/foundation.h"
 
@@ -44,6 +45,12 @@ MD_MUST md_status session_made_under(const session *s, const char *text, const c
 MD_MUST md_status session_need_data(const session *s);
 /* And backgrounds.h5 beside it. */
 MD_MUST md_status session_need_imported(const session *s);
+/* Paths of the files that pairs are made and judged from. */
+typedef struct session_files {
+    char path[7][SESSION_PATH];
+} session_files;
+/* The job that makes or judges RUN/pairs.h5, without its memory budget; borrows files. */
+MD_MUST md_status session_pairs_job(const session *s, session_files *files, pairs_job *out);
 bool session_works(void);        /* this rank is a worker */
 bool session_first_worker(void); /* the one that writes files for all */
 bool session_wants_stop(void);   /* a signal asked for an end */

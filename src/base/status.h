@@ -20,6 +20,7 @@ extern "C" {
     X(SHAPE, 1, "shape mismatch")                                                                  \
     X(UNSUPPORTED, 1, "not supported")                                                             \
     X(NONFINITE, 1, "non-finite value")                                                            \
+    X(EXHAUSTED, 1, "no attempts left")                                                            \
     X(DEVICE, 1, "device error")                                                                   \
     X(COMM, 1, "communication error")                                                              \
     X(PEER, 1, "another rank failed")                                                              \

@@ -1,9 +1,12 @@
 #include "generate/assess.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "comm/comm.h"
+#include "generate/rejects.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct assessor {
     const config *cfg;
@@ -126,17 +129,19 @@ md_status assessor_prepare(assessor *a, const char *cache)
 
 /* ---- judging */
 
-md_status assessor_find_band(const assessor *a, band *out)
+md_status assessor_find_band(const assessor *a, double limits[PAIRS_BAND])
 {
+    band b;
     band_source from;
-    MD_TRY(band_find(a->cfg, &a->real, out, &from));
-    band_tell(out, &from);
+    MD_TRY(band_find(a->cfg, &a->real, &b, &from));
+    band_tell(&b, &from);
+    band_pack(&b, limits);
     return MD_OK;
 }
 
-void assessor_use_band(assessor *a, const band *b)
+void assessor_use_band(assessor *a, const double limits[PAIRS_BAND])
 {
-    a->limits = *b;
+    a->limits = band_unpack(limits);
 }
 
 static md_status encode(assessor *a, const assess_pair *pairs, int n)
@@ -172,6 +177,45 @@ md_status assessor_measure(assessor *a, const assess_pair *pairs, int n, assessm
 verdict assessor_judge(const assessor *a, const assessment *m)
 {
     return band_judge(&a->limits, a->alignment, m);
+}
+
+static md_status show(const assessor *a, const assess_pair *pair, int32_t id, const char *png)
+{
+    data_store *d = NULL;
+    image real = {0};
+    MD_TRY(data_open(a->data_h5, DATA_IMAGES, &d));
+    md_status status = image_new(&real, data_size(d), data_size(d), 3);
+    if (status == MD_OK && id >= 0)
+        status = data_read_pixels(d, id, real.px, NULL);
+    data_close(d);
+    if (status == MD_OK)
+        status = rejects_picture(&pair->rgb, &pair->guide, id >= 0 ? &real : NULL, png);
+    image_free(&real);
+    return status;
+}
+
+void assessor_show(const assessor *a, const assess_pair *pair, const assessment *m, int64_t slot,
+                   uint32_t attempt, const char *folder)
+{
+    char path[4096];
+    verdict v = assessor_judge(a, m);
+    if (slot >= ASSESS_PICTURES)
+        return;
+    bool lesion = v == VERDICT_COPY_LESION || v == VERDICT_FOREIGN_LESION;
+    md_status status =
+        md_str_printf(path, sizeof path, "%s/%04d-%02u.png", folder, (int)slot, (unsigned)attempt);
+    if (status == MD_OK && v == VERDICT_GOOD) {
+        (void)unlink(path); /* of an earlier judgement */
+        return;
+    }
+    if (status == MD_OK)
+        status = md_dir_make(folder);
+    if (status == MD_OK)
+        status = show(a, pair, m->part[lesion ? PART_LESION : PART_WHOLE].id, path);
+    if (status != MD_OK) {
+        md_warn("assess", "no picture of a rejected draw: %s", md_status_text());
+        md_status_clear();
+    }
 }
 
 void assessor_explain(const assessor *a, const assessment *m, char *out, size_t size)

@@ -19,9 +19,9 @@ const char *assessor_hash(const assessor *a); /* SHA-256 of the encoder */
    `cache` where it holds them, else computed and kept there. Collective(world). */
 MD_MUST md_status assessor_prepare(assessor *a, const char *cache);
 /* The limits that cfg asks for, logged. Local. */
-MD_MUST md_status assessor_find_band(const assessor *a, band *out);
-/* What pairs are judged by from now on. */
-void assessor_use_band(assessor *a, const band *b);
+MD_MUST md_status assessor_find_band(const assessor *a, double limits[PAIRS_BAND]);
+/* What pairs are judged by from now on: as a store holds it. */
+void assessor_use_band(assessor *a, const double limits[PAIRS_BAND]);
 
 /* A pair to assess. */
 typedef struct assess_pair {
@@ -33,6 +33,12 @@ typedef struct assess_pair {
 /* n <= batch pairs -> out [n]. A pair's result depends on nothing but the pair. */
 MD_MUST md_status assessor_measure(assessor *a, const assess_pair *pairs, int n, assessment *out);
 verdict assessor_judge(const assessor *a, const assessment *m);
+/* Where the pair is rejected: leaves folder/SLOT-ATTEMPT.png, the pair with its guide's outline
+   beside the nearest real image; of the first ASSESS_PICTURES slots alone; an accepted one leaves
+   none. That it cannot be written is a warning. */
+enum { ASSESS_PICTURES = 256 };
+void assessor_show(const assessor *a, const assess_pair *pair, const assessment *m, int64_t slot,
+                   uint32_t attempt, const char *folder);
 /* Why it is rejected, into out[size]. */
 void assessor_explain(const assessor *a, const assessment *m, char *out, size_t size);
 

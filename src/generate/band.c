@@ -9,6 +9,24 @@ static const double DUPLICATE = 0.125; /* of the median distance */
 static const config_key low_keys[N_PARTS] = {KEY_quality_low, KEY_quality_lesion_low};
 static const config_key high_keys[N_PARTS] = {KEY_quality_high, KEY_quality_lesion_high};
 
+void band_pack(const band *b, double out[PAIRS_BAND])
+{
+    for (int part = 0; part < N_PARTS; part++) {
+        out[2 * part] = b->low[part];
+        out[2 * part + 1] = b->high[part];
+    }
+}
+
+band band_unpack(const double in[PAIRS_BAND])
+{
+    band b;
+    for (int part = 0; part < N_PARTS; part++) {
+        b.low[part] = in[2 * part];
+        b.high[part] = in[2 * part + 1];
+    }
+    return b;
+}
+
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;

@@ -5,6 +5,7 @@
 
 #include "config/config.h"
 #include "generate/references.h"
+#include "store/pairs.h"
 
 enum { BAND_FEW_GROUPS = 10 };
 
@@ -12,6 +13,10 @@ typedef struct band {
     double low[N_PARTS];  /* of the mean of the nearest five */
     double high[N_PARTS]; /* of the nearest */
 } band;
+
+/* As pairs.h5 holds it. */
+void band_pack(const band *b, double out[PAIRS_BAND]);
+band band_unpack(const double in[PAIRS_BAND]);
 
 /* What the limits come from. */
 typedef struct band_source {

@@ -291,6 +291,13 @@ md_status painter_encode(painter *p, const uint8_t *rgb, float *moments)
     return codec_encode(p->codec, rgb, 1, moments);
 }
 
+md_status painter_decode(painter *p, const float *moments, uint8_t *rgb)
+{
+    for (int64_t i = 0; i < p->latent; i++) /* [pixels,2C] -> [pixels,C] */
+        p->host[i] = moments[i / p->channels * 2 * p->channels + i % p->channels];
+    return codec_decode(p->codec, p->host, 1, rgb);
+}
+
 /* The stream of a picture's draws for one purpose. */
 static md_rng stream(const painter *p, md_purpose what, const painter_item *it)
 {

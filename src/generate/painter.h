@@ -59,6 +59,8 @@ size_t painter_bytes(const painter *p);
 MD_MUST md_status painter_fits(const painter *p, size_t budget);
 /* rgb [S,S,3] -> moments [painter_moments], as codec_encode. */
 MD_MUST md_status painter_encode(painter *p, const uint8_t *rgb, float *moments);
+/* Back from the posterior's mean: rgb [S,S,3], what the VAE alone leaves of a picture. */
+MD_MUST md_status painter_decode(painter *p, const float *moments, uint8_t *rgb);
 /* The latents as they stand, between steps too: [batch, painter_latent], sqrt(a) x_0 + sqrt(1 - a)
  * e. */
 MD_MUST md_status painter_latents(painter *p, float *out);

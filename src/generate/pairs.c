@@ -4,20 +4,21 @@
 #include "base/progress.h"
 #include "base/sha256.h"
 #include "comm/comm.h"
+#include "generate/reassess.h"
 #include "generate/worker.h"
-#include "image/sheet.h"
 #include "model/schedule_json.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_INPUTS = 8 };
+enum { N_INPUTS = 9 };
 
 /* The coordinator's side. */
 typedef struct desk {
     const pairs_job *j;
-    pairs_store *store;
+    assessor *assess; /* NULL: pairs are not judged */
+    ledger book;
     cluster_item *items; /* still to do */
     int64_t n_items, rows, done_before;
     md_progress bar;
@@ -51,34 +52,44 @@ static md_status hash_parts(const foundation *f, char hex[3][65])
     return MD_OK;
 }
 
-/* SHA-256 of everything that shapes samples. */
-static md_status hash_inputs(const pairs_job *j, char hex[N_INPUTS][65],
-                             pairs_input input[N_INPUTS], int *n)
+/* SHA-256 of everything that shapes samples, and of what judges them. */
+static md_status hash_inputs(const desk *d, char hex[N_INPUTS][65], pairs_input input[N_INPUTS],
+                             int *n)
 {
-    static const char *const names[N_INPUTS] = {"data",         "backgrounds", "unet", "vae",
-                                                "text_encoder", "scheduler",   "lora"};
-    *n = N_INPUTS - 2;
+    static const char *const names[6] = {"data", "backgrounds",  "unet",
+                                         "vae",  "text_encoder", "scheduler"};
+    const pairs_job *j = d->j;
     MD_TRY(md_sha256_file(j->data, hex[0]));
     MD_TRY(md_sha256_file(j->backgrounds, hex[1]));
     MD_TRY(hash_parts(j->f, hex + 2));
     MD_TRY(hash_schedule(&j->f->schedule, hex[5]));
-    for (int i = 0; i < *n; i++)
-        input[i] = (pairs_input){names[i], hex[i]};
-    const char *const optional[] = {*j->f->lora ? j->f->lora : NULL, j->masks};
+    for (*n = 0; *n < 6; ++*n)
+        input[*n] = (pairs_input){names[*n], hex[*n]};
+    const struct {
+        const char *name, *file;
+    } optional[] = {{"lora", *j->f->lora ? j->f->lora : NULL}, {"masks", j->masks}};
     for (int i = 0; i < 2; i++) {
-        if (!optional[i])
+        if (!optional[i].file)
             continue;
-        MD_TRY(md_sha256_file(optional[i], hex[*n]));
-        input[*n] = (pairs_input){names[N_INPUTS - 2 + i], hex[*n]};
+        MD_TRY(md_sha256_file(optional[i].file, hex[*n]));
+        input[*n] = (pairs_input){optional[i].name, hex[*n]};
+        ++*n;
+    }
+    if (d->assess) {
+        input[*n] = (pairs_input){"encoder", assessor_hash(d->assess)};
         ++*n;
     }
     return MD_OK;
 }
 
-static md_status create_store(const pairs_job *j, const pairs_input *input, int n, const char *text)
+static md_status create_store(const desk *k, const pairs_input *input, int n, const char *text)
 {
+    const pairs_job *j = k->j;
     data_store *d = NULL;
     char *licences = NULL;
+    double limits[PAIRS_BAND] = {NAN, NAN, NAN, NAN};
+    if (k->assess)
+        MD_TRY(assessor_find_band(k->assess, limits));
     MD_TRY(data_open(j->data, DATA_IMAGES, &d));
     md_status status = data_text(d, "licences", &licences);
     pairs_spec spec = {.rows = config_int(j->cfg, KEY_generate_pairs),
@@ -90,14 +101,46 @@ static md_status create_store(const pairs_job *j, const pairs_input *input, int 
                        .code_version = MEDDIFF_VERSION,
                        .licences = licences,
                        .seed = (uint64_t)config_int(j->cfg, KEY_seed),
-                       .band = {NAN, NAN},
                        .contains_real_pixels = true, /* backgrounds are the data set's pictures */
                        .n_inputs = n};
+    memcpy(spec.band, limits, sizeof limits);
     memcpy(spec.input, input, (size_t)n * sizeof *input);
     if (status == MD_OK)
         status = pairs_create(j->store, &spec);
     free(licences);
     data_close(d);
+    return status;
+}
+
+/* A store that was judged otherwise, or by nobody, is judged anew by `assess`, not here. */
+static md_status check_rules(const desk *d, pairs_store *p)
+{
+    char *text = NULL;
+    config *then = NULL;
+    bool judged = pairs_has_input(p, "encoder");
+    if (judged != (d->assess != NULL))
+        return config_fail(d->j->cfg, KEY_model_encoder, "%s, but the pairs of %s are %s",
+                           judged ? "is empty" : "is set", d->j->store,
+                           judged ? "judged: set it as it was"
+                                  : "not judged: \"meddiff assess\" does that, or leave it empty");
+    MD_TRY(pairs_text(p, "config", &text));
+    md_status status = config_parse(text, strlen(text), d->j->store, &then);
+    if (status == MD_OK)
+        status = band_same_rules(d->j->cfg, then, d->j->store);
+    config_free(then);
+    free(text);
+    return status;
+}
+
+static md_status check_store(const desk *d, const pairs_input *input, int n, int64_t *rows)
+{
+    pairs_store *p = NULL;
+    MD_TRY(pairs_open_reader(d->j->store, &p));
+    md_status status = check_rules(d, p);
+    if (status == MD_OK)
+        status = pairs_check_config(p, d->j->cfg, d->j->sections, input, n);
+    *rows = pairs_rows(p);
+    pairs_close(p);
     return status;
 }
 
@@ -108,35 +151,46 @@ static md_status prepare_store(desk *d)
     char hex[N_INPUTS][65];
     pairs_input input[N_INPUTS];
     int n_inputs;
+    int64_t rows = 0, want = config_int(j->cfg, KEY_generate_pairs);
     md_status status = MD_OK;
     const char *text = config_text(j->cfg, &status);
     MD_TRY(status);
-    MD_TRY(hash_inputs(j, hex, input, &n_inputs));
+    MD_TRY(hash_inputs(d, hex, input, &n_inputs));
     if (!md_file_exists(j->store))
-        MD_TRY(create_store(j, input, n_inputs, text));
-    MD_TRY(pairs_open_writer(j->store, &d->store));
-    MD_TRY(pairs_check_config(d->store, j->cfg, j->sections, input, n_inputs));
-    int64_t want = config_int(j->cfg, KEY_generate_pairs);
-    if (want < pairs_rows(d->store))
+        MD_TRY(create_store(d, input, n_inputs, text));
+    MD_TRY(check_store(d, input, n_inputs, &rows));
+    if (want < rows)
         return config_fail(j->cfg, KEY_generate_pairs, "%lld, but %s has %lld slots already",
-                           (long long)want, j->store, (long long)pairs_rows(d->store));
-    if (want > pairs_rows(d->store)) {
-        pairs_close(d->store);
-        d->store = NULL;
+                           (long long)want, j->store, (long long)rows);
+    if (want > rows)
         MD_TRY(pairs_grow(j->store, want, text));
-        MD_TRY(pairs_open_writer(j->store, &d->store));
-    }
-    MD_TRY(pairs_repair(d->store, &d->out.torn));
+    MD_TRY(ledger_open(&d->book, j->store, j->rejected, d->assess, j->cfg));
+    MD_TRY(pairs_repair(d->book.store, &d->out.torn));
     if (d->out.torn)
         md_warn("generate", "%s: %lld slots were torn and will be made again", j->store,
                 (long long)d->out.torn);
     return MD_OK;
 }
 
-/* Slots that are empty, with the attempt they are at. */
+/* Slots that are empty, with the attempt they are at, and rejected ones that have attempts left. */
+static md_status fill_items(desk *d, const uint8_t *state, const int32_t *attempt)
+{
+    for (int64_t i = 0; i < d->rows; i++) {
+        bool again = d->assess && state[i] == PAIRS_REJECTED && attempt[i] + 1 < d->book.attempts;
+        if (again)
+            MD_TRY(pairs_reset(d->book.store, i, attempt[i] + 1));
+        if (again || state[i] == PAIRS_EMPTY)
+            d->items[d->n_items++] = (cluster_item){i, (uint32_t)(attempt[i] + again)};
+    }
+    d->done_before = d->rows - d->n_items;
+    return MD_OK;
+}
+
 static md_status list_items(desk *d)
 {
-    d->rows = pairs_rows(d->store);
+    d->rows = pairs_rows(d->book.store);
+    d->n_items = 0;
+    free(d->items);
     uint8_t *state = malloc((size_t)d->rows);
     int32_t *attempt = malloc((size_t)d->rows * sizeof *attempt);
     d->items = malloc((size_t)d->rows * sizeof *d->items);
@@ -145,48 +199,14 @@ static md_status list_items(desk *d)
         status = md_fail(MD_NOMEM, __FILE__, __LINE__, "generate: out of memory for %lld slots",
                          (long long)d->rows);
     if (status == MD_OK)
-        status = pairs_read_states(d->store, state);
+        status = pairs_read_states(d->book.store, state);
     if (status == MD_OK)
-        status = pairs_read_attempts(d->store, attempt);
-    for (int64_t i = 0; i < d->rows && status == MD_OK; i++)
-        if (state[i] == PAIRS_EMPTY)
-            d->items[d->n_items++] = (cluster_item){i, (uint32_t)attempt[i]};
-    d->done_before = d->rows - d->n_items;
+        status = pairs_read_attempts(d->book.store, attempt);
+    if (status == MD_OK)
+        status = fill_items(d, state, attempt);
     free(state);
     free(attempt);
     return status;
-}
-
-static md_status on_result(void *user, const cluster_result *r, cluster_verdict *verdict)
-{
-    desk *d = user;
-    pairs_report report;
-    if (r->size != sizeof report)
-        MD_FAIL(MD_COMM, "slot %lld: a report of %zu bytes", (long long)r->id, r->size);
-    memcpy(&report, r->payload, sizeof report);
-    pairs_row row = pairs_row_empty();
-    row.state = PAIRS_ACCEPTED; /* there is no assessment yet */
-    row.attempt = (int32_t)r->attempt;
-    row.background_id = report.background_id;
-    row.mask_id = report.mask_id;
-    row.crc = report.crc;
-    if (report.kept_guide)
-        (void)snprintf(row.reason, sizeof row.reason,
-                       "not eroded: a disc of %lld px leaves nothing of the guide",
-                       (long long)config_int(d->j->cfg, KEY_quality_corrode_px));
-    *verdict = CLUSTER_ACCEPT;
-    return pairs_write_row(d->store, r->id, &row);
-}
-
-static md_status on_failed(void *user, cluster_item item, md_status status, const char *text)
-{
-    desk *d = user;
-    pairs_row row = pairs_row_empty();
-    row.state = PAIRS_FAILED;
-    row.attempt = (int32_t)item.attempt;
-    (void)snprintf(row.reason, sizeof row.reason, "%s: %s", md_status_name(status), text);
-    md_warn("generate", "slot %lld failed for good: %s", (long long)item.id, text);
-    return pairs_write_row(d->store, item.id, &row);
 }
 
 static md_status on_tick(void *user, const cluster_counts *c)
@@ -194,8 +214,8 @@ static md_status on_tick(void *user, const cluster_counts *c)
     desk *d = user;
     d->out.seconds = c->seconds;
     d->out.rate = c->rate;
-    md_progress_at(&d->bar, d->done_before + c->accepted + c->failed);
-    return pairs_sync(d->store);
+    md_progress_at(&d->bar, d->done_before + c->accepted + c->dropped + c->failed);
+    return ledger_sync(&d->book);
 }
 
 /* Training rows of a store that pairs are made from. */
@@ -252,12 +272,9 @@ static void tell_sampler(const pairs_job *j)
 static md_status open_desk(desk *d)
 {
     MD_TRY(prepare_store(d));
-    MD_TRY(list_items(d));
+    d->rows = pairs_rows(d->book.store);
     MD_TRY(warn_of_copies(d));
     tell_sampler(d->j);
-    if (d->done_before)
-        md_info("generate", "%s: %lld of %lld slots are done", d->j->store,
-                (long long)d->done_before, (long long)d->rows);
     return MD_OK;
 }
 
@@ -267,14 +284,14 @@ typedef struct sides {
     pairs_worker *worker;
 } sides;
 
-static md_status result_at_desk(void *user, const cluster_result *r, cluster_verdict *verdict)
+static md_status result_at_desk(void *user, const cluster_result *r, cluster_verdict *v)
 {
-    return on_result(((sides *)user)->desk, r, verdict);
+    return ledger_record(&((sides *)user)->desk->book, r, true, v);
 }
 
 static md_status failure_at_desk(void *user, cluster_item item, md_status status, const char *text)
 {
-    return on_failed(((sides *)user)->desk, item, status, text);
+    return ledger_fail(&((sides *)user)->desk->book, item, status, text);
 }
 
 static md_status tick_at_desk(void *user, const cluster_counts *c)
@@ -287,7 +304,7 @@ static md_status lease_at_worker(void *user, cluster_batch *b)
     return pairs_worker_lease(((sides *)user)->worker, b);
 }
 
-static md_status run(const pairs_job *j, sides *s)
+static md_status run_once(const pairs_job *j, sides *s, cluster_counts *counts)
 {
     cluster_work work = {.name = "pairs",
                          .user = s,
@@ -298,18 +315,75 @@ static md_status run(const pairs_job *j, sides *s)
                          .on_tick = tick_at_desk,
                          .on_lease = lease_at_worker,
                          .batch = (int)config_int(j->cfg, KEY_generate_batch)};
-    return cluster_run(&work, NULL);
+    return cluster_run(&work, counts);
+}
+
+/* A worker whose lease was given to another may write a draw that came too late over the pixels of
+   a later attempt. By the end of a run it has stopped writing, so that the checksums tell. Rank 0.
+ */
+static md_status find_overwritten(desk *d, const cluster_counts *c, int *again)
+{
+    int64_t torn = 0;
+    *again = 0;
+    if (!c->released || !c->redraws)
+        return MD_OK;
+    MD_TRY(pairs_repair(d->book.store, &torn));
+    if (torn)
+        md_warn("generate", "%lld slots were written by a late worker and are made again",
+                (long long)torn);
+    *again = torn > 0;
+    return MD_OK;
+}
+
+static md_status run(const pairs_job *j, sides *s)
+{
+    desk *d = s->desk;
+    bool leads = comm_rank(comm_world()) == 0;
+    for (int again = 1; again;) {
+        cluster_counts c = {0};
+        MD_TRY(comm_agree(comm_world(), leads ? list_items(d) : MD_OK));
+        if (leads) {
+            if (d->done_before)
+                md_info("generate", "%s: %lld of %lld slots are done", j->store,
+                        (long long)d->done_before, (long long)d->rows);
+            d->bar = md_progress_begin("generate", "pairs", d->done_before, d->rows);
+        }
+        MD_TRY(run_once(j, s, &c));
+        MD_TRY(comm_agree(comm_world(), leads ? find_overwritten(d, &c, &again) : MD_OK));
+        MD_TRY(comm_broadcast(comm_world(), 0, &again, sizeof again, 0));
+    }
+    return MD_OK;
 }
 
 /* Over the whole store, earlier runs' slots too. */
 static md_status count(desk *d)
 {
     int64_t n[PAIRS_N_STATES];
-    MD_TRY(pairs_sync(d->store));
-    MD_TRY(pairs_count_states(d->store, n));
+    MD_TRY(ledger_finish(&d->book));
+    MD_TRY(pairs_sync(d->book.store));
+    MD_TRY(pairs_count_states(d->book.store, n));
     d->out.accepted = n[PAIRS_ACCEPTED];
+    d->out.rejected = n[PAIRS_REJECTED];
     d->out.failed = n[PAIRS_FAILED];
-    return pairs_count_remarked(d->store, &d->out.kept_guide);
+    MD_TRY(pairs_count_remarked(d->book.store, &d->out.kept_guide));
+    return ledger_reasons(d->book.store, d->out.reasons, sizeof d->out.reasons);
+}
+
+/* Everything that can be known before there is a store, and then the store. Collective(world). */
+static md_status open_sides(const pairs_job *j, sides *s)
+{
+    desk *d = s->desk;
+    md_status status = assessor_open(j->cfg, j->data, j->be,
+                                     (int)config_int(j->cfg, KEY_generate_batch), &d->assess);
+    if (status == MD_OK && j->be)
+        status = pairs_worker_open(j, d->assess, &s->worker);
+    MD_TRY(comm_agree(comm_world(), status));
+    if (d->assess)
+        MD_TRY(assessor_prepare(d->assess, j->features));
+    status = comm_rank(comm_world()) == 0 ? open_desk(d) : MD_OK;
+    MD_TRY(comm_agree(comm_world(), status));
+    status = j->be ? pairs_worker_start(s->worker) : MD_OK;
+    return comm_agree(comm_world(), status);
 }
 
 /* The whole of it; what the sides hold is freed by the caller. */
@@ -317,20 +391,18 @@ static md_status generate(const pairs_job *j, sides *s)
 {
     desk *d = s->desk;
     bool leads = comm_rank(comm_world()) == 0;
-    md_status status = j->be ? pairs_worker_open(j, &s->worker) : MD_OK;
-    MD_TRY(comm_agree(comm_world(), status));
-    MD_TRY(comm_agree(comm_world(), leads ? open_desk(d) : MD_OK));
-    status = j->be ? pairs_worker_start(s->worker) : MD_OK;
-    MD_TRY(comm_agree(comm_world(), status));
-    if (leads)
-        d->bar = md_progress_begin("generate", "pairs", d->done_before, d->rows);
-    status = run(j, s);
+    MD_TRY(open_sides(j, s));
+    md_status status = MD_OK;
+    if (d->assess)
+        status = reassess_written(j, d->assess, leads ? &d->book : NULL, &d->out.assessed);
+    if (status == MD_OK)
+        status = run(j, s);
     if (!leads)
         return status;
     char why[1024]; /* counting must not lose the reason of a stop */
     (void)snprintf(why, sizeof why, "%s", md_status_text());
     md_status counted = count(d);
-    md_progress_end(&d->bar, d->out.accepted + d->out.failed);
+    md_progress_end(&d->bar, d->out.accepted + d->out.rejected + d->out.failed);
     if (status != MD_OK)
         return md_fail(status, __FILE__, __LINE__, "%s", why);
     MD_TRY(counted);
@@ -344,58 +416,8 @@ md_status pairs_generate(const pairs_job *j, pairs_outcome *out)
     md_status status = generate(j, &s);
     *out = d.out;
     pairs_worker_close(s.worker);
-    pairs_close(d.store);
+    ledger_close(&d.book);
+    assessor_free(d.assess);
     free(d.items);
-    return status;
-}
-
-static md_status put_pair(pairs_store *p, int64_t slot, image_sheet *sheet, int64_t cell)
-{
-    static const image_color green = {60, 255, 60};
-    int64_t h = pairs_height(p), w = pairs_width(p);
-    image im = {0}, mask = {0};
-    md_status status = image_new(&im, h, w, 3);
-    if (status == MD_OK)
-        status = image_new(&mask, h, w, 1);
-    if (status == MD_OK)
-        status = pairs_read_pixels(p, slot, im.px, mask.px, NULL);
-    /* each pair twice: as it is, and with the outline */
-    if (status == MD_OK)
-        status = image_sheet_put(sheet, 2 * (cell / sheet->cols), cell % sheet->cols, &im, NULL);
-    if (status == MD_OK)
-        status = image_draw_outline(&im, &mask, green, 1);
-    if (status == MD_OK)
-        status =
-            image_sheet_put(sheet, 2 * (cell / sheet->cols) + 1, cell % sheet->cols, &im, NULL);
-    image_free(&im);
-    image_free(&mask);
-    return status;
-}
-
-md_status pairs_preview(const char *store, const char *png, int most)
-{
-    enum { COLS = 8 };
-    pairs_store *p = NULL;
-    image_sheet sheet = {0};
-    MD_TRY(pairs_open_reader(store, &p));
-    int64_t rows = pairs_rows(p), n = 0;
-    uint8_t *state = malloc((size_t)rows);
-    md_status status = state ? pairs_read_states(p, state)
-                             : md_fail(MD_NOMEM, __FILE__, __LINE__, "preview: out of memory");
-    for (int64_t i = 0; i < rows && status == MD_OK; i++)
-        n += state[i] == PAIRS_ACCEPTED;
-    n = n < most ? n : most;
-    if (status == MD_OK && n > 0)
-        status = image_sheet_new(&sheet, 2 * ((n + COLS - 1) / COLS), COLS, pairs_height(p),
-                                 pairs_width(p), 2, 0);
-    int64_t cell = 0;
-    for (int64_t i = 0; i < rows && cell < n && status == MD_OK; i++)
-        if (state[i] == PAIRS_ACCEPTED)
-            status = put_pair(p, i, &sheet, cell++);
-    if (status == MD_OK && n > 0)
-        status = image_write_png(png, &sheet.im, NULL, 0);
-    image_sheet_free(&sheet);
-    free(state);
-    pairs_close(p);
     return status;
 }

@@ -14,6 +14,9 @@ typedef struct pairs_job {
     size_t budget;                                    /* bytes a worker may take; 0: no limit */
     const char *data, *backgrounds, *store, *preview; /* files */
     const char *masks;    /* masks.h5; NULL: guides are the training masks */
+    const char *features; /* of the real images, kept between runs; safetensors */
+    const char *rejected; /* rejected.csv */
+    const char *pictures; /* folder for rejected draws */
     const char *sections; /* of cfg that must not have changed since the store was made */
 } pairs_job;
 
@@ -21,6 +24,9 @@ typedef struct pairs_job {
 typedef struct pairs_outcome {
     int64_t accepted, failed, torn; /* torn: slots of an earlier run that had to be redone */
     int64_t kept_guide;             /* accepted with a mask that erosion would have emptied */
+    int64_t rejected;               /* slots given up after quality.attempts draws */
+    int64_t assessed;               /* written slots that this run judged */
+    char reasons[256];              /* "2 too similar, 1 not aligned": why slots are rejected */
     double seconds, rate;           /* of this run */
 } pairs_outcome;
 

@@ -1,5 +1,7 @@
 #include "generate/worker.h"
 #include "base/rng.h"
+#include "generate/alignment.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,12 +9,14 @@
 typedef struct scene {
     uint8_t *rgb;   /* [S,S,3]; NULL until used */
     float *moments; /* of its latent's posterior */
-    int32_t valid[4];
-    bool gray; /* three equal channels: what is painted must have them too */
+    int32_t valid[4], group;
+    bool gray;   /* three equal channels: what is painted must have them too */
+    float noise; /* what the VAE alone changes: alignment_noise */
 } scene;
 
 struct pairs_worker {
     const pairs_job *j;
+    assessor *assess; /* NULL: pairs are not judged */
     uint64_t seed;
     painter *painter;
     guide_bank guides;
@@ -57,6 +61,18 @@ md_status pairs_painter_options(const config *cfg, int64_t size, painter_options
     return MD_OK;
 }
 
+static md_status check_memory(const pairs_worker *w)
+{
+    size_t encoder = assessor_bytes(w->assess);
+    if (w->j->budget && encoder >= w->j->budget)
+        MD_FAIL(
+            MD_NOMEM,
+            "the encoder takes %zu MiB of the %zu MiB there are: raise memory.budget, or take a "
+            "smaller model.encoder",
+            encoder >> 20, w->j->budget >> 20);
+    return painter_fits(w->painter, w->j->budget ? w->j->budget - encoder : 0);
+}
+
 static md_status open_inputs(pairs_worker *w)
 {
     painter_options o;
@@ -72,7 +88,7 @@ static md_status open_inputs(pairs_worker *w)
                 (long long)w->size, w->j->data, (long long)w->guides.size);
     MD_TRY(pairs_painter_options(w->j->cfg, w->size, &o));
     MD_TRY(painter_new(w->j->f, w->j->be, &o, &w->painter));
-    return painter_fits(w->painter, w->j->budget);
+    return check_memory(w);
 }
 
 static md_status setup(pairs_worker *w)
@@ -95,12 +111,13 @@ static md_status setup(pairs_worker *w)
     return MD_OK;
 }
 
-md_status pairs_worker_open(const pairs_job *j, pairs_worker **out)
+md_status pairs_worker_open(const pairs_job *j, assessor *assess, pairs_worker **out)
 {
     pairs_worker *w = calloc(1, sizeof *w);
     if (!w)
         MD_FAIL(MD_NOMEM, "generate: out of memory");
     w->j = j;
+    w->assess = assess;
     md_status status = setup(w);
     if (status != MD_OK) {
         pairs_worker_close(w);
@@ -112,7 +129,11 @@ md_status pairs_worker_open(const pairs_job *j, pairs_worker **out)
 
 md_status pairs_worker_start(pairs_worker *w)
 {
+    double limits[PAIRS_BAND];
     MD_TRY(pairs_open_writer(w->j->store, &w->store));
+    MD_TRY(pairs_band(w->store, limits));
+    if (w->assess)
+        assessor_use_band(w->assess, limits);
     if (w->size != pairs_height(w->store))
         MD_FAIL(MD_BAD_INPUT, "%s has pictures of %lld pixels, %s of %lld", w->j->backgrounds,
                 (long long)w->size, w->j->store, (long long)pairs_height(w->store));
@@ -152,6 +173,21 @@ static void make_gray(uint8_t *rgb, int64_t pixels)
         memset(rgb + i, (rgb[i] + rgb[i + 1] + rgb[i + 2] + 1) / 3, 3);
 }
 
+/* What encoding and decoding alone change. */
+static md_status measure_noise(pairs_worker *w, const uint8_t *rgb, scene *s)
+{
+    uint8_t *back = malloc((size_t)(3 * w->size * w->size));
+    if (!back)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    md_status status = painter_decode(w->painter, s->moments, back);
+    if (status == MD_OK && w->keep_gray && s->gray)
+        make_gray(back, w->size * w->size);
+    if (status == MD_OK)
+        status = alignment_noise(rgb, back, w->size, &s->noise);
+    free(back);
+    return status;
+}
+
 static md_status read_scene(pairs_worker *w, int64_t i)
 {
     scene *s = &w->scenes[i];
@@ -167,6 +203,9 @@ static md_status read_scene(pairs_worker *w, int64_t i)
         status = data_read_pixels(w->backgrounds, w->rows[i], rgb, NULL);
     if (status == MD_OK)
         status = painter_encode(w->painter, rgb, s->moments);
+    s->gray = rgb && status == MD_OK && is_gray(rgb, w->size * w->size);
+    if (status == MD_OK)
+        status = measure_noise(w, rgb, s);
     if (status != MD_OK) {
         free(rgb);
         free(s->moments);
@@ -174,7 +213,7 @@ static md_status read_scene(pairs_worker *w, int64_t i)
         return md_context(status, "background %lld", (long long)w->rows[i]);
     }
     memcpy(s->valid, row.valid, sizeof s->valid);
-    s->gray = is_gray(rgb, w->size * w->size);
+    s->group = row.group;
     s->rgb = rgb;
     return MD_OK;
 }
@@ -197,23 +236,55 @@ static md_status choose(pairs_worker *w, cluster_item it, recipe *r)
                       &r->mask_id);
 }
 
-/* Paste, erode, write; what the worker reports into `report`. */
+/* Paste, erode, measure, write; what the worker reports into `report`. */
 static md_status finish(pairs_worker *w, cluster_item it, const recipe *r, uint8_t *rgb,
                         pairs_report *report)
 {
+    const scene *s = &w->scenes[r->scene];
     image mask = {0};
     bool kept_guide;
-    if (w->keep_gray && w->scenes[r->scene].gray)
+    if (w->keep_gray && s->gray)
         make_gray(rgb, w->size * w->size);
     if (w->paste)
-        MD_TRY(guide_paste(&r->guide, w->feather_px, w->scenes[r->scene].rgb, rgb));
+        MD_TRY(guide_paste(&r->guide, w->feather_px, s->rgb, rgb));
     MD_TRY(guide_corrode(&r->guide, w->corrode_px, &mask, &kept_guide));
-    md_status status = pairs_write_pixels(w->store, it.id, rgb, mask.px, r->guide.px, &report->crc);
+    md_status status = alignment_measure(rgb, s->rgb, s->noise, &mask, &report->m.alignment);
+    if (status == MD_OK)
+        status = pairs_write_pixels(w->store, it.id, rgb, mask.px, r->guide.px, &report->crc);
     image_free(&mask);
+    for (int part = 0; part < N_PARTS; part++)
+        report->m.part[part] = (likeness){NAN, NAN, -1};
     report->background_id = (int32_t)w->rows[r->scene];
     report->mask_id = r->mask_id;
     report->kept_guide = kept_guide;
     return status;
+}
+
+/* Compares the finished ones with the real images; a rejected one leaves a picture. */
+static md_status assess(pairs_worker *w, cluster_batch *b, const recipe *r, const int *of, int n,
+                        const md_status *done, pairs_report *report)
+{
+    assess_pair pair[CLUSTER_LEASE_MAX];
+    assessment m[CLUSTER_LEASE_MAX];
+    int kept = 0, from[CLUSTER_LEASE_MAX];
+    for (int i = 0; i < n; i++) {
+        if (done[i] != MD_OK)
+            continue;
+        pair[kept] = (assess_pair){
+            .rgb = {w->size, w->size, 3, w->rgb + 3 * i * w->size * w->size},
+            .guide = r[of[i]].guide,
+            .group = w->scenes[r[of[i]].scene].group,
+            .alignment = report[i].m.alignment,
+        };
+        from[kept++] = i;
+    }
+    MD_TRY(assessor_measure(w->assess, pair, kept, m));
+    for (int k = 0; k < kept; k++) {
+        cluster_item it = cluster_batch_item(b, of[from[k]]);
+        report[from[k]].m = m[k];
+        assessor_show(w->assess, &pair[k], &m[k], it.id, it.attempt, w->j->pictures);
+    }
+    return MD_OK;
 }
 
 static md_status beat(void *user)
@@ -244,6 +315,8 @@ static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *
         if (done[i] != MD_OK)
             MD_TRY(cluster_reply_fail(b, of[i], done[i]));
     }
+    if (w->assess)
+        MD_TRY(assess(w, b, r, of, n, done, report));
     MD_TRY(pairs_sync(w->store)); /* the pixels are on disk before anybody hears of them */
     for (int i = 0; i < n; i++)
         if (done[i] == MD_OK)

@@ -3,20 +3,14 @@
 #define MD_GENERATE_WORKER_H
 
 #include "generate/guide.h"
+#include "generate/ledger.h"
 #include "generate/pairs.h"
-#include "store/pairs.h"
-
-/* What a worker reports of a slot; travels as it is between ranks of one machine type. */
-typedef struct pairs_report {
-    uint32_t crc;
-    int32_t background_id, mask_id;
-    int32_t kept_guide; /* 1: erosion would have left nothing, the mask is the guide */
-} pairs_report;
 
 typedef struct pairs_worker pairs_worker;
 
-/* Opens the inputs and plans, so that what cannot work is known before there is a store. */
-MD_MUST md_status pairs_worker_open(const pairs_job *j, pairs_worker **out);
+/* Opens the inputs and plans, so that what cannot work is known before there is a store. assess:
+   NULL where pairs are not judged; borrowed. */
+MD_MUST md_status pairs_worker_open(const pairs_job *j, assessor *assess, pairs_worker **out);
 /* Opens the store, which exists by now, and takes all memory. */
 MD_MUST md_status pairs_worker_start(pairs_worker *w);
 void pairs_worker_close(pairs_worker *w);

@@ -91,9 +91,8 @@ static md_status make(const char *path, const pairs_spec *s)
     attr[n++] = text_attr("licences", s->licences);
     attr[n] = (store_attr){"seed", STORE_ATTR_U64, 1, NULL, {{0}}};
     attr[n++].v.u[0] = s->seed;
-    attr[n] = (store_attr){"band", STORE_ATTR_F64, 2, NULL, {{0}}};
-    attr[n].v.f[0] = s->band[0];
-    attr[n++].v.f[1] = s->band[1];
+    attr[n] = (store_attr){"band", STORE_ATTR_F64, PAIRS_BAND, NULL, {{0}}};
+    memcpy(attr[n++].v.f, s->band, sizeof s->band);
     attr[n] = (store_attr){"contains_real_pixels", STORE_ATTR_I64, 1, NULL, {{0}}};
     attr[n++].v.i[0] = s->contains_real_pixels;
     if (s->n_inputs < 0 || s->n_inputs > PAIRS_MAX_INPUTS)
@@ -376,11 +375,22 @@ md_status pairs_repair(pairs_store *p, int64_t *torn)
     return MD_OK;
 }
 
-/* Copies what `from` holds of slot into `to`; a torn slot is left empty there. */
-static md_status copy_slot(pairs_store *from, pairs_store *to, int64_t slot)
+/* Copies what `from` holds of slot into `to`; a torn slot is left empty there. unjudge: without
+   what an assessment said. */
+static md_status copy_slot(pairs_store *from, pairs_store *to, int64_t slot, bool unjudge)
 {
     pairs_row row;
     MD_TRY(pairs_read_row(from, slot, &row));
+    if (unjudge && (row.state == PAIRS_ACCEPTED || row.state == PAIRS_REJECTED)) {
+        pairs_row bare = pairs_row_empty();
+        bare.state = PAIRS_WRITTEN;
+        bare.alignment = row.alignment;
+        bare.background_id = row.background_id;
+        bare.mask_id = row.mask_id;
+        bare.attempt = row.attempt;
+        bare.crc = row.crc;
+        row = bare;
+    }
     bool pixels = row.state != PAIRS_EMPTY && row.state != PAIRS_FAILED, whole = true;
     if (pixels)
         MD_TRY(pairs_verify_slot(from, slot, &whole)); /* leaves the pixels in the scratch */
@@ -441,27 +451,47 @@ static md_status read_spec(pairs_store *p, spec_copy *c)
     return MD_OK;
 }
 
-static md_status grow_into(const char *path, const char *temp, int64_t rows,
-                           const char *config_text)
+/* What a copy has otherwise than its source. */
+typedef struct change {
+    int64_t rows; /* < 0: as many */
+    const char *config_text, *encoder;
+    const double *band; /* NULL: as it was; so the texts */
+    bool unjudge;
+} change;
+
+static void set_encoder(pairs_spec *s, const char *hex)
+{
+    int i = 0;
+    while (i < s->n_inputs && strcmp(s->input[i].name, "encoder") != 0)
+        i++;
+    s->input[i] = (pairs_input){"encoder", hex};
+    s->n_inputs += i == s->n_inputs;
+}
+
+static md_status copy_into(const char *path, const char *temp, const change *c)
 {
     md_status status = MD_OK;
     pairs_store *from = NULL, *to = NULL;
     spec_copy copy = {0};
     MD_TRY_GOTO(pairs_open_reader(path, &from), done);
-    if (rows < pairs_rows(from)) {
+    if (c->rows >= 0 && c->rows < pairs_rows(from)) {
         status = md_fail(MD_USAGE, __FILE__, __LINE__,
                          "%s holds %lld slots; a store grows, it does not shrink to %lld", path,
-                         (long long)pairs_rows(from), (long long)rows);
+                         (long long)pairs_rows(from), (long long)c->rows);
         goto done;
     }
     MD_TRY_GOTO(read_spec(from, &copy), done);
-    copy.spec.rows = rows;
-    if (config_text)
-        copy.spec.config = config_text;
+    copy.spec.rows = c->rows >= 0 ? c->rows : copy.spec.rows;
+    if (c->config_text)
+        copy.spec.config = c->config_text;
+    if (c->band)
+        memcpy(copy.spec.band, c->band, sizeof copy.spec.band);
+    if (c->encoder)
+        set_encoder(&copy.spec, c->encoder);
     MD_TRY_GOTO(make(temp, &copy.spec), done);
     MD_TRY_GOTO(pairs_open_writer(temp, &to), done);
     for (int64_t slot = 0; slot < pairs_rows(from); slot++)
-        MD_TRY_GOTO(copy_slot(from, to, slot), done);
+        MD_TRY_GOTO(copy_slot(from, to, slot, c->unjudge), done);
 done:
     pairs_close(from);
     pairs_close(to);
@@ -469,18 +499,34 @@ done:
     return status;
 }
 
-md_status pairs_grow(const char *path, int64_t rows, const char *config_text)
+static md_status replace(const char *path, const change *c)
 {
     char temp[4096];
     MD_TRY(store_temp_name(path, temp, sizeof temp));
-    md_status status = grow_into(path, temp, rows, config_text);
+    md_status status = copy_into(path, temp, c);
     if (status == MD_OK)
         status = md_file_publish(temp, path);
-    if (status != MD_OK) {
+    if (status != MD_OK)
         (void)remove(temp);
-        return md_context(status, "growing %s to %lld pairs", path, (long long)rows);
-    }
-    return MD_OK;
+    return status;
+}
+
+md_status pairs_grow(const char *path, int64_t rows, const char *config_text)
+{
+    md_status status = replace(path, &(change){.rows = rows, .config_text = config_text});
+    return status == MD_OK ? MD_OK
+                           : md_context(status, "growing %s to %lld pairs", path, (long long)rows);
+}
+
+md_status pairs_unjudge(const char *path, const char *config_text, const double band[PAIRS_BAND],
+                        const char *encoder)
+{
+    md_status status = replace(path, &(change){.rows = -1,
+                                               .config_text = config_text,
+                                               .encoder = encoder,
+                                               .band = band,
+                                               .unjudge = true});
+    return status == MD_OK ? MD_OK : md_context(status, "%s: new limits", path);
 }
 
 /* ---- attributes ---- */
@@ -509,9 +555,9 @@ md_status pairs_seed(pairs_store *p, uint64_t *seed)
     return MD_OK;
 }
 
-md_status pairs_band(pairs_store *p, double band[2])
+md_status pairs_band(pairs_store *p, double band[PAIRS_BAND])
 {
-    MD_TRY(store_attr_f64(p->t, "band", 2, band));
+    MD_TRY(store_attr_f64(p->t, "band", PAIRS_BAND, band));
     return MD_OK;
 }
 

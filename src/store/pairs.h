@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-enum { PAIRS_REASON_BYTES = 160, PAIRS_MAX_INPUTS = 10 };
+enum { PAIRS_REASON_BYTES = 160, PAIRS_MAX_INPUTS = 10, PAIRS_BAND = 4 };
 
 typedef enum pairs_state {
     PAIRS_EMPTY,
@@ -45,7 +45,8 @@ typedef struct pairs_spec {
     const char *config; /* the whole resolved text */
     const char *code_version, *licences;
     uint64_t seed;
-    double band[2]; /* low, high; NaN without assessment */
+    double band[PAIRS_BAND]; /* limits of similarity: low and high of the whole image, then of the
+                                lesion's box; NaN without assessment */
     bool contains_real_pixels;
     pairs_input input[PAIRS_MAX_INPUTS];
     int n_inputs;
@@ -110,13 +111,19 @@ MD_MUST md_status pairs_repair(pairs_store *p, int64_t *torn);
    MD_USAGE. */
 MD_MUST md_status pairs_grow(const char *path, int64_t rows, const char *config_text);
 
+/* Copies path into a store of the same slots that are all to be judged (anew): states 2 and 3
+   become 1, under other limits, another encoder (its SHA-256) and another config; then replaces it.
+ */
+MD_MUST md_status pairs_unjudge(const char *path, const char *config_text,
+                                const double band[PAIRS_BAND], const char *encoder);
+
 /* Attributes. Text is malloced for the caller. */
 MD_MUST md_status pairs_text(pairs_store *p, const char *name, char **out);
 /* The i-th name that an input may have, NULL behind the last; whether this store has its hash. */
 const char *pairs_input_name(int i);
 bool pairs_has_input(pairs_store *p, const char *name);
 MD_MUST md_status pairs_seed(pairs_store *p, uint64_t *seed);
-MD_MUST md_status pairs_band(pairs_store *p, double band[2]);
+MD_MUST md_status pairs_band(pairs_store *p, double band[PAIRS_BAND]);
 MD_MUST md_status pairs_contains_real_pixels(pairs_store *p, bool *real);
 
 /* MD_USAGE naming the key when the stored config differs from `now` in anything that shapes

@@ -1,0 +1,261 @@
+#include "generate/reassess.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "comm/comm.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A worker's. */
+typedef struct reader {
+    const pairs_job *j;
+    assessor *assess;
+    pairs_store *store;
+    data_store *backgrounds;
+    image *rgb, *guide; /* [batch] */
+    uint8_t *mask;      /* of one pair */
+    int batch;
+} reader;
+
+/* One process alone is both sides. */
+typedef struct sides {
+    ledger *l;
+    reader *r;
+    md_progress bar;
+} sides;
+
+static md_status reader_open(reader *r, const pairs_job *j, assessor *a)
+{
+    int64_t h, w;
+    *r = (reader){.j = j, .assess = a, .batch = (int)config_int(j->cfg, KEY_generate_batch)};
+    double limits[PAIRS_BAND];
+    MD_TRY(pairs_open_reader(j->store, &r->store));
+    MD_TRY(pairs_band(r->store, limits));
+    assessor_use_band(a, limits);
+    MD_TRY(data_open(j->backgrounds, DATA_BACKGROUNDS, &r->backgrounds));
+    h = pairs_height(r->store);
+    w = pairs_width(r->store);
+    r->rgb = calloc((size_t)r->batch, sizeof *r->rgb);
+    r->guide = calloc((size_t)r->batch, sizeof *r->guide);
+    r->mask = malloc((size_t)(h * w));
+    if (!r->rgb || !r->guide || !r->mask)
+        MD_FAIL(MD_NOMEM, "assess: out of memory");
+    for (int i = 0; i < r->batch; i++) {
+        MD_TRY(image_new(&r->rgb[i], h, w, 3));
+        MD_TRY(image_new(&r->guide[i], h, w, 1));
+    }
+    return MD_OK;
+}
+
+static void reader_close(reader *r)
+{
+    for (int i = 0; i < r->batch && r->rgb && r->guide; i++) {
+        image_free(&r->rgb[i]);
+        image_free(&r->guide[i]);
+    }
+    free(r->rgb);
+    free(r->guide);
+    free(r->mask);
+    pairs_close(r->store);
+    data_close(r->backgrounds);
+}
+
+static md_status read_pair(reader *r, int64_t slot, int i, assess_pair *pair, pairs_report *report)
+{
+    pairs_row row;
+    data_row background;
+    MD_TRY(pairs_read_row(r->store, slot, &row));
+    MD_TRY(pairs_read_pixels(r->store, slot, r->rgb[i].px, r->mask, r->guide[i].px));
+    MD_TRY(data_read_row(r->backgrounds, row.background_id, &background));
+    *pair = (assess_pair){.rgb = r->rgb[i],
+                          .guide = r->guide[i],
+                          .group = background.group,
+                          .alignment = row.alignment};
+    *report =
+        (pairs_report){.crc = row.crc, .background_id = row.background_id, .mask_id = row.mask_id};
+    return MD_OK;
+}
+
+static md_status on_lease(void *user, cluster_batch *b)
+{
+    reader *r = ((sides *)user)->r;
+    int n = cluster_batch_size(b);
+    assess_pair pair[CLUSTER_LEASE_MAX];
+    assessment m[CLUSTER_LEASE_MAX];
+    pairs_report report[CLUSTER_LEASE_MAX];
+    if (n > r->batch)
+        MD_FAIL(MD_INTERNAL, "assess: a lease of %d slots", n);
+    for (int i = 0; i < n; i++)
+        MD_TRY(read_pair(r, cluster_batch_item(b, i).id, i, &pair[i], &report[i]));
+    MD_TRY(assessor_measure(r->assess, pair, n, m));
+    for (int i = 0; i < n; i++) {
+        cluster_item it = cluster_batch_item(b, i);
+        report[i].m = m[i];
+        assessor_show(r->assess, &pair[i], &m[i], it.id, it.attempt, r->j->pictures);
+        MD_TRY(cluster_reply_ok(b, i, &report[i], sizeof report[i]));
+    }
+    return MD_OK;
+}
+
+static md_status on_result(void *user, const cluster_result *r, cluster_verdict *v)
+{
+    return ledger_record(((sides *)user)->l, r, false, v);
+}
+
+static md_status on_failed(void *user, cluster_item item, md_status status, const char *text)
+{
+    return ledger_fail(((sides *)user)->l, item, status, text);
+}
+
+static md_status on_tick(void *user, const cluster_counts *c)
+{
+    sides *s = user;
+    md_progress_at(&s->bar, c->accepted + c->dropped + c->failed);
+    return ledger_sync(s->l);
+}
+
+static md_status list_written(pairs_store *p, cluster_item **items, int64_t *n)
+{
+    int64_t rows = pairs_rows(p);
+    uint8_t *state = malloc((size_t)rows);
+    int32_t *attempt = malloc((size_t)rows * sizeof *attempt);
+    *items = malloc((size_t)rows * sizeof **items);
+    md_status status = state && attempt && *items
+                           ? pairs_read_states(p, state)
+                           : md_fail(MD_NOMEM, __FILE__, __LINE__, "assess: out of memory");
+    if (status == MD_OK)
+        status = pairs_read_attempts(p, attempt);
+    for (int64_t i = 0; i < rows && status == MD_OK; i++)
+        if (state[i] == PAIRS_WRITTEN)
+            (*items)[(*n)++] = (cluster_item){i, (uint32_t)attempt[i]};
+    free(state);
+    free(attempt);
+    return status;
+}
+
+/* The items of rank 0, n > 0; every rank knows. */
+static md_status lease(const pairs_job *j, sides *s, const cluster_item *items, int64_t n)
+{
+    cluster_work work = {.name = "assess",
+                         .user = s,
+                         .items = items,
+                         .n_items = n,
+                         .on_result = on_result,
+                         .on_failed = on_failed,
+                         .on_tick = on_tick,
+                         .on_lease = on_lease,
+                         .batch = (int)config_int(j->cfg, KEY_generate_batch)};
+    if (s->l)
+        s->bar = md_progress_begin("assess", "pairs", 0, n);
+    md_status status = cluster_run(&work, NULL);
+    if (s->l)
+        md_progress_end(&s->bar, n);
+    return status;
+}
+
+md_status reassess_written(const pairs_job *j, assessor *a, ledger *l, int64_t *n)
+{
+    reader r = {0};
+    sides s = {.l = l, .r = &r};
+    cluster_item *items = NULL;
+    *n = 0;
+    md_status status = l ? list_written(l->store, &items, n) : MD_OK;
+    if (status == MD_OK && j->be)
+        status = reader_open(&r, j, a);
+    status = comm_agree(comm_world(), status);
+    if (status == MD_OK)
+        status = comm_broadcast(comm_world(), 0, n, sizeof *n, 0);
+    if (status == MD_OK && *n > 0)
+        status = lease(j, &s, items, *n);
+    reader_close(&r);
+    free(items);
+    return status;
+}
+
+/* ---- a whole store */
+
+/* Whether the store's judgement stands under this configuration. */
+static md_status is_judged(const pairs_job *j, const assessor *a, pairs_store *p, bool *judged)
+{
+    char *hash = NULL, *text = NULL;
+    config *then = NULL;
+    *judged = false;
+    if (!pairs_has_input(p, "encoder"))
+        return MD_OK;
+    MD_TRY(pairs_text(p, "sha256_encoder", &hash));
+    *judged = strcmp(hash, assessor_hash(a)) == 0;
+    free(hash);
+    MD_TRY(pairs_text(p, "config", &text));
+    md_status status = config_parse(text, strlen(text), j->store, &then);
+    if (status == MD_OK && band_same_rules(j->cfg, then, j->store) != MD_OK) {
+        *judged = false;
+        md_status_clear();
+    }
+    config_free(then);
+    free(text);
+    return status;
+}
+
+/* The store as it is to be judged; rank 0. */
+static md_status prepare(const pairs_job *j, const assessor *a)
+{
+    pairs_store *p = NULL;
+    char hex[2][MD_SHA256_HEX];
+    double limits[PAIRS_BAND];
+    bool judged = false;
+    MD_TRY(md_sha256_file(j->data, hex[0]));
+    MD_TRY(md_sha256_file(j->backgrounds, hex[1]));
+    const pairs_input input[] = {{"data", hex[0]}, {"backgrounds", hex[1]}};
+    MD_TRY(pairs_open_reader(j->store, &p));
+    md_status status = pairs_check_config(p, j->cfg, j->sections, input, 2);
+    if (status == MD_OK)
+        status = is_judged(j, a, p, &judged);
+    pairs_close(p);
+    if (status != MD_OK || judged)
+        return status;
+    const char *text = config_text(j->cfg, &status);
+    MD_TRY(status);
+    MD_TRY(assessor_find_band(a, limits));
+    return pairs_unjudge(j->store, text, limits, assessor_hash(a));
+}
+
+static md_status count(ledger *l, pairs_outcome *out)
+{
+    int64_t n[PAIRS_N_STATES];
+    MD_TRY(ledger_finish(l));
+    MD_TRY(pairs_sync(l->store));
+    MD_TRY(pairs_count_states(l->store, n));
+    out->accepted = n[PAIRS_ACCEPTED];
+    out->rejected = n[PAIRS_REJECTED];
+    out->failed = n[PAIRS_FAILED];
+    return ledger_reasons(l->store, out->reasons, sizeof out->reasons);
+}
+
+static md_status judge_all(const pairs_job *j, assessor *a, ledger *l, pairs_outcome *out)
+{
+    bool leads = comm_rank(comm_world()) == 0;
+    MD_TRY(assessor_prepare(a, j->features));
+    md_status status = leads ? prepare(j, a) : MD_OK;
+    if (status == MD_OK && leads)
+        status = ledger_open(l, j->store, j->rejected, a, j->cfg);
+    MD_TRY(comm_agree(comm_world(), status));
+    MD_TRY(reassess_written(j, a, leads ? l : NULL, &out->assessed));
+    return leads ? count(l, out) : MD_OK;
+}
+
+md_status reassess_store(const pairs_job *j, pairs_outcome *out)
+{
+    assessor *a = NULL;
+    ledger l = {0};
+    *out = (pairs_outcome){0};
+    md_status status =
+        assessor_open(j->cfg, j->data, j->be, (int)config_int(j->cfg, KEY_generate_batch), &a);
+    if (status == MD_OK && !a)
+        status = config_fail(j->cfg, KEY_model_encoder, "is empty: there is nothing to judge by");
+    status = comm_agree(comm_world(), status);
+    if (status == MD_OK)
+        status = judge_all(j, a, &l, out);
+    ledger_close(&l);
+    assessor_free(a);
+    return status;
+}
