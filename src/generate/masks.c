@@ -299,7 +299,7 @@ static md_status conclude(desk *d)
         md_warn("masks", "%lld of %lld masks were given up after %u attempts; /reason says why",
                 (long long)d->out.rejected, (long long)d->rows, (unsigned)d->attempts);
     if (d->out.accepted == 0)
-        MD_FAIL(MD_BAD_INPUT,
+        MD_FAIL(MD_UNSUPPORTED,
                 "%s: none of %lld masks is plausible (see the counts above): train longer "
                 "(masks.steps), allow more (masks.copy), or take guides from the data set "
                 "(guide.from = \"data\")",

@@ -27,8 +27,8 @@ typedef struct masks_outcome {
     bool drawn; /* something was, in this run; every rank */
 } masks_outcome;
 
-/* Makes or resumes the store until every slot is decided. MD_STOPPED after a signal; MD_BAD_INPUT
-   where no mask was accepted. out: rank 0. Collective(world). */
+/* Makes or resumes the store until every slot is decided. MD_STOPPED after a signal;
+   MD_UNSUPPORTED where no mask was accepted. out: rank 0. Collective(world). */
 MD_MUST md_status masks_generate(const masks_job *j, masks_outcome *out);
 
 /* masks.count, or where it is 0 the number that generate.pairs asks for. */
