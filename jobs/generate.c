@@ -6,20 +6,12 @@
 #include "generate/pairs.h"
 #include "session.h"
 
-/* The model that RUN/models/lesion holds takes the foundation's place. */
 static md_status use_lesion_model(session *s)
 {
-    char folder[SESSION_PATH], done[SESSION_PATH];
     if (config_choice(s->j->cfg, KEY_generate_weights) == 1) /* foundation: the control */
         return MD_OK;
-    MD_TRY(session_path(s, folder, "models/lesion"));
-    MD_TRY(session_path(s, done, "models/lesion/DONE"));
-    if (!md_file_exists(done))
-        MD_FAIL(MD_BAD_INPUT,
-                "%s does not exist: run \"meddiff finetune\" first, or set "
-                "generate.weights = \"foundation\"",
-                done);
-    return foundation_use_tuned(s->f, folder);
+    return session_use_tuned(
+        s, "lesion", "\"meddiff finetune\" first, or set generate.weights = \"foundation\"");
 }
 
 /* masks.h5 into path; "" where guides are the training masks. */

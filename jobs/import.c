@@ -17,11 +17,14 @@ static md_status import_here(job *j)
             (long long)r.joined);
     md_info("import", "%lld training pairs are used (data.pairs = %lld)", (long long)r.used,
             (long long)config_int(j->cfg, KEY_data_pairs));
-    if (r.crops)
-        md_info("import", "%lld backgrounds, cut from them where there is no lesion",
-                (long long)r.crops);
+    if (r.background == DATA_REPAIRED)
+        md_info("import",
+                "backgrounds: to be made by \"meddiff backgrounds\", from these pairs with "
+                "their lesions repaired");
     else
-        md_info("import", "%lld backgrounds: lesion-free images", (long long)r.backgrounds);
+        md_info("import", "%lld backgrounds: %s", (long long)r.backgrounds,
+                r.background == DATA_CROP ? "squares cut from these pairs where there is no lesion"
+                                          : "lesion-free images");
     md_info("import", "made %s/data.h5 and %s/import.png", j->run, j->run);
     return MD_OK;
 }

@@ -48,7 +48,7 @@ static void print_usage(FILE *f)
     (void)fprintf(f, "meddiff " MEDDIFF_VERSION ": from thirty annotated medical images to "
                      "thousands of image-mask pairs\n\n");
     for (const job_row *r = rows; r->name; r++)
-        (void)fprintf(f, "  meddiff %-9s %-21s %s\n", r->name, argument_words[r->arg], r->help);
+        (void)fprintf(f, "  meddiff %-11s %-21s %s\n", r->name, argument_words[r->arg], r->help);
     (void)fprintf(f, "\nEvery job takes --set section.name=value, as often as needed.\n"
                      "meddiff JOB --help lists the keys that the job reads.\n"
                      "On several workers: mpirun -n 3 meddiff JOB CONFIG\n");

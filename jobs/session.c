@@ -2,7 +2,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "cluster/signals.h"
-#include "store/data.h"
+#include "store/import.h"
 #include "train/finetune.h"
 
 #include <stdarg.h>
@@ -167,17 +167,60 @@ md_status session_need_data(const session *s)
     return status;
 }
 
+md_status session_background_kind(const session *s, data_kind *out)
+{
+    char path[SESSION_PATH];
+    data_store *d = NULL;
+    MD_TRY(session_path(s, path, "data.h5"));
+    MD_TRY(data_open(path, DATA_IMAGES, &d));
+    md_status status = import_background_kind(s->j->cfg, d, out);
+    data_close(d);
+    return status;
+}
+
+static md_status check_backgrounds(const session *s, const char *path)
+{
+    char images[SESSION_PATH];
+    data_store *data = NULL, *backgrounds = NULL;
+    MD_TRY(session_path(s, images, "data.h5"));
+    MD_TRY(data_open(images, DATA_IMAGES, &data));
+    md_status status = data_open(path, DATA_BACKGROUNDS, &backgrounds);
+    if (status == MD_OK)
+        status = import_check_backgrounds(s->j->cfg, data, backgrounds, path);
+    data_close(backgrounds);
+    data_close(data);
+    return status;
+}
+
 md_status session_need_imported(const session *s)
 {
-    char backgrounds[SESSION_PATH];
+    char path[SESSION_PATH];
+    data_kind kind;
     MD_TRY(session_need_data(s));
-    MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
-    if (!md_file_exists(backgrounds))
+    MD_TRY(session_path(s, path, "backgrounds.h5"));
+    if (md_file_exists(path))
+        return check_backgrounds(s, path);
+    MD_TRY(session_background_kind(s, &kind));
+    if (kind == DATA_REPAIRED)
         MD_FAIL(MD_BAD_INPUT,
-                "%s does not exist: the import found no lesion-free image, and in the others no "
-                "free square of data.size pixels (data.crops), so there is nothing to paint into",
-                backgrounds);
-    return MD_OK;
+                "%s does not exist: run \"meddiff backgrounds\" with this configuration first, "
+                "which repairs the training images; or set backgrounds.from and import again",
+                path);
+    MD_FAIL(MD_BAD_INPUT,
+            "%s does not exist: in the training images the import found no free square of "
+            "data.size pixels (data.crops), so there is nothing to paint into; or it was removed, "
+            "then run \"meddiff import\" again",
+            path);
+}
+
+md_status session_use_tuned(const session *s, const char *region, const char *hint)
+{
+    char folder[SESSION_PATH], done[SESSION_PATH];
+    MD_TRY(session_path(s, folder, "models/%s", region));
+    MD_TRY(session_path(s, done, "models/%s/DONE", region));
+    if (!md_file_exists(done))
+        MD_FAIL(MD_BAD_INPUT, "%s does not exist: run %s", done, hint);
+    return foundation_use_tuned(s->f, folder);
 }
 
 md_status session_path(const session *s, char out[SESSION_PATH], const char *fmt, ...)

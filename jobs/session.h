@@ -9,6 +9,7 @@
 #include "generate/pairs.h"
 #include "job.h"
 #include "model/foundation.h"
+#include "store/data.h"
 
 enum { SESSION_PATH = 1024 };
 
@@ -43,7 +44,7 @@ MD_MUST md_status session_made_under(const session *s, const char *text, const c
                                      const char *sections);
 /* data.h5 is there and was imported under this configuration; else what to do about it. */
 MD_MUST md_status session_need_data(const session *s);
-/* And backgrounds.h5 beside it. */
+/* And backgrounds.h5 beside it, as backgrounds.from and backgrounds.count say. */
 MD_MUST md_status session_need_imported(const session *s);
 /* Paths of the files that pairs are made and judged from. */
 typedef struct session_files {
@@ -51,6 +52,11 @@ typedef struct session_files {
 } session_files;
 /* The job that makes or judges RUN/pairs.h5, without its memory budget; borrows files. */
 MD_MUST md_status session_pairs_job(const session *s, session_files *files, pairs_job *out);
+/* What backgrounds.from comes to for the images of data.h5, which is there. */
+MD_MUST md_status session_background_kind(const session *s, data_kind *out);
+/* The model that RUN/models/<region> holds takes the foundation's place; where there is none, what
+   to do about it: `hint` after "run ...". */
+MD_MUST md_status session_use_tuned(const session *s, const char *region, const char *hint);
 bool session_works(void);        /* this rank is a worker */
 bool session_first_worker(void); /* the one that writes files for all */
 bool session_wants_stop(void);   /* a signal asked for an end */

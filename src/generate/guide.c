@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRIES = 64 };
+enum { TRIES = 64, PLACES = 32 };                        /* masks; places for each */
 static const double SCALE_LEAST = 0.7, SCALE_MOST = 1.3; /* of the lesion's size */
+static const double OUTSIDE_MOST = 0.01;                 /* of the guide, not allowed */
 
 void guide_bank_free(guide_bank *b)
 {
@@ -96,18 +97,16 @@ md_status guide_bank_open_masks(const char *masks_h5, guide_bank *out)
     return status;
 }
 
-/* One way to place a mask; *fits false when it does not work out. */
-static md_status try_place(const image *mask, md_rng *r, double most, const int32_t valid[4],
-                           image *out, bool *fits)
+/* The mask flipped, turned and scaled at random, with the lesion about the middle; *whole false
+   when it leaves the picture or nothing is left. */
+static md_status vary(const image *mask, md_rng *r, double most, image *out, image_mask_stats *at,
+                      bool *whole)
 {
     int flip = (int)md_rng_below(r, 2);
     double degrees = md_rng_range(r, 0, 360);
     double scale = SCALE_LEAST * pow(most / SCALE_LEAST, md_rng_uniform(r));
-    double u = md_rng_uniform(r), v = md_rng_uniform(r);
     int64_t s = mask->h;
-    image_mask_stats from, at;
-    image centred = {0};
-    *fits = false;
+    image_mask_stats from;
     MD_TRY(image_mask_measure(mask, &from));
     /* turned and scaled about the image's centre, with the lesion moved there first */
     double cx = from.cx - ((double)s - 1) / 2, cy = from.cy - ((double)s - 1) / 2;
@@ -115,43 +114,86 @@ static md_status try_place(const image *mask, md_rng *r, double most, const int3
     double tx = scale * (cos(rad) * mx - sin(rad) * cy),
            ty = scale * (sin(rad) * mx + cos(rad) * cy);
     image_affine a = image_affine_make(flip, degrees, scale, -tx, -ty);
-    MD_TRY(image_mask_warp(mask, &a, &centred));
-    md_status status = image_mask_measure(&centred, &at);
-    int64_t h = at.y1 - at.y0, w = at.x1 - at.x0;
-    bool whole = at.border == 0 && at.area > 0;
-    image_free(&centred);
-    MD_TRY(status);
-    int64_t room_y = valid[2] - valid[0] - h, room_x = valid[3] - valid[1] - w;
-    if (!whole || room_y < 0 || room_x < 0)
-        return MD_OK;
-    int64_t y = valid[0] + (int64_t)(u * (double)(room_y + 1));
-    int64_t x = valid[1] + (int64_t)(v * (double)(room_x + 1));
-    a = image_affine_make(flip, degrees, scale, -tx + (double)(x - at.x0),
-                          -ty + (double)(y - at.y0));
     MD_TRY(image_mask_warp(mask, &a, out));
-    *fits = true;
+    md_status status = image_mask_measure(out, at);
+    *whole = at->border == 0 && at->area > 0;
+    if (status != MD_OK)
+        image_free(out);
+    return status;
+}
+
+/* Does the mask, whose box begins at y0, x0, lie where it may when its box begins at y, x? */
+static bool lies_inside(const image *mask, const image_mask_stats *at, const image *allowed,
+                        int64_t y, int64_t x)
+{
+    int64_t left = (int64_t)(OUTSIDE_MOST * (double)at->area), s = mask->h;
+    for (int64_t v = at->y0; v < at->y1; v++)
+        for (int64_t u = at->x0; u < at->x1; u++)
+            if (mask->px[v * s + u] && !allowed->px[(v - at->y0 + y) * s + u - at->x0 + x] &&
+                left-- == 0)
+                return false;
+    return true;
+}
+
+static md_status move(const image *mask, const image_mask_stats *at, int64_t y, int64_t x,
+                      image *out)
+{
+    int64_t s = mask->h;
+    MD_TRY(image_new(out, s, s, 1));
+    for (int64_t v = at->y0; v < at->y1; v++)
+        memcpy(out->px + (v - at->y0 + y) * s + x, mask->px + v * s + at->x0,
+               (size_t)(at->x1 - at->x0));
     return MD_OK;
 }
 
+/* One way to place a mask within the box `in` of what is allowed; *fits false when it does not work
+   out. */
+static md_status try_place(const image *mask, md_rng *r, double most, const image *allowed,
+                           const image_mask_stats *in, image *out, bool *fits)
+{
+    image varied = {0};
+    image_mask_stats at;
+    bool whole = false;
+    *fits = false;
+    MD_TRY(vary(mask, r, most, &varied, &at, &whole));
+    int64_t room_y = in->y1 - in->y0 - (at.y1 - at.y0), room_x = in->x1 - in->x0 - (at.x1 - at.x0);
+    md_status status = MD_OK;
+    for (int k = 0; k < PLACES && whole && room_y >= 0 && room_x >= 0 && !*fits; k++) {
+        int64_t y = in->y0 + md_rng_below(r, room_y + 1), x = in->x0 + md_rng_below(r, room_x + 1);
+        *fits = lies_inside(&varied, &at, allowed, y, x);
+        if (*fits)
+            status = move(&varied, &at, y, x, out);
+    }
+    image_free(&varied);
+    return status;
+}
+
 md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t attempt,
-                     const int32_t valid[4], image *out, int32_t *id)
+                     const image *allowed, image *out, int32_t *id)
 {
     md_rng r = md_rng_at(seed, MD_RNG_GUIDE, (uint64_t)slot, attempt);
+    image_mask_stats in;
+    if (allowed->h != b->size || allowed->w != b->size)
+        MD_FAIL(MD_SHAPE, "slot %lld: a map of %lld x %lld for masks of %lld pixels",
+                (long long)slot, (long long)allowed->h, (long long)allowed->w, (long long)b->size);
+    MD_TRY(image_mask_measure(allowed, &in));
     for (int i = 0; i < TRIES; i++) {
         int64_t k = md_rng_below(&r, b->n);
         bool fits;
         /* a mask that keeps not fitting gets smaller */
         double most = SCALE_MOST - (SCALE_MOST - SCALE_LEAST) * i / TRIES;
-        MD_TRY(try_place(&b->mask[k], &r, most, valid, out, &fits));
+        MD_TRY(try_place(&b->mask[k], &r, most, allowed, &in, out, &fits));
         if (!fits)
             continue;
         *id = b->id[k];
         return MD_OK;
     }
-    MD_FAIL(MD_BAD_INPUT,
-            "slot %lld: no mask fits into the background's valid area of "
-            "%d x %d pixels",
-            (long long)slot, (int)(valid[3] - valid[1]), (int)(valid[2] - valid[0]));
+    MD_FAIL(
+        MD_BAD_INPUT,
+        "slot %lld: no mask fits where the background allows a lesion: %lld of its %lld pixels, "
+        "within %lld x %lld (see import.png)",
+        (long long)slot, (long long)in.area, (long long)(b->size * b->size),
+        (long long)(in.y1 - in.y0), (long long)(in.x1 - in.x0));
 }
 
 md_status guide_take(const guide_bank *b, int64_t slot, image *out, int32_t *id)

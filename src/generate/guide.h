@@ -1,5 +1,5 @@
 /* Guides: where a lesion will be painted. A guide is a mask of masks.h5 or a training mask,
-   flipped, turned, scaled and moved into the background's valid area. */
+   flipped, turned, scaled and moved to where the background allows a lesion. */
 #ifndef MD_GENERATE_GUIDE_H
 #define MD_GENERATE_GUIDE_H
 
@@ -19,11 +19,11 @@ MD_MUST md_status guide_bank_open(const char *data_h5, guide_bank *out);
 MD_MUST md_status guide_bank_open_masks(const char *masks_h5, guide_bank *out);
 void guide_bank_free(guide_bank *b);
 
-/* The guide of (seed, slot, attempt): a pure function. valid: {y0,x0,y1,x1}, the part of the
-   background that shows tissue; the guide lies wholly inside. out is new [S,S,1]; *id the mask it
-   was made from. MD_BAD_INPUT when no mask can be made to fit. */
+/* The guide of (seed, slot, attempt): a pure function. allowed [S,S,1]: where a lesion may lie in
+   the background (backgrounds.h5); at least 99 % of the guide does. out is new [S,S,1]; *id the
+   mask it was made from. MD_BAD_INPUT when no mask can be made to fit. */
 MD_MUST md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t attempt,
-                             const int32_t valid[4], image *out, int32_t *id);
+                             const image *allowed, image *out, int32_t *id);
 
 /* The training masks in turn, each as it is: slot's. out and id as above. */
 MD_MUST md_status guide_take(const guide_bank *b, int64_t slot, image *out, int32_t *id);

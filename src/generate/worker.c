@@ -9,7 +9,8 @@
 typedef struct scene {
     uint8_t *rgb;   /* [S,S,3]; NULL until used */
     float *moments; /* of its latent's posterior */
-    int32_t valid[4], group;
+    image allowed;  /* where a lesion may lie */
+    int32_t group;
     bool gray;   /* three equal channels: what is painted must have them too */
     float noise; /* what the VAE alone changes: alignment_noise */
 } scene;
@@ -147,6 +148,7 @@ void pairs_worker_close(pairs_worker *w)
     for (int64_t i = 0; i < w->n_scenes && w->scenes; i++) {
         free(w->scenes[i].rgb);
         free(w->scenes[i].moments);
+        image_free(&w->scenes[i].allowed);
     }
     free(w->scenes);
     free(w->rows);
@@ -159,20 +161,6 @@ void pairs_worker_close(pairs_worker *w)
     free(w);
 }
 
-static bool is_gray(const uint8_t *rgb, int64_t pixels)
-{
-    bool gray = true;
-    for (int64_t i = 0; i < 3 * pixels && gray; i += 3)
-        gray = rgb[i] == rgb[i + 1] && rgb[i] == rgb[i + 2];
-    return gray;
-}
-
-static void make_gray(uint8_t *rgb, int64_t pixels)
-{
-    for (int64_t i = 0; i < 3 * pixels; i += 3)
-        memset(rgb + i, (rgb[i] + rgb[i + 1] + rgb[i + 2] + 1) / 3, 3);
-}
-
 /* What encoding and decoding alone change. */
 static md_status measure_noise(pairs_worker *w, const uint8_t *rgb, scene *s)
 {
@@ -181,7 +169,7 @@ static md_status measure_noise(pairs_worker *w, const uint8_t *rgb, scene *s)
         MD_FAIL(MD_NOMEM, "generate: out of memory");
     md_status status = painter_decode(w->painter, s->moments, back);
     if (status == MD_OK && w->keep_gray && s->gray)
-        make_gray(back, w->size * w->size);
+        image_make_gray(&(image){w->size, w->size, 3, back});
     if (status == MD_OK)
         status = alignment_noise(rgb, back, w->size, &s->noise);
     free(back);
@@ -197,22 +185,24 @@ static md_status read_scene(pairs_worker *w, int64_t i)
     uint8_t *rgb = malloc((size_t)(3 * w->size * w->size));
     s->moments = malloc((size_t)painter_moments(w->painter) * sizeof *s->moments);
     md_status status = rgb && s->moments
-                           ? data_read_row(w->backgrounds, w->rows[i], &row)
+                           ? image_new(&s->allowed, w->size, w->size, 1)
                            : md_fail(MD_NOMEM, __FILE__, __LINE__, "generate: out of memory");
     if (status == MD_OK)
-        status = data_read_pixels(w->backgrounds, w->rows[i], rgb, NULL);
+        status = data_read_row(w->backgrounds, w->rows[i], &row);
+    if (status == MD_OK)
+        status = data_read_pixels(w->backgrounds, w->rows[i], rgb, s->allowed.px);
     if (status == MD_OK)
         status = painter_encode(w->painter, rgb, s->moments);
-    s->gray = rgb && status == MD_OK && is_gray(rgb, w->size * w->size);
+    s->gray = status == MD_OK && image_looks_gray(&(image){w->size, w->size, 3, rgb});
     if (status == MD_OK)
         status = measure_noise(w, rgb, s);
     if (status != MD_OK) {
         free(rgb);
         free(s->moments);
         s->moments = NULL;
+        image_free(&s->allowed);
         return md_context(status, "background %lld", (long long)w->rows[i]);
     }
-    memcpy(s->valid, row.valid, sizeof s->valid);
     s->group = row.group;
     s->rgb = rgb;
     return MD_OK;
@@ -232,8 +222,8 @@ static md_status choose(pairs_worker *w, cluster_item it, recipe *r)
     MD_TRY(read_scene(w, r->scene));
     if (w->mask_in_turn)
         return guide_take(&w->guides, it.id, &r->guide, &r->mask_id);
-    return guide_draw(&w->guides, w->seed, it.id, it.attempt, w->scenes[r->scene].valid, &r->guide,
-                      &r->mask_id);
+    return guide_draw(&w->guides, w->seed, it.id, it.attempt, &w->scenes[r->scene].allowed,
+                      &r->guide, &r->mask_id);
 }
 
 /* Paste, erode, measure, write; what the worker reports into `report`. */
@@ -244,7 +234,7 @@ static md_status finish(pairs_worker *w, cluster_item it, const recipe *r, uint8
     image mask = {0};
     bool kept_guide;
     if (w->keep_gray && s->gray)
-        make_gray(rgb, w->size * w->size);
+        image_make_gray(&(image){w->size, w->size, 3, rgb});
     if (w->paste)
         MD_TRY(guide_paste(&r->guide, w->feather_px, s->rgb, rgb));
     MD_TRY(guide_corrode(&r->guide, w->corrode_px, &mask, &kept_guide));

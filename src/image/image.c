@@ -75,6 +75,20 @@ md_status image_to_gray(const image *src, image *out)
     return MD_OK;
 }
 
+bool image_looks_gray(const image *rgb)
+{
+    bool gray = true;
+    for (int64_t i = 0; i < 3 * rgb->h * rgb->w && gray; i += 3)
+        gray = rgb->px[i] == rgb->px[i + 1] && rgb->px[i] == rgb->px[i + 2];
+    return gray;
+}
+
+void image_make_gray(image *rgb)
+{
+    for (int64_t i = 0; i < 3 * rgb->h * rgb->w; i += 3)
+        memset(rgb->px + i, (rgb->px[i] + rgb->px[i + 1] + rgb->px[i + 2] + 1) / 3, 3);
+}
+
 md_status image_psnr(const image *a, const image *b, double *db)
 {
     if (a->h != b->h || a->w != b->w || a->c != b->c)

@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -52,6 +53,10 @@ MD_MUST md_status image_read_mask_memory(const char *name, const void *bytes, si
 MD_MUST md_status image_to_rgb(const image *src, image *out);
 /* RGB -> gray by ITU-R 601 luma in 16-bit fixed point, as PIL's convert("L"); gray is copied. */
 MD_MUST md_status image_to_gray(const image *src, image *out);
+
+/* RGB whose three channels are equal everywhere; and making it so, by their rounded mean. */
+bool image_looks_gray(const image *rgb);
+void image_make_gray(image *rgb);
 
 /* Optional PNG tEXt/iTXt pairs (keyword 1..79 Latin-1 characters, text UTF-8). */
 typedef struct image_text {

@@ -12,6 +12,7 @@
 enum {
     IMAGES,
     MASKS,
+    ALLOWED,
     KIND,
     SPLIT,
     USED,
@@ -35,6 +36,8 @@ static const struct {
 } table[N_COLUMNS] = {
     [IMAGES] = {{"images", STORE_U8, 0, 3, {STORE_ANY, STORE_ANY, 3}, true, 0}, BOTH},
     [MASKS] = {{"masks", STORE_U8, 0, 2, {STORE_ANY, STORE_ANY}, true, 0}, 1u << DATA_IMAGES},
+    [ALLOWED] = {{"allowed", STORE_U8, 0, 2, {STORE_ANY, STORE_ANY}, true, 0},
+                 1u << DATA_BACKGROUNDS},
     [KIND] = {{"kind", STORE_U8, 0, 0, {0}, false, 0}, BOTH},
     [SPLIT] = {{"split", STORE_U8, 0, 0, {0}, false, 0}, BOTH},
     [USED] = {{"used", STORE_U8, 0, 0, {0}, false, 0}, 1u << DATA_IMAGES},
@@ -55,7 +58,9 @@ struct data_store {
     store_table *t;
     int64_t size;
     int at[N_COLUMNS]; /* column in the file, -1 when its schema has none */
+    int map;           /* the column of 0 and 1 beside the image: MASKS or ALLOWED */
     char *path, *temp; /* set while it is being made */
+    bool keep;         /* an unfinished file stays under its temporary name */
 };
 
 /* The columns of a schema; at[] says where each of the table went. */
@@ -77,13 +82,13 @@ static md_status open_as(const char *path, data_schema schema, store_mode mode, 
         MD_FAIL(MD_NOMEM, "%s: out of memory", path);
     store_column c[N_COLUMNS];
     int n = pick_columns(schema, c, d->at);
+    d->map = d->at[MASKS] >= 0 ? MASKS : ALLOWED;
     md_status status = store_open(path, schema_names[schema], c, n, mode, &d->t);
     if (status == MD_OK) {
         d->size = store_dim(d->t, d->at[IMAGES], 0);
-        bool square = store_dim(d->t, d->at[IMAGES], 1) == d->size;
-        if (d->at[MASKS] >= 0)
-            square = square && store_dim(d->t, d->at[MASKS], 0) == d->size &&
-                     store_dim(d->t, d->at[MASKS], 1) == d->size;
+        bool square = store_dim(d->t, d->at[IMAGES], 1) == d->size &&
+                      store_dim(d->t, d->at[d->map], 0) == d->size &&
+                      store_dim(d->t, d->at[d->map], 1) == d->size;
         if (!square)
             status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
                              "%s: images and masks are not squares of one size", path);
@@ -108,7 +113,7 @@ static md_status make(const char *temp, data_schema schema, int64_t rows, int64_
     int at[N_COLUMNS];
     store_column c[N_COLUMNS];
     int n = pick_columns(schema, c, at);
-    for (int i = IMAGES; i <= MASKS; i++)
+    for (int i = IMAGES; i <= ALLOWED; i++)
         if (at[i] >= 0)
             c[at[i]].dim[0] = c[at[i]].dim[1] = size;
     store_attr attr[] = {
@@ -116,9 +121,25 @@ static md_status make(const char *temp, data_schema schema, int64_t rows, int64_
         {"code_version", STORE_ATTR_TEXT, 0, info->code_version, {{0}}},
         {"format", STORE_ATTR_TEXT, 0, info->format, {{0}}},
         {"licences", STORE_ATTR_TEXT, 0, info->licences, {{0}}},
+        {"made_from", STORE_ATTR_TEXT, 0, info->made_from, {{0}}},
         {"seed", STORE_ATTR_U64, 1, NULL, {.u = {info->seed}}},
     };
     MD_TRY(store_make(temp, schema_names[schema], c, n, rows, attr, sizeof attr / sizeof *attr));
+    return MD_OK;
+}
+
+/* The file under its temporary name, open for writing. */
+static md_status open_temp(const char *path, const char *temp, data_schema schema, data_store **out)
+{
+    data_store *d = NULL;
+    MD_TRY(open_as(temp, schema, STORE_WRITE, &d));
+    d->path = strdup(path);
+    d->temp = strdup(temp);
+    if (!d->path || !d->temp) {
+        data_close(d);
+        MD_FAIL(MD_NOMEM, "%s: out of memory", path);
+    }
+    *out = d;
     return MD_OK;
 }
 
@@ -128,20 +149,33 @@ md_status data_create(const char *path, data_schema schema, int64_t rows, int64_
     char temp[4096];
     MD_TRY(store_temp_name(path, temp, sizeof temp));
     MD_TRY(make(temp, schema, rows, size, info));
-    data_store *d = NULL;
-    md_status status = open_as(temp, schema, STORE_WRITE, &d);
-    if (status == MD_OK) {
-        d->path = strdup(path);
-        d->temp = strdup(temp);
-        if (!d->path || !d->temp)
-            status = md_fail(MD_NOMEM, __FILE__, __LINE__, "%s: out of memory", path);
-    }
-    if (status != MD_OK) {
+    md_status status = open_temp(path, temp, schema, out);
+    if (status != MD_OK)
         (void)remove(temp);
-        data_close(d);
-        return md_frame(status, __FILE__, __LINE__);
+    return status == MD_OK ? MD_OK : md_frame(status, __FILE__, __LINE__);
+}
+
+void data_keep(data_store *d)
+{
+    d->keep = true;
+}
+
+md_status data_resume(const char *path, data_schema schema, data_store **out)
+{
+    char temp[4096];
+    MD_TRY(store_temp_name(path, temp, sizeof temp));
+    if (!md_file_exists(temp)) {
+        *out = NULL;
+        return MD_OK;
     }
-    *out = d;
+    MD_TRY(open_temp(path, temp, schema, out));
+    data_keep(*out);
+    return MD_OK;
+}
+
+md_status data_sync(data_store *d)
+{
+    MD_TRY(store_sync(d->t));
     return MD_OK;
 }
 
@@ -163,7 +197,7 @@ void data_close(data_store *d)
     if (!d)
         return;
     store_close(d->t);
-    if (d->temp)
+    if (d->temp && !d->keep)
         (void)remove(d->temp); /* never finished */
     free(d->temp);
     free(d->path);
@@ -182,22 +216,33 @@ int64_t data_size(const data_store *d)
 
 /* ---- rows ---- */
 
-/* CRC32C of image and mask bytes, in this order; of the image alone where there are no masks. */
-static uint32_t pixels_crc(const data_store *d, const uint8_t *image, const uint8_t *mask)
+/* CRC32C of image and map bytes, in this order. */
+static uint32_t pixels_crc(const data_store *d, const uint8_t *image, const uint8_t *map)
 {
     size_t n = (size_t)(d->size * d->size);
-    uint32_t crc = md_crc32c(0, image, 3 * n);
-    return d->at[MASKS] >= 0 ? md_crc32c(crc, mask, n) : crc;
+    return md_crc32c(md_crc32c(0, image, 3 * n), map, n);
 }
 
-md_status data_write_pixels(data_store *d, int64_t row, const uint8_t *image, const uint8_t *mask)
+md_status data_put_pixels(data_store *d, int64_t row, const uint8_t *image, const uint8_t *map,
+                          uint32_t *crc)
 {
-    uint32_t crc = pixels_crc(d, image, mask);
+    *crc = pixels_crc(d, image, map);
     MD_TRY(store_write(d->t, d->at[IMAGES], row, 1, image));
-    if (d->at[MASKS] >= 0)
-        MD_TRY(store_write(d->t, d->at[MASKS], row, 1, mask));
+    MD_TRY(store_write(d->t, d->at[d->map], row, 1, map));
+    return MD_OK;
+}
+
+md_status data_put_crc(data_store *d, int64_t row, uint32_t crc)
+{
     MD_TRY(store_write(d->t, d->at[CRC], row, 1, &crc));
     return MD_OK;
+}
+
+md_status data_write_pixels(data_store *d, int64_t row, const uint8_t *image, const uint8_t *map)
+{
+    uint32_t crc;
+    MD_TRY(data_put_pixels(d, row, image, map, &crc));
+    return data_put_crc(d, row, crc);
 }
 
 static md_status put(data_store *d, int column, int64_t row, const void *value)
@@ -210,7 +255,6 @@ static md_status put(data_store *d, int column, int64_t row, const void *value)
 md_status data_write_row(data_store *d, int64_t row, const data_row *r)
 {
     uint8_t kind = (uint8_t)r->kind, split = (uint8_t)r->split, used = r->used;
-    MD_TRY(put(d, KIND, row, &kind));
     MD_TRY(put(d, SPLIT, row, &split));
     MD_TRY(put(d, USED, row, &used));
     MD_TRY(put(d, GROUP, row, &r->group));
@@ -221,6 +265,7 @@ md_status data_write_row(data_store *d, int64_t row, const data_row *r)
     MD_TRY(put(d, NAME, row, r->name));
     MD_TRY(put(d, SHA256, row, r->sha256));
     MD_TRY(put(d, LICENCE, row, r->licence));
+    MD_TRY(put(d, KIND, row, &kind)); /* last: the rest is there then */
     return MD_OK;
 }
 
@@ -262,14 +307,12 @@ md_status data_read_row(data_store *d, int64_t row, data_row *out)
     return MD_OK;
 }
 
-md_status data_read_pixels(data_store *d, int64_t row, uint8_t *image, uint8_t *mask)
+md_status data_read_pixels(data_store *d, int64_t row, uint8_t *image, uint8_t *map)
 {
     if (image)
         MD_TRY(get(d, IMAGES, row, image));
-    if (mask && d->at[MASKS] < 0)
-        MD_FAIL(MD_INTERNAL, "%s holds no masks", store_path(d->t));
-    if (mask)
-        MD_TRY(get(d, MASKS, row, mask));
+    if (map)
+        MD_TRY(get(d, d->map, row, map));
     return MD_OK;
 }
 
@@ -280,7 +323,7 @@ md_status data_verify_row(data_store *d, int64_t row, bool *whole)
     uint8_t *px = malloc(4 * n);
     if (!px)
         MD_FAIL(MD_NOMEM, "%s: out of memory", store_path(d->t));
-    md_status status = data_read_pixels(d, row, px, d->at[MASKS] >= 0 ? px + 3 * n : NULL);
+    md_status status = data_read_pixels(d, row, px, px + 3 * n);
     if (status == MD_OK)
         status = get(d, CRC, row, &crc);
     *whole = status == MD_OK && crc == pixels_crc(d, px, px + 3 * n);

@@ -1,6 +1,6 @@
-/* data.h5: the imported images with their masks. backgrounds.h5: the same without masks, only
-   lesion-free pictures. One code for both; a schema is a subset of one column table (masks.h5 will
-   be a third). Written once, under a temporary name, by one process; then only read. All functions
+/* data.h5: the imported images with their masks. backgrounds.h5: lesion-free pictures with maps of
+   where a lesion may lie (/allowed). One code for both; a schema is a subset of one column table
+   (masks.h5 will be a third). Written once, under a temporary name; then only read. All functions
    are local. */
 #ifndef MD_STORE_DATA_H
 #define MD_STORE_DATA_H
@@ -47,6 +47,7 @@ typedef struct data_row {
 /* What the file says about itself; all borrowed, NULL is stored as "". */
 typedef struct data_info {
     const char *config, *code_version, *format, *licences;
+    const char *made_from; /* of repaired backgrounds: SHA-256 of what shaped them */
     uint64_t seed;
 } data_info;
 
@@ -56,12 +57,24 @@ typedef struct data_store data_store;
    data_finish gives it its name, data_close without that removes it. */
 MD_MUST md_status data_create(const char *path, data_schema schema, int64_t rows, int64_t size,
                               const data_info *info, data_store **out);
-/* image [S,S,3], mask [S,S] of 0 and 1 (NULL in backgrounds.h5). */
+/* image [S,S,3], map [S,S] of 0 and 1: the mask; in backgrounds.h5 where a lesion may lie. */
 MD_MUST md_status data_write_pixels(data_store *d, int64_t row, const uint8_t *image,
-                                    const uint8_t *mask);
+                                    const uint8_t *map);
 MD_MUST md_status data_write_row(data_store *d, int64_t row, const data_row *r);
 /* Synced, renamed, closed; d is gone afterwards, also on failure. */
 MD_MUST md_status data_finish(data_store *d);
+
+/* A file that several processes fill over several runs. */
+/* From now on data_close leaves an unfinished file where it is, for data_resume. */
+void data_keep(data_store *d);
+/* The unfinished file of `path`, open for writing and kept; *out NULL where there is none. */
+MD_MUST md_status data_resume(const char *path, data_schema schema, data_store **out);
+/* The halves of data_write_pixels: a worker writes pixels, and the one who has synced their report
+   the small column. */
+MD_MUST md_status data_put_pixels(data_store *d, int64_t row, const uint8_t *image,
+                                  const uint8_t *map, uint32_t *crc);
+MD_MUST md_status data_put_crc(data_store *d, int64_t row, uint32_t crc);
+MD_MUST md_status data_sync(data_store *d);
 
 /* Reading, while others read, too. BAD_INPUT when it is missing, foreign or truncated. */
 MD_MUST md_status data_open(const char *path, data_schema schema, data_store **out);
@@ -70,7 +83,8 @@ void data_close(data_store *d); /* NULL is fine */
 int64_t data_rows(const data_store *d);
 int64_t data_size(const data_store *d);
 MD_MUST md_status data_read_row(data_store *d, int64_t row, data_row *r);
-MD_MUST md_status data_read_pixels(data_store *d, int64_t row, uint8_t *image, uint8_t *mask);
+/* Either may be NULL. */
+MD_MUST md_status data_read_pixels(data_store *d, int64_t row, uint8_t *image, uint8_t *map);
 /* *whole = the row's pixels give the checksum that was stored with them. */
 MD_MUST md_status data_verify_row(data_store *d, int64_t row, bool *whole);
 MD_MUST md_status data_text(data_store *d, const char *attribute, char **out); /* malloced */

@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/str.h"
+#include "image/tissue.h"
+#include "store/import_background.h"
 #include "store/import_crops.h"
 #include "store/import_group.h"
 #include "store/import_list.h"
@@ -48,6 +50,7 @@ typedef struct importer {
     uint8_t *rgb, *mask;    /* one stored picture */
     background *background; /* [n_backgrounds] */
     int64_t n_backgrounds, cap_backgrounds;
+    data_kind background_kind;
     const char *config;
     uint64_t seed;
     data_store *data, *backgrounds;
@@ -98,6 +101,15 @@ static void read_filters(importer *im, const config *cfg)
     im->background_filter = of_images[config_choice(cfg, KEY_data_background_filter)];
 }
 
+static data_info describe_set(const importer *im)
+{
+    return (data_info){.config = im->config,
+                       .code_version = MEDDIFF_VERSION,
+                       .format = im->format->name,
+                       .licences = im->format->licence,
+                       .seed = im->seed};
+}
+
 static md_status begin(importer *im, config *cfg, const char *path)
 {
     MD_TRY(scan(im, cfg));
@@ -115,7 +127,7 @@ static md_status begin(importer *im, config *cfg, const char *path)
     im->mask = malloc(area);
     if (!im->facts || !im->row || !im->rgb || !im->mask)
         MD_FAIL(MD_NOMEM, "%s: out of memory", path);
-    data_info info = {im->config, MEDDIFF_VERSION, im->format->name, im->format->licence, im->seed};
+    const data_info info = describe_set(im);
     MD_TRY(data_create(path, DATA_IMAGES, im->list.n, im->size, &info, &im->data));
     return MD_OK;
 }
@@ -231,19 +243,52 @@ static md_status find_squares(importer *im, int64_t i, int max_n)
     return MD_OK;
 }
 
-/* Lesion-free images of the train split; where there are none, squares of the chosen training
- * pairs. */
-static md_status find_backgrounds(importer *im, int max_crops, import_report *report)
+/* Of the candidates, those that backgrounds.count asks for stay. */
+static md_status choose_backgrounds(importer *im, config *cfg)
 {
+    int64_t count = config_int(cfg, KEY_backgrounds_count);
+    if (!count)
+        return MD_OK;
+    if (count > im->n_backgrounds)
+        return config_fail(cfg, KEY_backgrounds_count,
+                           "%lld, but %s gives %lld %s: take fewer, or backgrounds.from = "
+                           "\"repaired\"",
+                           (long long)count, im->list.root, (long long)im->n_backgrounds,
+                           im->background_kind == DATA_CROP ? "lesion-free squares"
+                                                            : "lesion-free training images");
+    int64_t *chosen = malloc((size_t)count * sizeof *chosen);
+    if (!chosen)
+        MD_FAIL(MD_NOMEM, "%s: out of memory", im->list.root);
+    md_status status = import_choose(im->seed, im->n_backgrounds, count, chosen);
+    for (int64_t i = 0; i < count && status == MD_OK; i++)
+        im->background[i] = im->background[chosen[i]]; /* chosen[i] >= i */
+    im->n_backgrounds = count;
+    free(chosen);
+    return status;
+}
+
+/* Lesion-free images of the train split, or squares of the chosen training pairs; none where these
+   are to be repaired. */
+static md_status find_backgrounds(importer *im, config *cfg, import_report *report)
+{
+    MD_TRY(import_background_kind(cfg, im->data, &im->background_kind));
+    report->background = im->background_kind;
+    if (im->background_kind == DATA_REPAIRED)
+        return MD_OK;
     for (int64_t i = 0; i < im->list.n; i++)
-        if (im->row[i].kind == DATA_HEALTHY && im->row[i].split == DATA_TRAIN)
+        if (im->background_kind == DATA_HEALTHY && im->row[i].kind == DATA_HEALTHY &&
+            im->row[i].split == DATA_TRAIN)
             MD_TRY(add_background(im, i, (import_square){0, 0, 0}));
-    if (im->n_backgrounds == 0)
-        for (int64_t i = 0; i < im->list.n; i++)
-            if (im->row[i].used && im->row[i].kind == DATA_LESION)
-                MD_TRY(find_squares(im, i, max_crops));
+        else if (im->background_kind == DATA_CROP && im->row[i].kind == DATA_LESION &&
+                 im->row[i].used)
+            MD_TRY(find_squares(im, i, (int)config_int(cfg, KEY_data_crops)));
+    if (im->n_backgrounds == 0 && im->background_kind == DATA_HEALTHY)
+        return config_fail(cfg, KEY_backgrounds_from,
+                           "%s has no lesion-free image in the train split: set \"repaired\" or "
+                           "\"crops\"",
+                           im->list.root);
+    MD_TRY(choose_backgrounds(im, cfg));
     report->backgrounds = im->n_backgrounds;
-    report->crops = im->n_backgrounds && im->background[0].square.side ? im->n_backgrounds : 0;
     return MD_OK;
 }
 
@@ -275,7 +320,14 @@ static md_status write_background(importer *im, int64_t b)
         }
         MD_TRY(import__draw_image(&im->source, &row, im->size, im->background_filter, im->rgb));
     }
-    MD_TRY(data_write_pixels(im->backgrounds, b, im->rgb, NULL));
+    const image shown = {im->size, im->size, 3, im->rgb};
+    image allowed = {0};
+    MD_TRY(image_tissue(&shown, row.valid, &allowed));
+    md_status status = data_write_pixels(im->backgrounds, b, im->rgb, allowed.px);
+    if (status == MD_OK && !memchr(allowed.px, 1, (size_t)(im->size * im->size)))
+        md_warn("store", "%s: dark all over, so no lesion fits into this background", row.name);
+    image_free(&allowed);
+    MD_TRY(status);
     MD_TRY(data_write_row(im->backgrounds, b, &row));
     return MD_OK;
 }
@@ -283,11 +335,12 @@ static md_status write_background(importer *im, int64_t b)
 static md_status write_backgrounds(importer *im, const char *path)
 {
     if (im->n_backgrounds == 0) {
-        md_warn("store", "%s: no lesion-free picture found, so there are no backgrounds",
-                im->list.root);
+        if (im->background_kind == DATA_CROP)
+            md_warn("store", "%s: no lesion-free square found, so there are no backgrounds",
+                    im->list.root);
         return MD_OK;
     }
-    data_info info = {im->config, MEDDIFF_VERSION, im->format->name, im->format->licence, im->seed};
+    const data_info info = describe_set(im);
     MD_TRY(
         data_create(path, DATA_BACKGROUNDS, im->n_backgrounds, im->size, &info, &im->backgrounds));
     for (int64_t b = 0; b < im->n_backgrounds; b++)
@@ -296,6 +349,20 @@ static md_status write_backgrounds(importer *im, const char *path)
 }
 
 /* ---- the whole ---- */
+
+/* Hours of work, perhaps; whether it still fits is looked at where it is used. */
+static bool holds_repaired(const char *path)
+{
+    data_store *d = NULL;
+    data_row row = {.kind = DATA_LESION};
+    md_status status = data_open(path, DATA_BACKGROUNDS, &d);
+    if (status == MD_OK)
+        status = data_read_row(d, 0, &row);
+    data_close(d);
+    if (status != MD_OK)
+        md_status_clear();
+    return row.kind == DATA_REPAIRED;
+}
 
 static md_status run_import(importer *im, config *cfg, const char *run, import_report *report)
 {
@@ -309,14 +376,14 @@ static md_status run_import(importer *im, config *cfg, const char *run, import_r
                            config_int(cfg, KEY_data_pairs)};
     MD_TRY(import__group(&im->list, &how, im->facts, report));
     MD_TRY(write_rows(im));
-    MD_TRY(find_backgrounds(im, (int)config_int(cfg, KEY_data_crops), report));
+    MD_TRY(find_backgrounds(im, cfg, report));
     MD_TRY(write_backgrounds(im, backgrounds));
     MD_TRY(import__sheet(sheet, im->data, im->backgrounds));
     if (im->backgrounds) {
         data_store *b = im->backgrounds;
         im->backgrounds = NULL;
         MD_TRY(data_finish(b));
-    } else {
+    } else if (im->background_kind != DATA_REPAIRED || !holds_repaired(backgrounds)) {
         (void)remove(backgrounds); /* of an earlier import */
     }
     data_store *d = im->data; /* last: its name says that all is there */

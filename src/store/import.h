@@ -22,20 +22,27 @@ typedef struct import_report {
     int64_t lesion[DATA_N_SPLITS];  /* pairs */
     int64_t healthy[DATA_N_SPLITS]; /* lesion-free images */
     int64_t used;                   /* training pairs chosen by data.pairs */
-    int64_t crops;                  /* lesion-free squares cut out of them */
-    int64_t backgrounds;            /* rows of backgrounds.h5; 0: the file was not made */
+    data_kind background;           /* what backgrounds.from comes to */
+    int64_t backgrounds; /* rows of backgrounds.h5; 0: not made, they are to be repaired */
     int64_t groups;
     int64_t joined; /* pictures that share a group with an equal or nearly equal one */
     bool official;  /* the splits are the data set's own */
 } import_report;
 
-/* Reads the data set of `cfg` (data.* and seed) and writes run/data.h5, run/backgrounds.h5 (where
-   there is a lesion-free picture) and run/import.png, each complete or not at all. Local: one
-   process. */
+/* Reads the data set of `cfg` (data.*, backgrounds.* and seed) and writes run/data.h5,
+   run/backgrounds.h5 (unless its pictures are to be repaired) and run/import.png, each complete or
+   not at all. Local: one process. */
 MD_MUST md_status import_run(config *cfg, const char *run, import_report *report);
 /* *done = run/data.h5 is there and was made under the same data.* keys and seed; MD_USAGE naming
    the key when it was made under others. */
 MD_MUST md_status import_is_done(config *cfg, const char *run, bool *done);
+
+/* What backgrounds.from comes to for these images: DATA_HEALTHY, DATA_CROP or DATA_REPAIRED. */
+MD_MUST md_status import_background_kind(const config *cfg, data_store *data, data_kind *out);
+/* MD_USAGE naming the key when `backgrounds`, the file of this name, was made under another
+   backgrounds.from or backgrounds.count. */
+MD_MUST md_status import_check_backgrounds(const config *cfg, data_store *data,
+                                           data_store *backgrounds, const char *name);
 
 /* ---- what an importer is ---- */
 

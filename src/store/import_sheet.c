@@ -1,6 +1,6 @@
 /* import.png: every pair with its mask's outline (green: used for training; yellow: train, but
-   beyond data.pairs; blue: val; red: test), the lesion-free images, then what backgrounds.h5 holds.
- */
+   beyond data.pairs; blue: val; red: test), the lesion-free images, then what backgrounds.h5 holds,
+   red where no lesion may lie. */
 #include "store/import_sheet.h"
 
 #include <math.h>
@@ -35,6 +35,15 @@ static void caption_of(const data_row *row, bool background, char *out, size_t b
     (void)snprintf(out, bytes, "%.*s %s", stem, name, use);
 }
 
+/* What the map leaves out. */
+static md_status tint_outside(image *rgb, image *map)
+{
+    static const image_color red = {200, 0, 0};
+    for (int64_t k = 0; k < map->h * map->w; k++)
+        map->px[k] = !map->px[k];
+    return image_draw_tint(rgb, map, red, 0.4);
+}
+
 static md_status put_all(drawing *d, data_store *from, bool background)
 {
     double line = (double)data_size(from) / (double)d->sheet.w;
@@ -42,9 +51,9 @@ static md_status put_all(drawing *d, data_store *from, bool background)
         data_row row;
         char caption[DATA_NAME_BYTES + 16];
         MD_TRY(data_read_row(from, i, &row));
-        MD_TRY(data_read_pixels(from, i, d->rgb.px, background ? NULL : d->mask.px));
-        if (!background)
-            MD_TRY(image_draw_outline(&d->rgb, &d->mask, color_of(&row), line));
+        MD_TRY(data_read_pixels(from, i, d->rgb.px, d->mask.px));
+        MD_TRY(background ? tint_outside(&d->rgb, &d->mask)
+                          : image_draw_outline(&d->rgb, &d->mask, color_of(&row), line));
         caption_of(&row, background, caption, sizeof caption);
         MD_TRY(image_sheet_put(&d->sheet, d->next / d->sheet.cols, d->next % d->sheet.cols, &d->rgb,
                                caption));

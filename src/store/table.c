@@ -140,7 +140,10 @@ static md_status open_column(store_table *t, int i)
         return store__h5_fail(MD_BAD_INPUT, __FILE__, __LINE__, "looking for a dataset in",
                               t->path);
     if (!there)
-        MD_FAIL(MD_BAD_INPUT, "%s: dataset /%s is missing", t->path, c->name);
+        MD_FAIL(MD_BAD_INPUT,
+                "%s: dataset /%s is missing: damaged, or of an earlier version of "
+                "meddiff, whose job has to be run again",
+                t->path, c->name);
     t->set[i] = H5Dopen2(t->file, c->name, H5P_DEFAULT);
     t->type[i] = store__type(c, true);
     if (t->set[i] < 0 || t->type[i] < 0)

@@ -17,17 +17,22 @@
 enum { H = 60, W = 80 };
 static const int box[4] = {20, 24, 40, 56};
 
+/* more: one or two assignments, with a space between. */
 static md_status import_with(const char *format, const char *root, const char *more,
                              import_report *r)
 {
-    char set[4][600];
-    const char *sets[4] = {set[0], set[1], set[2], set[3]};
+    char set[5][600];
+    const char *sets[5] = {set[0], set[1], set[2], set[3], set[4]};
     config *cfg = NULL;
     (void)snprintf(set[0], sizeof set[0], "data.format=%s", format);
     (void)snprintf(set[1], sizeof set[1], "data.root=%s", root);
     (void)snprintf(set[2], sizeof set[2], "data.size=64");
     (void)snprintf(set[3], sizeof set[3], "%s", more ? more : "seed=0");
-    assert_ok(config_load(NULL, sets, 4, &cfg));
+    char *space = strchr(set[3], ' ');
+    (void)snprintf(set[4], sizeof set[4], "%s", space ? space + 1 : "seed=0");
+    if (space)
+        *space = 0;
+    assert_ok(config_load(NULL, sets, space ? 5 : 4, &cfg));
     fixture_dir(helper_path("run"));
     md_status status = import_run(cfg, helper_path("run"), r);
     config_free(cfg);
@@ -86,7 +91,7 @@ static void busi_is_understood(void **state)
     assert_ok(import_with("busi", helper_path("busi"), NULL, &r));
     assert_int_equal(r.lesion[0] + r.lesion[1] + r.lesion[2], 5);
     assert_int_equal(r.healthy[0] + r.healthy[1] + r.healthy[2], 2);
-    assert_true(r.groups == 7 && r.joined == 0 && !r.official && r.crops == 0);
+    assert_true(r.groups == 7 && r.joined == 0 && !r.official && r.background == DATA_HEALTHY);
     assert_int_equal(r.backgrounds, r.healthy[DATA_TRAIN]);
     assert_int_equal(access(helper_path("run/import.png"), R_OK), 0);
     data_store *d = open_data();
@@ -550,7 +555,7 @@ static void folders_are_understood(void **state)
     fixture_text(helper_path("folder/LICENSE"), "CC0 1.0\nmore\n");
     assert_ok(import_with("folder", root, "data.pairs=7", &r));
     assert_true(r.lesion[0] == 16 && r.lesion[1] == 2 && r.lesion[2] == 2 && r.used == 7);
-    assert_true(r.healthy[0] == 16 && r.backgrounds == 16 && r.crops == 0);
+    assert_true(r.healthy[0] == 16 && r.backgrounds == 16 && r.background == DATA_HEALTHY);
     data_store *d = open_data();
     data_row row;
     assert_ok(data_read_row(d, 19, &row));
@@ -635,12 +640,13 @@ static void crops_avoid_lesions(void **state)
         fixture_image(helper_path("folder/images/c%d.png", i), 300 + i, SIDE, SIDE);
         fixture_mask(helper_path("folder/masks/c%d.png", i), FIXTURE_GRAY8, SIDE, SIDE, lesion);
     }
-    assert_ok(import_with("folder", root, "data.crops=3", &r));
-    assert_int_equal(r.crops, 3 * r.used);
+    assert_ok(import_with("folder", root, "data.crops=3 backgrounds.from=crops", &r));
+    int64_t crops = r.backgrounds;
+    assert_int_equal(crops, 3 * r.used);
     data_store *b = NULL;
     assert_ok(data_open(helper_path("run/backgrounds.h5"), DATA_BACKGROUNDS, &b));
-    assert_int_equal(data_rows(b), r.crops);
-    for (int64_t i = 0; i < r.crops; i++) {
+    assert_int_equal(data_rows(b), crops);
+    for (int64_t i = 0; i < crops; i++) {
         data_row row, other;
         assert_ok(data_read_row(b, i, &row));
         assert_int_equal(row.kind, DATA_CROP);
@@ -659,13 +665,7 @@ static void crops_avoid_lesions(void **state)
         }
     }
     data_close(b);
-    uint8_t *out = malloc(64 * 64 * 3);
-    assert_non_null(out);
-    assert_ok(data_open(helper_path("run/backgrounds.h5"), DATA_BACKGROUNDS, &b));
-    assert_fails(data_read_pixels(b, 0, out, out), MD_INTERNAL, "no masks");
-    data_close(b);
-    free(out);
-    assert_ok(import_with("folder", root, "data.crops=0", &r));
+    assert_ok(import_with("folder", root, "data.crops=0 backgrounds.from=crops", &r));
     assert_int_equal(r.backgrounds, 0);
     assert_int_not_equal(access(helper_path("run/backgrounds.h5"), F_OK), 0);
 }
@@ -690,19 +690,86 @@ static void crops_avoid_dark_corners(void **state)
     fixture_png(helper_path("folder/images/round.png"), FIXTURE_RGB, SIDE, SIDE, px);
     fixture_mask(helper_path("folder/masks/round.png"), FIXTURE_GRAY8, SIDE, SIDE, lesion);
     free(px);
-    assert_ok(import_with("folder", root, NULL, &r));
-    assert_true(r.crops >= 2);
+    assert_ok(import_with("folder", root, "backgrounds.from=crops", &r));
+    assert_true(r.backgrounds >= 2);
     data_store *b = NULL;
     uint8_t *rgb = malloc(64 * 64 * 3);
     assert_non_null(rgb);
     assert_ok(data_open(helper_path("run/backgrounds.h5"), DATA_BACKGROUNDS, &b));
-    for (int64_t i = 0; i < r.crops; i++) {
+    for (int64_t i = 0; i < r.backgrounds; i++) {
         assert_ok(data_read_pixels(b, i, rgb, NULL));
         for (int k = 0; k < 64 * 64 * 3; k++)
             assert_true(rgb[k] > 150);
     }
     data_close(b);
     free(rgb);
+}
+
+/* Rows of backgrounds.h5: their sources, and that every map lies inside the picture's valid part.
+ */
+static int64_t read_backgrounds(int32_t *ids, int64_t most)
+{
+    data_store *b = NULL;
+    uint8_t *map = malloc(64 * 64);
+    assert_non_null(map);
+    assert_ok(data_open(helper_path("run/backgrounds.h5"), DATA_BACKGROUNDS, &b));
+    int64_t n = data_rows(b);
+    assert_true(n <= most);
+    for (int64_t i = 0; i < n; i++) {
+        data_row row;
+        bool whole = false;
+        assert_ok(data_read_row(b, i, &row));
+        assert_true(row.kind == DATA_HEALTHY && row.split == DATA_TRAIN);
+        assert_ok(data_verify_row(b, i, &whole));
+        assert_true(whole);
+        assert_ok(data_read_pixels(b, i, NULL, map));
+        int64_t area = 0;
+        for (int k = 0; k < 64 * 64; k++) {
+            area += map[k];
+            assert_true(!map[k] || (k / 64 >= row.valid[0] && k / 64 < row.valid[2]));
+        }
+        assert_true(area > 64 * 64 / 4);
+        ids[i] = row.data_id;
+    }
+    data_close(b);
+    free(map);
+    return n;
+}
+
+/* backgrounds.count draws by the seed, fewer are part of more; what cannot be is said with its key.
+ */
+static void backgrounds_are_counted(void **state)
+{
+    (void)state;
+    import_report r;
+    char root[512];
+    int32_t all[16], few[16], other[16];
+    (void)snprintf(root, sizeof root, "%s", helper_path("folder"));
+    make_folder(20, true);
+    assert_ok(import_with("folder", root, "backgrounds.from=real", &r));
+    assert_int_equal(read_backgrounds(all, 16), 16);
+    assert_ok(import_with("folder", root, "backgrounds.count=9", &r));
+    assert_int_equal(read_backgrounds(all, 16), 9);
+    assert_ok(import_with("folder", root, "backgrounds.count=5", &r));
+    assert_int_equal(read_backgrounds(few, 16), 5);
+    for (int i = 0, at = 0; i < 5; i++, at++) {
+        while (at < 9 && all[at] != few[i])
+            at++;
+        assert_true(at < 9);
+    }
+    assert_ok(import_with("folder", root, "backgrounds.count=5 seed=12", &r));
+    assert_int_equal(read_backgrounds(other, 16), 5);
+    assert_memory_not_equal(few, other, 5 * sizeof *few);
+    assert_fails(import_with("folder", root, "backgrounds.count=17", &r), MD_USAGE,
+                 "backgrounds.count: 17, but");
+    assert_ok(import_with("folder", root, "backgrounds.from=repaired", &r));
+    assert_true(r.background == DATA_REPAIRED && r.backgrounds == 0);
+    assert_int_not_equal(access(helper_path("run/backgrounds.h5"), F_OK), 0);
+    make_folder(20, false);
+    assert_ok(import_with("folder", root, NULL, &r));
+    assert_true(r.background == DATA_REPAIRED);
+    assert_fails(import_with("folder", root, "backgrounds.from=real", &r), MD_USAGE,
+                 "backgrounds.from");
 }
 
 static void an_import_knows_when_it_is_done(void **state)
@@ -749,6 +816,7 @@ int main(void)
         cmocka_unit_test(splits_follow_groups_and_seed),
         cmocka_unit_test(crops_avoid_lesions),
         cmocka_unit_test(crops_avoid_dark_corners),
+        cmocka_unit_test(backgrounds_are_counted),
         cmocka_unit_test(an_import_knows_when_it_is_done),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

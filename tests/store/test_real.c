@@ -36,7 +36,7 @@ static void check_rows(data_schema schema, const char *name, int64_t rows)
     for (int64_t i = 0; i < rows; i++) {
         data_row row;
         assert_ok(data_read_row(d, i, &row));
-        assert_ok(data_read_pixels(d, i, rgb, schema == DATA_IMAGES ? mask : NULL));
+        assert_ok(data_read_pixels(d, i, rgb, mask));
         int low = 255, high = 0;
         int64_t area = 0, outside = 0;
         for (int y = 0; y < 128; y++)
@@ -48,15 +48,15 @@ static void check_rows(data_schema schema, const char *name, int64_t rows)
                     low = g;
                 if (valid && g > high)
                     high = g;
-                if (schema == DATA_IMAGES) {
-                    area += mask[y * 128 + x];
-                    outside += !valid && mask[y * 128 + x];
-                }
+                area += mask[y * 128 + x];
+                outside += !valid && mask[y * 128 + x];
             }
         assert_true(high - low > 15);
         assert_int_equal(outside, 0);
         if (schema == DATA_IMAGES)
             assert_true((area > 0) == (row.kind == DATA_LESION));
+        else /* where a lesion may lie: on most of the tissue */
+            assert_true(area > 128 * 128 / 4);
     }
     free(rgb);
     free(mask);
@@ -69,7 +69,7 @@ static void busi(void **state)
     import_report r;
     import_set("busi", "busi/Dataset_BUSI_with_GT", NULL, &r);
     assert_true(r.lesion[0] == 30 && r.used == 30 && r.lesion[0] + r.lesion[1] + r.lesion[2] == 37);
-    assert_true(r.healthy[0] == 8 && r.backgrounds == 8 && r.crops == 0);
+    assert_true(r.healthy[0] == 8 && r.backgrounds == 8 && r.background == DATA_HEALTHY);
     /* normal (5) and normal (13) are two frames of one breast. */
     assert_true(r.joined == 1 && r.groups == 46);
     check_rows(DATA_IMAGES, "data.h5", 47);
@@ -112,11 +112,11 @@ static void isic2018(void **state)
 {
     (void)state;
     import_report r;
-    import_set("isic", "isic2018", NULL, &r);
+    import_set("isic", "isic2018", "backgrounds.from=crops", &r);
     assert_true(r.lesion[0] + r.lesion[1] + r.lesion[2] == 40 && r.used == 30 && !r.official);
-    assert_true(r.groups == 40 && r.joined == 0 && r.crops == r.backgrounds && r.crops > 40);
+    assert_true(r.groups == 40 && r.joined == 0 && r.background == DATA_CROP && r.backgrounds > 40);
     check_rows(DATA_IMAGES, "data.h5", 40);
-    check_rows(DATA_BACKGROUNDS, "backgrounds.h5", r.crops);
+    check_rows(DATA_BACKGROUNDS, "backgrounds.h5", r.backgrounds);
     helper_end();
 }
 
@@ -124,7 +124,8 @@ static void isic2017(void **state)
 {
     (void)state;
     import_report r;
-    import_set("isic", "isic2017", "data.crops=0", &r);
+    import_set("isic", "isic2017", NULL, &r);
+    assert_true(r.background == DATA_REPAIRED && r.backgrounds == 0);
     assert_true(r.lesion[0] + r.lesion[1] + r.lesion[2] == 13 && r.groups == 13);
     check_rows(DATA_IMAGES, "data.h5", 13);
     helper_end();

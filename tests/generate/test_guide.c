@@ -1,0 +1,133 @@
+/* Guides lie where the background's map allows a lesion, wherever that is; or are refused. */
+#include "support/expect.h"
+
+#include "generate/guide.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { S = 128, MASKS = 3, ROUNDS = 400 };
+
+/* An ellipse, a crescent and a small spot. */
+static guide_bank bank_new(void)
+{
+    guide_bank b = {.mask = calloc(MASKS, sizeof *b.mask),
+                    .n = MASKS,
+                    .size = S,
+                    .id = calloc(MASKS, sizeof *b.id)};
+    assert_true(b.mask && b.id);
+    for (int k = 0; k < MASKS; k++) {
+        OK(image_new(&b.mask[k], S, S, 1));
+        b.id[k] = 10 + k;
+        for (int y = 0; y < S; y++)
+            for (int x = 0; x < S; x++) {
+                double e = hypot((y - 40) / 14.0, (x - 70) / 22.0), d = hypot(y - 64, x - 64);
+                b.mask[k].px[y * S + x] = k == 0   ? e < 1
+                                          : k == 1 ? d < 20 && hypot(y - 64, x - 74) > 18
+                                                   : d < 6;
+            }
+    }
+    return b;
+}
+
+static int64_t area_of(const image *m)
+{
+    image_mask_stats s;
+    OK(image_mask_measure(m, &s));
+    return s.area;
+}
+
+static double share_inside(const image *guide, const image *allowed)
+{
+    int64_t in = 0;
+    for (int64_t k = 0; k < S * S; k++)
+        in += guide->px[k] && allowed->px[k];
+    return (double)in / (double)area_of(guide);
+}
+
+/* A map with no straight edge: a disc with a bay, and a part of its own. */
+static void draw_map(image *allowed)
+{
+    OK(image_new(allowed, S, S, 1));
+    for (int y = 0; y < S; y++)
+        for (int x = 0; x < S; x++)
+            allowed->px[y * S + x] = (hypot(y - 50, x - 50) < 42 && hypot(y - 20, x - 50) > 16) ||
+                                     (y > 96 && y < 124 && x > 90 && x < 124);
+}
+
+static void guides_keep_to_the_map(void **state)
+{
+    (void)state;
+    guide_bank b = bank_new();
+    image allowed;
+    int used[MASKS] = {0}, moved = 0, elsewhere = 0;
+    double least = 1;
+    draw_map(&allowed);
+    for (int i = 0; i < ROUNDS; i++) {
+        image guide, again;
+        int32_t id, id2;
+        OK(guide_draw(&b, 3, i, 0, &allowed, &guide, &id));
+        OK(guide_draw(&b, 3, i, 0, &allowed, &again, &id2));
+        assert_memory_equal(guide.px, again.px, S * S); /* a pure function */
+        assert_int_equal(id, id2);
+        image_free(&again);
+        OK(guide_draw(&b, 3, i, 1, &allowed, &again, &id2));
+        moved += memcmp(guide.px, again.px, S * S) != 0;
+        double in = share_inside(&guide, &allowed);
+        least = in < least ? in : least;
+        if (in < 0.99)
+            fail_msg("slot %d: %.4f of the guide is inside", i, in);
+        double ratio = sqrt((double)area_of(&guide) / (double)area_of(&b.mask[id - 10]));
+        assert_true(ratio > 0.6 && ratio < 1.4);
+        used[id - 10]++;
+        image_mask_stats at;
+        OK(image_mask_measure(&guide, &at));
+        elsewhere += at.cy > 90 && at.cx > 90;
+        image_free(&guide);
+        image_free(&again);
+    }
+    (void)printf("least share inside %.4f; masks used %d %d %d; %d in the smaller part\n", least,
+                 used[0], used[1], used[2], elsewhere);
+    assert_int_equal(moved, ROUNDS);
+    for (int k = 0; k < MASKS; k++)
+        assert_true(used[k] > ROUNDS / 10);
+    assert_true(elsewhere > 5);
+    image_free(&allowed);
+    guide_bank_free(&b);
+}
+
+static void what_does_not_fit_is_refused(void **state)
+{
+    (void)state;
+    guide_bank b = bank_new();
+    image allowed, guide;
+    int32_t id;
+    OK(image_new(&allowed, S, S, 1));
+    FAILS(guide_draw(&b, 3, 7, 0, &allowed, &guide, &id), MD_BAD_INPUT,
+          "slot 7: no training mask fits where the background allows a lesion: 0 of its");
+    for (int y = 60; y < 66; y++) /* wide enough for no mask, though larger than the spot */
+        memset(allowed.px + y * S, 1, S);
+    FAILS(guide_draw(&b, 3, 7, 0, &allowed, &guide, &id), MD_BAD_INPUT, "768 of its 16384 pixels");
+    for (int y = 60; y < 75; y++) /* only the spot, and that often made smaller */
+        memset(allowed.px + y * S, 1, S);
+    for (int i = 0; i < 30; i++) {
+        OK(guide_draw(&b, 3, i, 0, &allowed, &guide, &id));
+        assert_int_equal(id, 12);
+        image_free(&guide);
+    }
+    allowed.h = S / 2;
+    FAILS(guide_draw(&b, 3, 7, 0, &allowed, &guide, &id), MD_SHAPE, "64 x 128");
+    allowed.h = S;
+    image_free(&allowed);
+    guide_bank_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(guides_keep_to_the_map),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
