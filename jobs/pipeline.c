@@ -24,13 +24,34 @@ typedef struct stage {
 
 /* ---- the stages */
 
+static md_status repairs_backgrounds(const session *s, bool *wanted)
+{
+    data_kind kind;
+    MD_TRY(session_background_kind(s, &kind));
+    *wanted = kind == DATA_REPAIRED;
+    return MD_OK;
+}
+
+/* What the import makes is there, and of this configuration. */
+static md_status need_import(const session *s)
+{
+    bool later;
+    MD_TRY(session_need_data(s));
+    MD_TRY(repairs_backgrounds(s, &later));
+    return later ? MD_OK : session_need_imported(s);
+}
+
 static md_status import_is_complete(const session *s, bool *complete)
 {
     char data[SESSION_PATH], backgrounds[SESSION_PATH];
+    bool later = false;
     MD_TRY(session_path(s, data, "data.h5"));
     MD_TRY(session_path(s, backgrounds, "backgrounds.h5"));
-    *complete = md_file_exists(data) && md_file_exists(backgrounds);
-    return *complete ? session_need_imported(s) : MD_OK;
+    *complete = md_file_exists(data);
+    if (*complete)
+        MD_TRY(repairs_backgrounds(s, &later));
+    *complete = *complete && (later || md_file_exists(backgrounds));
+    return *complete ? need_import(s) : MD_OK;
 }
 
 static md_status run_import(job *j)
@@ -38,7 +59,7 @@ static md_status run_import(job *j)
     session s = {.j = j};
     MD_TRY(job_import(j));
     /* known now, rather than after the fine-tune */
-    return comm_agree(comm_world(), session_need_imported(&s));
+    return comm_agree(comm_world(), need_import(&s));
 }
 
 static md_status train_lesion(job *j)
@@ -51,17 +72,12 @@ static md_status train_background(job *j)
     return job_finetune_region(j, LESIONS_OUTSIDE);
 }
 
-static md_status repairs_backgrounds(const session *s, bool *wanted)
-{
-    *wanted = config_int(s->j->cfg, KEY_backgrounds_steps) > 0;
-    return MD_OK;
-}
-
 static const stage stages[] = {
     {"import", NULL, NULL, import_is_complete, run_import, false},
     {"lesion model", "models/lesion/DONE", NULL, NULL, train_lesion, true},
     {"background model", "models/background/DONE", repairs_backgrounds, NULL, train_background,
      true},
+    {"backgrounds", NULL, repairs_backgrounds, NULL, job_backgrounds, false},
     {"generate", NULL, NULL, NULL, job_generate, false},
 };
 enum { N_STAGES = sizeof stages / sizeof *stages };

@@ -177,6 +177,8 @@ md_status painter_check(const foundation *f, painter_options *o)
 {
     MD_TRY(check_blend(f, o));
     MD_TRY(choose_sampler(f, o));
+    if (o->strength > 0 && o->strength < 1 && o->sampler->extra)
+        MD_FAIL(MD_USAGE, "%s cannot start in the middle", o->sampler->name);
     sampler_place *course =
         malloc((size_t)sampler_evaluations(o->sampler, o->steps) * sizeof *course);
     if (!course)
@@ -184,6 +186,20 @@ md_status painter_check(const foundation *f, painter_options *o)
     md_status status = sampler_course(o->sampler, &f->schedule, o->steps, o->eta, course);
     free(course);
     return status;
+}
+
+/* The first evaluations are left out; those that stay count from 0, so that a multistep sampler
+   knows that it remembers nothing yet. */
+static void start_later(painter *p)
+{
+    int kept = (int)lrint(p->o.strength * p->evaluations);
+    kept = kept < 1 ? 1 : kept;
+    memmove(p->course, p->course + p->evaluations - kept, (size_t)kept * sizeof *p->course);
+    p->evaluations = kept;
+    for (int i = 0; i < kept; i++) {
+        p->course[i].index = i;
+        p->course[i].count = kept;
+    }
 }
 
 static md_status setup(painter *p)
@@ -200,6 +216,8 @@ static md_status setup(painter *p)
                 p->o.size, unet_multiple(p->f->unet));
     MD_TRY(alloc_host(p));
     MD_TRY(sampler_course(p->o.sampler, &p->f->schedule, p->o.steps, p->o.eta, p->course));
+    if (p->o.strength > 0 && p->o.strength < 1)
+        start_later(p);
     md_buffer_init(&p->x, "latents", MD_F32, p->o.batch * p->latent);
     md_buffer_init(&p->past, "sampler's past", MD_F32, p->o.sampler->past * p->o.batch * p->latent);
     return build_step(p);
@@ -338,6 +356,24 @@ static md_status write_masked(painter *p, const painter_item *items, int n)
     return status;
 }
 
+/* What a painting that starts later starts with: host holds the clean latents. */
+static md_status write_noised(painter *p, const painter_item *items, int n)
+{
+    double a = p->course[0].a_t;
+    float *noise = malloc((size_t)p->latent * sizeof *noise);
+    if (!noise)
+        MD_FAIL(MD_NOMEM, "generate: out of memory");
+    for (int i = 0; i < n; i++) {
+        md_rng r = stream(p, MD_RNG_SAMPLE_NOISE, &items[i]);
+        md_rng_normal_fill(&r, noise, p->latent);
+        for (int64_t k = 0; k < p->latent; k++)
+            p->host[i * p->latent + k] = (float)(sqrt(a) * (double)p->host[i * p->latent + k] +
+                                                 sqrt(1 - a) * (double)noise[k]);
+    }
+    free(noise);
+    return md_buffer_write(p->be, &p->x, 0, p->host, MD_F32, p->o.batch * p->latent);
+}
+
 /* Everything that stays over the steps: start noise, masks, background latents; and no past. Host
    arrays come in zeroed, so that the places without an item are, too. */
 static md_status write_items(painter *p, const painter_item *items, int n)
@@ -362,6 +398,8 @@ static md_status write_items(painter *p, const painter_item *items, int n)
         take_latent(p, items[i].moments, stream(p, MD_RNG_SAMPLE_POSTERIOR, &items[i]),
                     p->host + i * p->latent);
     MD_TRY(md_plan_write(p->plan, p->clean, p->host, MD_F32, all));
+    if (p->o.strength > 0 && p->o.strength < 1)
+        MD_TRY(write_noised(p, items, n));
     if (!p->masked)
         return MD_OK;
     MD_TRY(md_plan_write(p->plan, p->hole, p->guide, MD_F32, p->o.batch * px));

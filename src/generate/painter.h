@@ -16,6 +16,8 @@ typedef struct painter_options {
     const diffusion_sampler *sampler; /* NULL: the foundation's own */
     int steps;
     double eta;
+    double strength; /* share of the steps that are gone: less than 1 starts at the picture's latent
+                        under the noise where they begin; 0 counts as 1, from noise alone */
     const diffusion_blend *blend;
     image_mask_pooling pool; /* guide to latent size */
     int grow;                /* latent pixels; 0: none */

@@ -4,15 +4,15 @@
 #include "base/progress.h"
 #include "base/sha256.h"
 #include "comm/comm.h"
+#include "generate/origin.h"
 #include "generate/reassess.h"
 #include "generate/worker.h"
-#include "model/schedule_json.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_INPUTS = 9 };
+enum { N_INPUTS = 2 + ORIGIN_N_PARTS + 2 };
 
 /* The coordinator's side. */
 typedef struct desk {
@@ -25,54 +25,23 @@ typedef struct desk {
     pairs_outcome out;
 } desk;
 
-/* The noise schedule in one spelling: generate.sampler = "auto" says nothing about it. */
-static md_status hash_schedule(const diffusion_schedule *s, char hex[65])
-{
-    md_text t = {0};
-    md_status status = schedule_write(&t, s);
-    if (status == MD_OK)
-        md_sha256(t.s, t.n, hex);
-    md_text_free(&t);
-    return status;
-}
-
-/* Of UNet, VAE and text encoder; a file that holds several is gigabytes and read once. */
-static md_status hash_parts(const foundation *f, char hex[3][65])
-{
-    static const model_part parts[3] = {MODEL_UNET, MODEL_VAE, MODEL_TEXT_ENCODER};
-    for (int i = 0; i < 3; i++) {
-        int same = 0;
-        while (same < i && strcmp(f->weights[parts[same]], f->weights[parts[i]]) != 0)
-            same++;
-        if (same < i)
-            memcpy(hex[i], hex[same], sizeof hex[i]);
-        else
-            MD_TRY(foundation_hash(f, parts[i], hex[i]));
-    }
-    return MD_OK;
-}
-
 /* SHA-256 of everything that shapes samples, and of what judges them. */
-static md_status hash_inputs(const desk *d, char hex[N_INPUTS][65], pairs_input input[N_INPUTS],
-                             int *n)
+static md_status hash_inputs(const desk *d, char hex[N_INPUTS][MD_SHA256_HEX],
+                             pairs_input input[N_INPUTS], int *n)
 {
-    static const char *const names[6] = {"data", "backgrounds",  "unet",
-                                         "vae",  "text_encoder", "scheduler"};
     const pairs_job *j = d->j;
+    int parts;
     MD_TRY(md_sha256_file(j->data, hex[0]));
     MD_TRY(md_sha256_file(j->backgrounds, hex[1]));
-    MD_TRY(hash_parts(j->f, hex + 2));
-    MD_TRY(hash_schedule(&j->f->schedule, hex[5]));
-    for (*n = 0; *n < 6; ++*n)
-        input[*n] = (pairs_input){names[*n], hex[*n]};
-    const struct {
-        const char *name, *file;
-    } optional[] = {{"lora", *j->f->lora ? j->f->lora : NULL}, {"masks", j->masks}};
-    for (int i = 0; i < 2; i++) {
-        if (!optional[i].file)
-            continue;
-        MD_TRY(md_sha256_file(optional[i].file, hex[*n]));
-        input[*n] = (pairs_input){optional[i].name, hex[*n]};
+    MD_TRY(origin_of(j->f, hex + 2, &parts));
+    input[0] = (pairs_input){"data", hex[0]};
+    input[1] = (pairs_input){"backgrounds", hex[1]};
+    for (int i = 0; i < parts; i++)
+        input[2 + i] = (pairs_input){origin_names[i], hex[2 + i]};
+    *n = 2 + parts;
+    if (j->masks) {
+        MD_TRY(md_sha256_file(j->masks, hex[*n]));
+        input[*n] = (pairs_input){"masks", hex[*n]};
         ++*n;
     }
     if (d->assess) {
@@ -148,9 +117,9 @@ static md_status check_store(const desk *d, const pairs_input *input, int n, int
 static md_status prepare_store(desk *d)
 {
     const pairs_job *j = d->j;
-    char hex[N_INPUTS][65];
+    char hex[N_INPUTS][MD_SHA256_HEX];
     pairs_input input[N_INPUTS];
-    int n_inputs;
+    int n_inputs = 0;
     int64_t rows = 0, want = config_int(j->cfg, KEY_generate_pairs);
     md_status status = MD_OK;
     const char *text = config_text(j->cfg, &status);
