@@ -7,7 +7,9 @@
 #include "finetune.h"
 #include "generate/pairs.h"
 #include "session.h"
+#include "train/finetune.h"
 #include "train/loop.h"
+#include "train/masks.h"
 
 #include <stdio.h>
 
@@ -72,22 +74,52 @@ static md_status train_background(job *j)
     return job_finetune_region(j, LESIONS_OUTSIDE);
 }
 
+static md_status draws_masks(const session *s, bool *wanted)
+{
+    *wanted = config_choice(s->j->cfg, KEY_guide_from) == 0; /* masks */
+    return MD_OK;
+}
+
+static md_status run_masks(const job *j, const char *step)
+{
+    job own = *j;
+    own.step = step;
+    return job_masks(&own);
+}
+
+static md_status train_masks(job *j)
+{
+    return run_masks(j, "train");
+}
+
+static md_status sample_masks(job *j)
+{
+    return run_masks(j, "sample");
+}
+
 static const stage stages[] = {
     {"import", NULL, NULL, import_is_complete, run_import, false},
     {"lesion model", "models/lesion/DONE", NULL, NULL, train_lesion, true},
     {"background model", "models/background/DONE", repairs_backgrounds, NULL, train_background,
      true},
+    {"mask model", "models/masks/DONE", draws_masks, NULL, train_masks, true},
+    {"masks", NULL, draws_masks, NULL, sample_masks, false},
     {"backgrounds", NULL, repairs_backgrounds, NULL, job_backgrounds, false},
     {"generate", NULL, NULL, NULL, job_generate, false},
 };
 enum { N_STAGES = sizeof stages / sizeof *stages };
 
-/* Faults of the foundation, and what it cannot paint, are known before any work, rather than after
-   the fine-tune. Collective(world). */
-static md_status check_foundation(job *j)
+/* Faults of the settings and of the foundation, and what it cannot paint, are known before any
+   work, rather than after hours of it. Collective(world). */
+static md_status check(job *j)
 {
-    session s;
+    session s = {.j = j};
     painter_options o;
+    bool masks = false;
+    MD_TRY(finetune_check(j->cfg));
+    MD_TRY(draws_masks(&s, &masks));
+    if (masks)
+        MD_TRY(mask_check(j->cfg));
     md_status status = session_open(&s, j, false);
     if (status == MD_OK)
         status = pairs_painter_options(j->cfg, config_int(j->cfg, KEY_data_size), &o);
@@ -203,7 +235,7 @@ static md_status run_trainings(const session *s, int first, int end)
 md_status job_pipeline(job *j)
 {
     session s = {.j = j};
-    MD_TRY(check_foundation(j));
+    MD_TRY(check(j));
     for (int i = 0, end; i < N_STAGES; i = end) {
         for (end = i; end < N_STAGES && stages[end].trains; end++)
             ;

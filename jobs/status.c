@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "job.h"
 #include "store/data.h"
+#include "store/masks.h"
 #include "store/pairs.h"
 
 static bool in_run(const char *run, const char *name, char path[PATH_MAX])
@@ -53,10 +54,46 @@ static md_status print_backgrounds(const char *path)
     return MD_OK;
 }
 
-static md_status print_pairs(const char *path)
+/* masks.h5 and pairs.h5 have the same states. */
+static void print_slots(const char *what, int64_t rows, const int64_t count[PAIRS_N_STATES])
 {
     static const char *const names[PAIRS_N_STATES] = {"empty", "written, not assessed", "accepted",
                                                       "rejected", "failed"};
+    int64_t done = rows - count[PAIRS_EMPTY] - count[PAIRS_WRITTEN];
+    (void)printf("%-12s %lld of %lld slots finished (%.1f %%)\n", what, (long long)done,
+                 (long long)rows, 100.0 * (double)done / (double)rows);
+    for (int s = 0; s < PAIRS_N_STATES; s++)
+        if (count[s])
+            (void)printf("%-12s %lld %s\n", "", (long long)count[s], names[s]);
+}
+
+_Static_assert((int)MASKS_N_STATES == (int)PAIRS_N_STATES &&
+                   (int)MASKS_ACCEPTED == (int)PAIRS_ACCEPTED &&
+                   (int)MASKS_FAILED == (int)PAIRS_FAILED,
+               "print_slots serves both");
+
+static md_status print_masks(const char *path)
+{
+    masks_store *m = NULL;
+    int64_t count[PAIRS_N_STATES] = {0};
+    MD_TRY(masks_open_reader(path, &m));
+    size_t rows = (size_t)masks_rows(m);
+    uint8_t *state = malloc(rows);
+    int32_t *attempt = malloc(rows * sizeof *attempt);
+    md_status status = state && attempt ? masks_read_states(m, state, attempt)
+                                        : md_fail(MD_NOMEM, __FILE__, __LINE__, "out of memory");
+    for (size_t i = 0; i < rows && status == MD_OK; i++)
+        count[state[i] < PAIRS_N_STATES ? state[i] : PAIRS_FAILED]++;
+    masks_close(m);
+    free(state);
+    free(attempt);
+    MD_TRY(status);
+    print_slots("masks", (int64_t)rows, count);
+    return MD_OK;
+}
+
+static md_status print_pairs(const char *path)
+{
     pairs_store *p = NULL;
     int64_t count[PAIRS_N_STATES];
     MD_TRY(pairs_open_reader(path, &p));
@@ -64,12 +101,7 @@ static md_status print_pairs(const char *path)
     md_status status = pairs_count_states(p, count);
     pairs_close(p);
     MD_TRY(status);
-    int64_t done = rows - count[PAIRS_EMPTY] - count[PAIRS_WRITTEN];
-    (void)printf("%-12s %lld of %lld slots finished (%.1f %%)\n", "generated", (long long)done,
-                 (long long)rows, 100.0 * (double)done / (double)rows);
-    for (int s = 0; s < PAIRS_N_STATES; s++)
-        if (count[s])
-            (void)printf("%-12s %lld %s\n", "", (long long)count[s], names[s]);
+    print_slots("generated", rows, count);
     return MD_OK;
 }
 
@@ -92,10 +124,28 @@ static void print_outcome(const char *path)
     free(text);
 }
 
+/* The newest checkpoint in checkpoints/NAME, or -1. */
+static int64_t newest_checkpoint(const char *checkpoints, const char *name)
+{
+    char folder[PATH_MAX], **list = NULL;
+    size_t n = 0;
+    long long step, newest = -1;
+    if (!in_run(checkpoints, name, folder) || md_dir_list(folder, &list, &n) != MD_OK)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        char rest;
+        if (sscanf(list[i], "step-%lld%c", &step, &rest) == 1 && step > newest)
+            newest = step;
+    }
+    free(list);
+    return newest;
+}
+
 static void print_models(const char *run)
 {
     static const char *const names[] = {"lesion", "background", "masks"};
-    char path[PATH_MAX], name[64];
+    char path[PATH_MAX], name[64], **list = NULL;
+    size_t n = 0;
     for (int i = 0; i < 3; i++) {
         (void)snprintf(name, sizeof name, "models/%s", names[i]);
         if (!in_run(run, name, path))
@@ -104,11 +154,10 @@ static void print_models(const char *run)
         (void)printf("%-12s models/%s%s\n", "trained", names[i],
                      in_run(run, name, path) ? "" : " (not complete)");
     }
-    char **list = NULL;
-    size_t n = 0;
     if (in_run(run, "checkpoints", path) && md_dir_list(path, &list, &n) == MD_OK)
         for (size_t i = 0; i < n; i++)
-            (void)printf("%-12s checkpoints/%s\n", "training", list[i]);
+            (void)printf("%-12s %s, last saved at step %lld\n", "training", list[i],
+                         (long long)newest_checkpoint(path, list[i]));
     free(list);
 }
 
@@ -118,6 +167,7 @@ md_status job_status(job *j)
         const char *name, *none;
         md_status (*print)(const char *path);
     } stores[] = {{"data.h5", "not imported yet", print_data},
+                  {"masks.h5", NULL, print_masks},
                   {"backgrounds.h5", NULL, print_backgrounds},
                   {"pairs.h5", "no pairs yet", print_pairs}};
     char path[PATH_MAX];
@@ -130,7 +180,7 @@ md_status job_status(job *j)
         MD_FAIL(MD_USAGE, "%s is no run directory: it holds no config.cfg", j->arg);
     int damaged = 0;
     for (size_t i = 0; i < sizeof stores / sizeof *stores; i++) {
-        if (i == 2)
+        if (i == 1)
             print_models(j->arg);
         bool there = in_run(j->arg, stores[i].name, path);
         if (!there && stores[i].none)
