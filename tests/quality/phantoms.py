@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
 """The figures of tests/quality/phantoms.sh from what it left in WORK: judge/data.h5 and unseen/data.h5 (real
-phantoms), product/ and untuned/ (runs). A row that a control must fail counts as passed when it fails.
+phantoms), product/ and untuned/ (runs), repaired/backgrounds.h5, planted/ (planted.py). A row that a control must fail counts as passed when it fails.
 
     phantoms.py WORK"""
 import argparse
+import collections
 import os
+import re
 import sys
 
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../analysis"))
 import meddiff_data  # noqa: E402
+import planted  # noqa: E402
 import segment_small as small  # noqa: E402
 
 DICE_BELOW_REAL, BLANKS_MAX = 0.05, 0.02
+REPAIRED_ABOVE_HEALTHY = 0.02
+COPIES_CAUGHT, UNSEEN_REJECTED = 0.95, 0.15
 JUDGE_STEPS = 400
 
 
@@ -50,6 +55,41 @@ def dice_row(rows, name, net, pairs, floor, must_fail=False):
              dice.mean() >= floor and blanks <= BLANKS_MAX, must_fail)
 
 
+def repair_rows(rows, net, work, unseen_h5):
+    """How often the judge sees something as large as half the smallest lesion it was taught."""
+    taught = meddiff_data.read(os.path.join(work, "judge", "data.h5"), lesion=True)[1]
+    least = int(taught.sum((1, 2)).min()) // 2
+
+    def share(images):
+        return float((small.lesion_counts(small.predict(net, images), least) > 0).mean())
+
+    healthy, _ = meddiff_data.read(unseen_h5, lesion=False)
+    free = share(healthy)
+    limit = free + REPAIRED_ABOVE_HEALTHY
+    print(f"{'lesion-free phantoms':46s} {100 * free:.1f} % of {len(healthy)} hold {least} pixels of lesion")
+    before, _ = meddiff_data.read(os.path.join(work, "repaired", "data.h5"), "train", True, used_only=True)
+    after, _ = meddiff_data.read(os.path.join(work, "repaired", "backgrounds.h5"))
+    for name, images, must_fail in (("repaired backgrounds", after, False),
+                                    ("  the same before the repair", before, True)):
+        found = share(images)
+        rows.add(name, f"{100 * found:.1f} % of {len(images)}", f"<= {100 * limit:.1f} %", found <= limit, must_fail)
+
+
+def filter_rows(rows, work):
+    rejected, why = planted.read(os.path.join(work, "planted"))
+    caught = np.concatenate([rejected[kind] for kind in planted.COPIES])
+    parts = ", ".join(f"{kind} {np.mean(rejected[kind]):.0%}" for kind in planted.COPIES)
+    rows.add("planted near-copies caught", f"{caught.sum()} of {len(caught)}",
+             f">= {COPIES_CAUGHT * len(caught):.0f}", caught.mean() >= COPIES_CAUGHT)
+    print(f"  {parts}")
+    noise, unseen = np.array(rejected["noise"]), np.array(rejected["unseen"])
+    rows.add("planted noise caught", f"{noise.sum()} of {len(noise)}", f"= {len(noise)}", noise.all())
+    rows.add("unseen real pictures rejected", f"{unseen.mean():.1%} of {len(unseen)}",
+             f"<= {UNSEEN_REJECTED:.0%}", unseen.mean() <= UNSEEN_REJECTED)
+    for reason, count in sorted(collections.Counter(re.match("[a-z ]*", w)[0].strip() for w in why).items()):
+        print(f"  {count} times: {reason}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("work")
@@ -67,6 +107,8 @@ def main():
     dice_row(rows, "  their masks shuffled", net, (pairs[0], np.roll(pairs[1], len(pairs[1]) // 3, 0)), floor, True)
     dice_row(rows, "  painted by the untuned foundation", net,
              meddiff_data.read(os.path.join(work, "untuned", "pairs.h5")), floor, True)
+    repair_rows(rows, net, work, os.path.join(work, "unseen", "data.h5"))
+    filter_rows(rows, work)
     return 1 if rows.bad else 0
 
 

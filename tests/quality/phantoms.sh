@@ -57,4 +57,21 @@ if [ ! -e "$work/untuned/RESULT" ]; then
     cp -r "$work"/product/{data.h5,backgrounds.h5,models} "$work/untuned"
     mpirun -n 3 "$meddiff" generate "${product[@]}" --set "run=$work/untuned" --set generate.weights=foundation
 fi
+# Repaired backgrounds, as a data set without lesion-free images gets them.
+if [ ! -e "$work/repaired/backgrounds.h5" ]; then
+    repaired=("${product[@]}" --set "run=$work/repaired" --set backgrounds.from=repaired --set backgrounds.count=120)
+    mpirun -n 3 "$meddiff" import "${repaired[@]}"
+    mpirun -n 3 "$meddiff" finetune "${repaired[@]}" --set finetune.region=background
+    mpirun -n 3 "$meddiff" backgrounds "${repaired[@]}"
+fi
+
+# The filter, on pictures planted into copies of the store: tests/quality/planted.py.
+if [ ! -e "$work/planted/judged" ]; then
+    rm -rf "$work/planted"
+    "$python" -B tests/quality/planted.py write "$work/product" "$work/unseen/data.h5" "$work/planted"
+    for folder in "$work"/planted/[0-9]*; do
+        mpirun -n 3 "$meddiff" assess "${product[@]}" --set "run=$folder" --set quality.redraw=false
+    done
+    touch "$work/planted/judged"
+fi
 "$python" -B tests/quality/phantoms.py "$work"
