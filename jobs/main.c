@@ -1,11 +1,10 @@
-/* meddiff: finds the job, reads its configuration, starts and ends MPI, turns the job's status into
-   the exit code and prints the failure once. Nothing else in the program ends a process. */
+/* meddiff: runs the job of the command line, starts and ends MPI, turns the job's status into the
+   exit code and prints the failure once. Nothing else in the program ends a process. */
 #include "base/file.h"
 #include "base/log.h"
-#include "base/str.h"
 #include "cluster/signals.h"
 #include "comm/comm.h"
-#include "job.h"
+#include "command.h"
 #include "rundir.h"
 
 #include <stdio.h>
@@ -13,131 +12,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_SETS = 256, RUN_BYTES = 1024 };
+enum { RUN_BYTES = 1024 };
 static const double END_TIMEOUT_S = 60; /* for the other ranks to reach the end too */
-
-typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG } argument;
-typedef enum ranks { LOCAL, MPI } ranks;
-
-typedef struct job_row {
-    const char *name;
-    argument arg;
-    ranks ranks;
-    const char *sections, *help;
-    md_status (*run)(job *j);
-} job_row;
-
-#define JOB(name, argument, ranks, sections, help)                                                 \
-    {#name, argument, ranks, sections, help, job_##name},
-static const job_row rows[] = {
-#include "jobs.def"
-    {NULL, CONFIG, LOCAL, NULL, NULL, NULL}};
-#undef JOB
-
-static const char *const argument_words[] = {"CONFIG", "RUN", "DIR", "[train|sample] CONFIG"};
-
-typedef struct command {
-    const char *arg, *step;
-    const char *sets[MAX_SETS];
-    size_t n_sets;
-    bool help;
-} command;
-
-static void print_usage(FILE *f)
-{
-    (void)fprintf(f, "meddiff " MEDDIFF_VERSION ": from thirty annotated medical images to "
-                     "thousands of image-mask pairs\n\n");
-    for (const job_row *r = rows; r->name; r++)
-        (void)fprintf(f, "  meddiff %-11s %-21s %s\n", r->name, argument_words[r->arg], r->help);
-    (void)fprintf(f, "\nEvery job takes --set section.name=value, as often as needed.\n"
-                     "meddiff JOB --help lists the keys that the job reads.\n"
-                     "On several workers: mpirun -n 3 meddiff JOB CONFIG\n");
-}
-
-static int print_job_help(const job_row *r)
-{
-    (void)printf("meddiff %s %s [--set section.name=value]...\n%s\n\n", r->name,
-                 argument_words[r->arg], r->help);
-    char *text;
-    if (config_help(r->sections, &text) != MD_OK) {
-        (void)fprintf(stderr, "meddiff: %s\n", md_status_text());
-        return 1;
-    }
-    (void)fputs(text, stdout);
-    free(text);
-    return 0;
-}
-
-static md_status read_command(const job_row *r, int argc, char **argv, command *c)
-{
-    c->step = "";
-    for (int i = 2; i < argc; i++) {
-        const char *a = argv[i];
-        if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
-            c->help = true;
-        } else if (!strcmp(a, "--set") || md_str_starts(a, "--set=")) {
-            if (a[5] != '=' && i + 1 == argc)
-                MD_FAIL(MD_USAGE, "--set needs section.name=value after it");
-            if (c->n_sets == MAX_SETS)
-                MD_FAIL(MD_USAGE, "more than %d times --set", MAX_SETS);
-            c->sets[c->n_sets++] = a[5] == '=' ? a + 6 : argv[++i];
-        } else if (a[0] == '-') {
-            MD_FAIL(MD_USAGE, "unknown option %s; there are --set section.name=value and --help",
-                    a);
-        } else if (r->arg == STEP_CONFIG && !*c->step && !c->arg &&
-                   (!strcmp(a, "train") || !strcmp(a, "sample"))) {
-            c->step = a;
-        } else if (c->arg) {
-            MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"", r->name,
-                    argument_words[r->arg], c->arg, a);
-        } else {
-            c->arg = a;
-        }
-    }
-    if (!c->arg && !c->help)
-        MD_FAIL(MD_USAGE, "%s needs its argument: meddiff %s %s [--set section.name=value]...",
-                r->name, r->name, argument_words[r->arg]);
-    return MD_OK;
-}
-
-static bool takes_config(const job_row *r)
-{
-    return r->arg == CONFIG || r->arg == STEP_CONFIG;
-}
-
-/* An empty `run` becomes runs/NAME for configs/NAME.cfg. */
-static md_status name_run(config *cfg, const char *config_file)
-{
-    if (config_string(cfg, KEY_run)[0])
-        return MD_OK;
-    const char *slash = strrchr(config_file, '/');
-    const char *stem = slash ? slash + 1 : config_file;
-    size_t n = strlen(stem);
-    if (md_str_ends(stem, ".cfg"))
-        n -= 4;
-    char assignment[RUN_BYTES];
-    MD_TRY(md_str_printf(assignment, sizeof assignment, "run=runs/%.*s", (int)n, stem));
-    return config_set(cfg, assignment, "--set");
-}
-
-static md_status load(const job_row *r, const command *c, config **out)
-{
-    config *cfg;
-    MD_TRY(config_load(takes_config(r) ? c->arg : NULL, c->sets, c->n_sets, &cfg));
-    md_status status = takes_config(r) ? name_run(cfg, c->arg) : MD_OK;
-    if (status != MD_OK) {
-        config_free(cfg);
-        return status;
-    }
-    *out = cfg;
-    return MD_OK;
-}
 
 static md_status run_local(const job_row *r, const command *c)
 {
     job j = {.name = r->name, .arg = c->arg, .step = c->step, .run = "", .size = 1};
-    MD_TRY(load(r, c, &j.cfg));
-    if (takes_config(r))
+    MD_TRY(command_config(r, c, &j.cfg));
+    if (command_takes_config(r))
         j.run = config_string(j.cfg, KEY_run);
     md_status status = r->run(&j);
     config_free(j.cfg);
@@ -157,8 +39,8 @@ static void report(const job_row *r, md_status status)
 static md_status prepare(const job_row *r, int argc, char **argv, command *c, config **cfg,
                          rundir *d)
 {
-    MD_TRY(read_command(r, argc, argv, c));
-    MD_TRY(load(r, c, cfg));
+    MD_TRY(command_read(r, argc, argv, c));
+    MD_TRY(command_config(r, c, cfg));
     return rundir_begin(d, config_string(*cfg, KEY_run), *cfg);
 }
 
@@ -219,7 +101,7 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     MD_TRY_GOTO(comm_agree(comm_world(), status), out);
     MD_TRY_GOTO(share(rank, &j.cfg), out);
     if (rank != 0)
-        MD_TRY_GOTO(read_command(r, argc, argv, &c), out); /* passed on rank 0, so here too */
+        MD_TRY_GOTO(command_read(r, argc, argv, &c), out); /* passed on rank 0, so here too */
     j.arg = c.arg;
     j.step = c.step;
     j.run = config_string(j.cfg, KEY_run);
@@ -266,56 +148,30 @@ static int main_shared(const job_row *r, int argc, char **argv)
     return code;
 }
 
-static const job_row *find_job(const char *name)
-{
-    for (const job_row *r = rows; r->name; r++)
-        if (!strcmp(r->name, name))
-            return r;
-    return NULL;
-}
-
-static int complain_about_job(const char *name)
-{
-    const char *near = NULL;
-    int least = 3;
-    for (const job_row *r = rows; r->name; r++) {
-        int d = md_str_distance(name, r->name);
-        if (d < least) {
-            least = d;
-            near = r->name;
-        }
-    }
-    (void)fprintf(stderr, "meddiff: unknown job \"%s\"", name);
-    if (near)
-        (void)fprintf(stderr, "; did you mean \"%s\"?", near);
-    (void)fprintf(stderr, "\nmeddiff --help lists the jobs.\n");
-    return 2;
-}
-
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        print_usage(stderr);
+        command_usage(stderr);
         return 2;
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-        print_usage(stdout);
+        command_usage(stdout);
         return 0;
     }
     if (!strcmp(argv[1], "--version")) {
         (void)printf("meddiff " MEDDIFF_VERSION "\n");
         return 0;
     }
-    const job_row *r = find_job(argv[1]);
+    const job_row *r = command_find_job(argv[1]);
     if (!r)
-        return complain_about_job(argv[1]);
+        return command_unknown_job(argv[1]);
     for (int i = 2; i < argc; i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
-            return print_job_help(r);
+            return command_job_help(r);
     if (r->ranks == MPI)
         return main_shared(r, argc, argv);
     command c = {0};
-    md_status status = read_command(r, argc, argv, &c);
+    md_status status = command_read(r, argc, argv, &c);
     if (status == MD_OK)
         status = run_local(r, &c);
     report(r, status);

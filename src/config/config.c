@@ -237,7 +237,7 @@ static md_status take_settings(config *c, const config_t *parsed, const char *fi
     return MD_OK;
 }
 
-/* libconfig would follow @include; the resolved text would then not be the file that was named. */
+/* libconfig would follow @include: files that the command does not name, by rules of its own. */
 static md_status refuse_include(const char *text, const char *file)
 {
     int line = 1;
@@ -282,19 +282,23 @@ md_status config_parse(const char *text, size_t n, const char *name, config **ou
     return MD_OK;
 }
 
+md_status config_overlay(config *c, const char *path)
+{
+    void *text = NULL;
+    size_t n = 0;
+    free(c->text);
+    c->text = NULL;
+    MD_TRY(md_file_read(path, MAX_FILE_BYTES, &text, &n));
+    md_status status = take_text(c, text, n, path);
+    free(text);
+    return status;
+}
+
 md_status config_load(const char *path, const char *const *sets, size_t n_sets, config **out)
 {
     config *c;
     MD_TRY(config_new(path, &c));
-    md_status status = MD_OK;
-    if (path) {
-        void *text = NULL;
-        size_t n = 0;
-        status = md_file_read(path, MAX_FILE_BYTES, &text, &n);
-        if (status == MD_OK)
-            status = take_text(c, text, n, path);
-        free(text);
-    }
+    md_status status = path ? config_overlay(c, path) : MD_OK;
     for (size_t i = 0; i < n_sets && status == MD_OK; i++)
         status = config_set(c, sets[i], "--set");
     if (status != MD_OK) {

@@ -34,6 +34,9 @@ MD_MUST md_status config_load(const char *path, const char *const *sets, size_t 
 /* The same from text; `name` stands for the file in messages. Reads what config_text wrote. */
 MD_MUST md_status config_parse(const char *text, size_t n, const char *name, config **out);
 void config_free(config *c);
+/* The settings of another file over those that stand; keys that it does not name stay. After a
+   failure c is fit for config_free only. */
+MD_MUST md_status config_overlay(config *c, const char *path);
 /* One more "section.name=value"; `from` says in messages who asked ("--set"). */
 MD_MUST md_status config_set(config *c, const char *assignment, const char *from);
 

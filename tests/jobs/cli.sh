@@ -50,6 +50,8 @@ expect 2 'type.cfg:2: data.size is a text in quotes, wanted is an integer' impor
 printf 'data = {\n  size = 100;\n};\n' >range.cfg
 expect 2 'range.cfg:2: data.size is 100, which is not a multiple of 64' import range.cfg
 printf 'seed = ;\n' >syntax.cfg
+expect 2 '--with needs a configuration file' import type.cfg --with
+expect 2 'status reads no configuration' status here --with type.cfg
 expect 2 'syntax.cfg:1: syntax error' import syntax.cfg
 expect 2 'none.cfg: cannot open' import none.cfg
 [ -z "$(ls -d runs 2>/dev/null)" ] || fail 'a run directory was made before the configuration was checked'
@@ -60,6 +62,18 @@ expect 2 'none.cfg: cannot open' import none.cfg
 printf 'data = { format = "folder"; root = "good"; size = 64; };\n' >good.cfg
 expect 0 'made runs/good/data.h5' import good.cfg
 [ "$(cat runs/good/RESULT)" = ok ] || fail 'RESULT is not ok'
+# files over files, --set over all; the run directory is named after the files
+expect 2 'type.cfg:2: data.size is a text' import good.cfg --with type.cfg
+expect 2 'none.cfg: cannot open' import good.cfg --with none.cfg
+mkdir -p configs/deep
+cp good.cfg configs/deep/base.cfg
+printf 'data = { pairs = 4; size = 128; };\nseed = 5;\n' >other.cfg
+printf 'seed = 6;\n' >configs/last.cfg
+expect 0 'made runs/deep/base-other-last/data.h5' import configs/deep/base.cfg --with other.cfg \
+    --set data.size=64 --with=configs/last.cfg
+for line in 'pairs = 4;' 'size = 64;' 'seed = 6;' 'root = "good";'; do
+    grep -q "$line" runs/deep/base-other-last/config.cfg || fail "config.cfg without $line"
+done
 expect 2 'nowhere' import good.cfg --set data.root=nowhere --set run=runs/x
 image=train/images/skin-00001.png mask=train/masks/skin-00001.png
 damage() { rm -rf bad; cp -r good bad; }

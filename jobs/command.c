@@ -1,0 +1,195 @@
+#include "command.h"
+#include "base/str.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define JOB(name, argument, ranks, sections, help)                                                 \
+    {#name, argument, ranks, sections, help, job_##name},
+static const job_row rows[] = {
+#include "jobs.def"
+    {NULL, CONFIG, LOCAL, NULL, NULL, NULL}};
+#undef JOB
+
+static const char *const argument_words[] = {"CONFIG", "RUN", "DIR", "[train|sample] CONFIG"};
+
+void command_usage(FILE *f)
+{
+    (void)fprintf(f, "meddiff " MEDDIFF_VERSION ": from thirty annotated medical images to "
+                     "thousands of image-mask pairs\n\n");
+    for (const job_row *r = rows; r->name; r++)
+        (void)fprintf(f, "  meddiff %-11s %-21s %s\n", r->name, argument_words[r->arg], r->help);
+    (void)fprintf(
+        f, "\nEvery job takes --set section.name=value, as often as needed, and a job that takes "
+           "CONFIG\n"
+           "--with FILE before those: a configuration whose settings are laid over CONFIG's.\n"
+           "meddiff JOB --help lists the keys that the job reads.\n"
+           "On several workers: mpirun -n 3 meddiff JOB CONFIG\n");
+}
+
+bool command_takes_config(const job_row *r)
+{
+    return r->arg == CONFIG || r->arg == STEP_CONFIG;
+}
+
+int command_job_help(const job_row *r)
+{
+    (void)printf("meddiff %s %s%s [--set section.name=value]...\n%s\n\n", r->name,
+                 argument_words[r->arg], command_takes_config(r) ? " [--with FILE]..." : "",
+                 r->help);
+    char *text;
+    if (config_help(r->sections, &text) != MD_OK) {
+        (void)fprintf(stderr, "meddiff: %s\n", md_status_text());
+        return 1;
+    }
+    (void)fputs(text, stdout);
+    free(text);
+    return 0;
+}
+
+/* Whether argv[*i] is this option; *value then is what follows it, after a space or "=". */
+static md_status take_option(const char *name, const char *wanted, int argc, char **argv, int *i,
+                             const char **value)
+{
+    size_t n = strlen(name);
+    const char *a = argv[*i];
+    *value = NULL;
+    if (strncmp(a, name, n) != 0 || (a[n] && a[n] != '='))
+        return MD_OK;
+    if (!a[n] && *i + 1 == argc)
+        MD_FAIL(MD_USAGE, "%s needs %s after it", name, wanted);
+    *value = a[n] ? a + n + 1 : argv[++*i];
+    return MD_OK;
+}
+
+static md_status keep_option(const char *name, const char *value, const char **list, size_t *n,
+                             size_t most)
+{
+    if (*n == most)
+        MD_FAIL(MD_USAGE, "more than %zu times %s", most, name);
+    list[(*n)++] = value;
+    return MD_OK;
+}
+
+md_status command_read(const job_row *r, int argc, char **argv, command *c)
+{
+    c->step = "";
+    for (int i = 2; i < argc; i++) {
+        const char *a = argv[i], *set, *with;
+        MD_TRY(take_option("--set", "section.name=value", argc, argv, &i, &set));
+        MD_TRY(take_option("--with", "a configuration file", argc, argv, &i, &with));
+        if (set) {
+            MD_TRY(keep_option("--set", set, c->sets, &c->n_sets, COMMAND_MAX_SETS));
+        } else if (with) {
+            if (!command_takes_config(r))
+                MD_FAIL(MD_USAGE, "%s reads no configuration, so there is nothing for --with",
+                        r->name);
+            MD_TRY(keep_option("--with", with, c->withs, &c->n_withs, COMMAND_MAX_WITHS));
+        } else if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
+            c->help = true;
+        } else if (a[0] == '-') {
+            MD_FAIL(MD_USAGE,
+                    "unknown option %s; there are --set section.name=value, --with FILE and --help",
+                    a);
+        } else if (r->arg == STEP_CONFIG && !*c->step && !c->arg &&
+                   (!strcmp(a, "train") || !strcmp(a, "sample"))) {
+            c->step = a;
+        } else if (c->arg) {
+            MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"", r->name,
+                    argument_words[r->arg], c->arg, a);
+        } else {
+            c->arg = a;
+        }
+    }
+    if (!c->arg && !c->help)
+        MD_FAIL(MD_USAGE, "%s needs its argument: meddiff %s %s [--set section.name=value]...",
+                r->name, r->name, argument_words[r->arg]);
+    return MD_OK;
+}
+
+/* A path without its folders and ".cfg"; *n its length. */
+static const char *stem(const char *path, int *n)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    *n = (int)strlen(name) - (md_str_ends(name, ".cfg") ? 4 : 0);
+    return name;
+}
+
+/* The same, with the folders below the last one called "configs". */
+static const char *name_in_configs(const char *path, int *n)
+{
+    const char *last = stem(path, n), *name = last;
+    for (const char *p = path; (p = strstr(p, "configs/")) != NULL; p++)
+        if (p == path || p[-1] == '/')
+            name = p + strlen("configs/");
+    *n += (int)(last - name);
+    return name;
+}
+
+/* An empty `run` becomes runs/NAME for configs/NAME.cfg, runs/NAME-OTHER with ANY/OTHER.cfg. */
+static md_status name_run(config *cfg, const command *c)
+{
+    if (config_string(cfg, KEY_run)[0])
+        return MD_OK;
+    int n;
+    const char *name = name_in_configs(c->arg, &n);
+    md_text t = {0};
+    md_status status = md_text_add(&t, "run=runs/%.*s", n, name);
+    for (size_t i = 0; i < c->n_withs && status == MD_OK; i++) {
+        name = stem(c->withs[i], &n);
+        status = md_text_add(&t, "-%.*s", n, name);
+    }
+    if (status == MD_OK)
+        status = config_set(cfg, t.s, "--set");
+    md_text_free(&t);
+    return status;
+}
+
+/* CONFIG, the files of --with over it, and --set over all. */
+static md_status lay_over(const job_row *r, const command *c, config *cfg)
+{
+    for (size_t i = 0; i < c->n_withs; i++)
+        MD_TRY(config_overlay(cfg, c->withs[i]));
+    for (size_t i = 0; i < c->n_sets; i++)
+        MD_TRY(config_set(cfg, c->sets[i], "--set"));
+    return command_takes_config(r) ? name_run(cfg, c) : MD_OK;
+}
+
+md_status command_config(const job_row *r, const command *c, config **out)
+{
+    config *cfg;
+    MD_TRY(config_load(command_takes_config(r) ? c->arg : NULL, NULL, 0, &cfg));
+    md_status status = lay_over(r, c, cfg);
+    if (status != MD_OK) {
+        config_free(cfg);
+        return status;
+    }
+    *out = cfg;
+    return MD_OK;
+}
+
+const job_row *command_find_job(const char *name)
+{
+    for (const job_row *r = rows; r->name; r++)
+        if (!strcmp(r->name, name))
+            return r;
+    return NULL;
+}
+
+int command_unknown_job(const char *name)
+{
+    const char *near = NULL;
+    int least = 3;
+    for (const job_row *r = rows; r->name; r++) {
+        int d = md_str_distance(name, r->name);
+        if (d < least) {
+            least = d;
+            near = r->name;
+        }
+    }
+    (void)fprintf(stderr, "meddiff: unknown job \"%s\"", name);
+    if (near)
+        (void)fprintf(stderr, "; did you mean \"%s\"?", near);
+    (void)fprintf(stderr, "\nmeddiff --help lists the jobs.\n");
+    return 2;
+}

@@ -1,0 +1,41 @@
+/* The command line: the table of jobs, options, the configuration that they make, help. Rank 0
+   alone or a local job; the only one beside main.c and the LOCAL jobs that prints. */
+#ifndef MD_JOBS_COMMAND_H
+#define MD_JOBS_COMMAND_H
+
+#include "job.h"
+
+#include <stdio.h>
+
+enum { COMMAND_MAX_SETS = 256, COMMAND_MAX_WITHS = 16 };
+
+typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG } argument;
+typedef enum ranks { LOCAL, MPI } ranks;
+
+typedef struct job_row {
+    const char *name;
+    argument arg;
+    ranks ranks;
+    const char *sections, *help;
+    md_status (*run)(job *j);
+} job_row;
+
+typedef struct command {
+    const char *arg, *step;
+    const char *sets[COMMAND_MAX_SETS], *withs[COMMAND_MAX_WITHS];
+    size_t n_sets, n_withs;
+    bool help;
+} command;
+
+void command_usage(FILE *f);
+/* Both return the exit code. */
+int command_job_help(const job_row *r);
+int command_unknown_job(const char *name); /* with a guess at what was meant, to stderr */
+
+const job_row *command_find_job(const char *name); /* NULL if there is none */
+bool command_takes_config(const job_row *r);
+MD_MUST md_status command_read(const job_row *r, int argc, char **argv, command *c);
+/* CONFIG, the files of --with over it, --set over all; `run` named where nothing does. */
+MD_MUST md_status command_config(const job_row *r, const command *c, config **out);
+
+#endif
