@@ -1,14 +1,17 @@
 /* verify: pairs.h5. A job may write while it is read, so a slot that does not fit is read once more
    before it counts as wrong. */
+#include "base/str.h"
 #include "verify.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-static void check_band(verify *v, const char *path, const double band[2])
+/* Of the whole image, and of the lesion's box. */
+static void check_band(verify *v, const char *path, const double band[PAIRS_BAND])
 {
-    if (isnan(band[0]) != isnan(band[1]) || band[0] > band[1])
-        verify_problem(v, "%s: the band %g to %g is none", path, band[0], band[1]);
+    for (int i = 0; i < PAIRS_BAND; i += 2)
+        if (isnan(band[i]) != isnan(band[i + 1]) || band[i] > band[i + 1])
+            verify_problem(v, "%s: the band %g to %g is none", path, band[i], band[i + 1]);
 }
 
 static config *check_pairs_head(verify *v, const char *path, pairs_store *p)
@@ -18,7 +21,7 @@ static config *check_pairs_head(verify *v, const char *path, pairs_store *p)
     char *text = NULL;
     config *cfg = NULL;
     uint64_t seed = 0;
-    double band[2];
+    double band[PAIRS_BAND];
     bool real;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         free(text);
@@ -67,7 +70,8 @@ static const char *columns_fault(const verify *v, int64_t guides, const pairs_ro
     if (r->state == PAIRS_EMPTY)
         return NULL; /* what an earlier attempt left */
     bool wants_reason = r->state == PAIRS_REJECTED || r->state == PAIRS_FAILED;
-    if (wants_reason != (r->reason[0] != 0))
+    bool remark = r->state == PAIRS_ACCEPTED && md_str_starts(r->reason, "not eroded");
+    if (wants_reason != (r->reason[0] != 0) && !remark)
         return wants_reason ? "rejected or failed without a reason" : "a reason without a failure";
     if (r->state == PAIRS_FAILED)
         return NULL;

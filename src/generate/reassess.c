@@ -196,6 +196,27 @@ static md_status is_judged(const pairs_job *j, const assessor *a, pairs_store *p
     return status;
 }
 
+/* Under this configuration, but with the slots that there are. */
+static md_status unjudge(const pairs_job *j, const assessor *a, int64_t rows,
+                         const double limits[PAIRS_BAND])
+{
+    config *own = NULL;
+    char pairs[64];
+    md_status status = MD_OK;
+    const char *text = config_text(j->cfg, &status);
+    MD_TRY(status);
+    MD_TRY(config_parse(text, strlen(text), "this configuration", &own));
+    status = md_str_printf(pairs, sizeof pairs, "generate.pairs=%lld", (long long)rows);
+    if (status == MD_OK)
+        status = config_set(own, pairs, j->store);
+    if (status == MD_OK)
+        text = config_text(own, &status);
+    if (status == MD_OK)
+        status = pairs_unjudge(j->store, text, limits, assessor_hash(a));
+    config_free(own);
+    return status;
+}
+
 /* The store as it is to be judged; rank 0. */
 static md_status prepare(const pairs_job *j, const assessor *a)
 {
@@ -210,13 +231,12 @@ static md_status prepare(const pairs_job *j, const assessor *a)
     md_status status = pairs_check_config(p, j->cfg, j->sections, input, 2);
     if (status == MD_OK)
         status = is_judged(j, a, p, &judged);
+    int64_t rows = pairs_rows(p);
     pairs_close(p);
     if (status != MD_OK || judged)
         return status;
-    const char *text = config_text(j->cfg, &status);
-    MD_TRY(status);
     MD_TRY(assessor_find_band(a, limits));
-    return pairs_unjudge(j->store, text, limits, assessor_hash(a));
+    return unjudge(j, a, rows, limits);
 }
 
 static md_status count(ledger *l, pairs_outcome *out)
