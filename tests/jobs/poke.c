@@ -136,7 +136,7 @@ static int poke(hid_t file, int n, char **word)
     if (n == 3 && !strcmp(word[0], "clear"))
         return clear(file, word[1], strtoull(word[2], NULL, 10));
     if (n >= 3 && !strcmp(word[0], "numbers")) {
-        double v[2] = {atof(word[2]), atof(word[n - 1])};
+        double a = atof(word[2]), b = atof(word[n - 1]), v[] = {a, b, a, b}; /* 4: band */
         return set_attribute(file, word[1], NULL, v);
     }
     return poor("the words are in the head of poke.c");
