@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { SIZE = PROCEDURAL_MAX_SIZE };
+enum { SIZE = PROCEDURAL_MAX_SIZE, WAVES = 4 };
 
 /* Pictures and draws from here on are the encoder's alone. */
 static const uint64_t FIRST = (uint64_t)1 << 41;
@@ -51,10 +51,14 @@ static md_tensor *build(void *user, md_graph *g, int64_t n)
 
 /* ---- views */
 
-/* A motif: one of the group's pictures, or a quarter of it, as centre and half edge in pixels. */
+/* A motif: one of the group's pictures; or a quarter of it, cut out along a line of its own, so
+   that it is known by texture and outline whatever lies around it. Centre and half edge in pixels.
+ */
 typedef struct motif {
     const uint8_t *rgb; /* [SIZE,SIZE,3] */
     double y, x, half;
+    bool cut;
+    double ry, rx, wave[WAVES], phase[WAVES]; /* the outline about the centre, in halves */
 } motif;
 
 static int64_t n_pictures(const encode *e)
@@ -62,15 +66,45 @@ static int64_t n_pictures(const encode *e)
     return e->group / 2 / ENCODE_QUARTERS + e->group / 2;
 }
 
-static motif motif_at(const encode *e, const uint8_t *pictures, int64_t index)
+/* Stream 0 and 1: of the two views; 2: of both. */
+static md_rng draws(const encode *e, uint64_t item, int64_t index, uint32_t stream)
+{
+    return md_rng_at(e->seed, MD_RNG_TRAIN_AUGMENT,
+                     FIRST + item * (uint64_t)e->group + (uint64_t)index, stream);
+}
+
+static motif motif_at(const encode *e, const uint8_t *pictures, uint64_t item, int64_t index)
 {
     int64_t quarters = e->group / 2, picture = SIZE * SIZE * 3;
     if (index >= quarters)
-        return (motif){pictures + (index - quarters + quarters / ENCODE_QUARTERS) * picture,
-                       SIZE / 2.0, SIZE / 2.0, SIZE / 2.0};
-    return (motif){pictures + index / ENCODE_QUARTERS * picture,
-                   SIZE / 4.0 * (double)(1 + index / 2 % 2 * 2),
-                   SIZE / 4.0 * (double)(1 + index % 2 * 2), SIZE / 4.0};
+        return (motif){.rgb = pictures + (index - quarters + quarters / ENCODE_QUARTERS) * picture,
+                       .y = SIZE / 2.0,
+                       .x = SIZE / 2.0,
+                       .half = SIZE / 2.0};
+    motif m = {.rgb = pictures + index / ENCODE_QUARTERS * picture,
+               .y = SIZE / 4.0 * (double)(1 + index / 2 % 2 * 2),
+               .x = SIZE / 4.0 * (double)(1 + index % 2 * 2),
+               .half = SIZE / 4.0,
+               .cut = true};
+    md_rng r = draws(e, item, index, 2);
+    m.ry = md_rng_range(&r, 0.6, 0.95);
+    m.rx = md_rng_range(&r, 0.6, 0.95);
+    for (int k = 0; k < WAVES; k++) { /* two to five bulges, the more the flatter */
+        m.wave[k] = md_rng_range(&r, -0.4, 0.4) / (k + 2);
+        m.phase[k] = md_rng_range(&r, 0, 6.283185307179586);
+    }
+    return m;
+}
+
+/* How far (y, x), in halves from the centre, lies inside the outline: 0 to 1, soft at its edge. */
+static float inside_outline(const motif *m, double y, double x)
+{
+    y /= m->ry;
+    x /= m->rx;
+    double radius = 1, angle = atan2(y, x);
+    for (int k = 0; k < WAVES; k++)
+        radius += m->wave[k] * cos((k + 2) * angle + m->phase[k]);
+    return (float)(1 / (1 + exp(20 * (sqrt(y * y + x * x) - radius))));
 }
 
 /* Reflects at the picture's edges. */
@@ -80,14 +114,15 @@ static int64_t inside(int64_t i)
     return i < SIZE ? i : i < 2 * SIZE ? 2 * SIZE - 1 - i : 0;
 }
 
-/* A square of the motif, turned by up to 12 degrees, up to a fifth smaller, every second one
-   mirrored, every fourth one upside down: bilinear, out [edge,edge,3] in 0..1. */
-static void look(motif m, int64_t edge, md_rng *r, float *out)
+/* A square of the motif, turned by up to 8 degrees, up to 15 % smaller, every second one mirrored,
+   every fourth one upside down: bilinear, out [edge,edge,3] in 0..1. Outside the outline of a cut
+   motif, out keeps what it holds. */
+static void look(const motif *m, int64_t edge, md_rng *r, float *out)
 {
-    double angle = md_rng_range(r, -1, 1) * 12 * 0.017453292519943295;
-    double half = m.half * md_rng_range(r, 0.8, 1);
-    double cy = m.y + md_rng_range(r, -1, 1) * (m.half - half);
-    double cx = m.x + md_rng_range(r, -1, 1) * (m.half - half);
+    double angle = md_rng_range(r, -1, 1) * 8 * 0.017453292519943295;
+    double half = m->half * md_rng_range(r, 0.85, 1);
+    double cy = m->y + md_rng_range(r, -1, 1) * (m->half - half);
+    double cx = m->x + md_rng_range(r, -1, 1) * (m->half - half);
     double mirror = md_rng_below(r, 2) ? -1 : 1, flip = md_rng_below(r, 4) ? 1 : -1;
     double c = cos(angle), s = sin(angle);
     for (int64_t i = 0; i < edge; i++)
@@ -97,31 +132,18 @@ static void look(motif m, int64_t edge, md_rng *r, float *out)
             double y = cy + s * u + c * v - 0.5, x = cx + c * u - s * v - 0.5;
             double fy = floor(y), fx = floor(x);
             float ty = (float)(y - fy), tx = (float)(x - fx);
-            const uint8_t *top = m.rgb + inside((int64_t)fy) * SIZE * 3;
-            const uint8_t *low = m.rgb + inside((int64_t)fy + 1) * SIZE * 3;
+            const uint8_t *top = m->rgb + inside((int64_t)fy) * SIZE * 3;
+            const uint8_t *low = m->rgb + inside((int64_t)fy + 1) * SIZE * 3;
             int64_t left = inside((int64_t)fx) * 3, right = inside((int64_t)fx + 1) * 3;
-            for (int k = 0; k < 3; k++) {
+            float keep =
+                m->cut ? inside_outline(m, (y + 0.5 - m->y) / m->half, (x + 0.5 - m->x) / m->half)
+                       : 1;
+            for (int k = 0; k < 3; k++, out++) {
                 float a = (1 - tx) * top[left + k] + tx * top[right + k];
                 float b = (1 - tx) * low[left + k] + tx * low[right + k];
-                *out++ = ((1 - ty) * a + ty * b) / 255;
+                float seen = ((1 - ty) * a + ty * b) / 255;
+                *out = keep < 1 ? *out + keep * (seen - *out) : seen;
             }
-        }
-}
-
-/* Keeps the middle of `view`, between an ellipse and a box in shape, with a soft edge; what is
-   outside comes from `other`. */
-static void transplant(int64_t edge, md_rng *r, float *view, const float *other)
-{
-    double ry = md_rng_range(r, 0.55, 0.95), rx = md_rng_range(r, 0.55, 0.95);
-    double power = md_rng_range(r, 2, 8);
-    for (int64_t i = 0; i < edge; i++)
-        for (int64_t j = 0; j < edge; j++) {
-            double y = fabs((2.0 * (double)i + 1) / (double)edge - 1) / ry;
-            double x = fabs((2.0 * (double)j + 1) / (double)edge - 1) / rx;
-            double out = pow(pow(y, power) + pow(x, power), 1 / power);
-            float keep = (float)(1 / (1 + exp(20 * (out - 1))));
-            for (int64_t k = 3 * (i * edge + j); k < 3 * (i * edge + j) + 3; k++)
-                view[k] = other[k] + keep * (view[k] - other[k]);
         }
 }
 
@@ -150,12 +172,12 @@ static void blur(int64_t edge, md_rng *r, float *x, float *scratch)
 static void disturb(int64_t edge, md_rng *r, float *x, float *scratch)
 {
     int64_t n = 3 * edge * edge;
-    double mean = 0, contrast = md_rng_range(r, 0.85, 1.15), light = md_rng_range(r, -0.075, 0.075);
+    double mean = 0, contrast = md_rng_range(r, 0.92, 1.08), light = md_rng_range(r, -0.04, 0.04);
     float add[3], noise;
     for (int64_t i = 0; i < n; i++)
         mean += (double)x[i] / (double)n;
     for (int k = 0; k < 3; k++)
-        add[k] = (float)(mean * (1 - contrast) + light + md_rng_range(r, -0.03, 0.03));
+        add[k] = (float)(mean * (1 - contrast) + light + md_rng_range(r, -0.015, 0.015));
     for (int64_t i = 0; i < n; i++)
         x[i] = (float)contrast * x[i] + add[i % 3];
     blur(edge, r, x, scratch);
@@ -183,14 +205,13 @@ void encode_view(const encode *e, const uint8_t *pictures, uint64_t item, int64_
                  float *out, float *scratch)
 {
     int64_t edge = e->config->image_size;
-    md_rng r = md_rng_at(e->seed, MD_RNG_TRAIN_AUGMENT,
-                         FIRST + item * (uint64_t)e->group + (uint64_t)index, (uint32_t)view);
-    look(motif_at(e, pictures, index), edge, &r, out);
-    if (md_rng_uniform(&r) < 0.4) {
-        int64_t away = 1 + md_rng_below(&r, e->group - 1);
-        look(motif_at(e, pictures, (index + away) % e->group), edge, &r, scratch);
-        transplant(edge, &r, out, scratch);
+    md_rng r = draws(e, item, index, (uint32_t)view);
+    motif m = motif_at(e, pictures, item, index);
+    if (m.cut) { /* one of the whole pictures around it */
+        motif around = motif_at(e, pictures, item, e->group / 2 + md_rng_below(&r, e->group / 2));
+        look(&around, edge, &r, out);
     }
+    look(&m, edge, &r, out);
     disturb(edge, &r, out, scratch);
 }
 

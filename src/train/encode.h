@@ -27,15 +27,17 @@ typedef struct encode {
    s_ij = a_i.b_j / temperature
      L = 1/(2K) sum_i (log sum_j exp s_ij + log sum_j exp s_ji - 2 s_ii),
    so that what a motif is told apart from does not depend on batch or workers, and losses of groups
-   add up as those of any other task. Half of the motifs are whole pictures, half the four quarters
-   of pictures, since what tells quarters apart is not the style. `e` must outlive the task. */
+   add up as those of any other task. Half of the motifs are whole
+   pictures. The others are quarters of pictures, each cut out along an outline of its own and laid
+   on another picture in every view: what tells the four quarters of a picture apart is neither the
+   style nor what lies around. `e` must outlive the task. */
 train_task encode_task(encode *e);
 
 /* The pictures of group `item`, 128 x 128 RGB, for encode_view; the caller frees them. */
 MD_MUST md_status encode_pictures(const encode *e, uint64_t item, uint8_t **out);
 /* View 0 or 1 of motif `index` of group `item`: out [edge,edge,3] in 0..1, before mean and
-   deviation. A turn, a zoom, a mirror image, another motif around it (as a lesion that was moved),
-   light, blur and noise. A pure function of its arguments; scratch is as large as out. */
+   deviation. A turn, a zoom, a mirror image, another picture around a cut motif, light, blur and
+   noise. A pure function of its arguments; scratch is as large as out. */
 void encode_view(const encode *e, const uint8_t *pictures, uint64_t item, int64_t index, int view,
                  float *out, float *scratch);
 
