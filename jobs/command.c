@@ -6,12 +6,15 @@
 
 #define JOB(name, argument, ranks, sections, help)                                                 \
     {#name, argument, ranks, sections, help, job_##name},
+#define JOB_OF(name, second, argument, ranks, sections, help)                                      \
+    {#name " " #second, argument, ranks, sections, help, job_##name##_##second},
 static const job_row rows[] = {
 #include "jobs.def"
     {NULL, CONFIG, LOCAL, NULL, NULL, NULL}};
 #undef JOB
+#undef JOB_OF
 
-static const char *const argument_words[] = {"CONFIG", "RUN", "DIR", "[train|sample] CONFIG"};
+static const char *const argument_words[] = {"CONFIG", "RUN", "DIR", "[train|sample] CONFIG", ""};
 
 void command_usage(FILE *f)
 {
@@ -94,6 +97,8 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
         } else if (r->arg == STEP_CONFIG && !*c->step && !c->arg &&
                    (!strcmp(a, "train") || !strcmp(a, "sample"))) {
             c->step = a;
+        } else if (r->arg == NOTHING) {
+            MD_FAIL(MD_USAGE, "%s takes no argument, got \"%s\"", r->name, a);
         } else if (c->arg) {
             MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"", r->name,
                     argument_words[r->arg], c->arg, a);
@@ -101,7 +106,7 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
             c->arg = a;
         }
     }
-    if (!c->arg && !c->help)
+    if (!c->arg && !c->help && r->arg != NOTHING)
         MD_FAIL(MD_USAGE, "%s needs its argument: meddiff %s %s [--set section.name=value]...",
                 r->name, r->name, argument_words[r->arg]);
     return MD_OK;
@@ -168,12 +173,26 @@ md_status command_config(const job_row *r, const command *c, config **out)
     return MD_OK;
 }
 
-const job_row *command_find_job(const char *name)
+static const job_row *find(const char *name)
 {
     for (const job_row *r = rows; r->name; r++)
         if (!strcmp(r->name, name))
             return r;
     return NULL;
+}
+
+const job_row *command_find_job(int *argc, char ***argv)
+{
+    char name[64];
+    char **word = *argv;
+    const job_row *r = NULL;
+    if (*argc > 2 && md_str_printf(name, sizeof name, "%s %s", word[1], word[2]) == MD_OK)
+        r = find(name);
+    if (!r)
+        return find(word[1]);
+    --*argc;
+    ++*argv;
+    return r;
 }
 
 int command_unknown_job(const char *name)

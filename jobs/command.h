@@ -9,7 +9,7 @@
 
 enum { COMMAND_MAX_SETS = 256, COMMAND_MAX_WITHS = 16 };
 
-typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG } argument;
+typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG, NOTHING } argument;
 typedef enum ranks { LOCAL, MPI } ranks;
 
 typedef struct job_row {
@@ -32,7 +32,9 @@ void command_usage(FILE *f);
 int command_job_help(const job_row *r);
 int command_unknown_job(const char *name); /* with a guess at what was meant, to stderr */
 
-const job_row *command_find_job(const char *name); /* NULL if there is none */
+/* The job of the line's first word or first two; NULL if there is none. Of two, the first is taken
+   off, so that what follows counts from the job's last word. */
+const job_row *command_find_job(int *argc, char ***argv);
 bool command_takes_config(const job_row *r);
 MD_MUST md_status command_read(const job_row *r, int argc, char **argv, command *c);
 /* CONFIG, the files of --with over it, --set over all; `run` named where nothing does. */

@@ -254,12 +254,11 @@ static md_status train_region(job *j)
    DONE and its checkpoints keep. */
 static md_status derive(const job *j, lesions_region region, config **out)
 {
-    char path[SESSION_PATH], steps[64];
+    char steps[64];
     md_status status = MD_OK;
     const char *text = config_text(j->cfg, &status);
     MD_TRY(status);
-    MD_TRY(md_path_join(path, sizeof path, j->run, "config.cfg")); /* it holds this text */
-    MD_TRY(config_parse(text, strlen(text), path, out));
+    MD_TRY(config_parse(text, strlen(text), config_name(j->cfg), out));
     status = config_set(
         *out, region == LESIONS_OUTSIDE ? "finetune.region=background" : "finetune.region=lesion",
         j->name);

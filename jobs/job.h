@@ -19,7 +19,10 @@ typedef struct job {
 } job;
 
 #define JOB(name, argument, ranks, sections, help) MD_MUST md_status job_##name(job *j);
+#define JOB_OF(name, second, argument, ranks, sections, help)                                      \
+    MD_MUST md_status job_##name##_##second(job *j);
 #include "jobs.def"
 #undef JOB
+#undef JOB_OF
 
 #endif

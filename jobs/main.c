@@ -162,7 +162,7 @@ int main(int argc, char **argv)
         (void)printf("meddiff " MEDDIFF_VERSION "\n");
         return 0;
     }
-    const job_row *r = command_find_job(argv[1]);
+    const job_row *r = command_find_job(&argc, &argv);
     if (!r)
         return command_unknown_job(argv[1]);
     for (int i = 2; i < argc; i++)

@@ -37,7 +37,7 @@ static md_status repairs_backgrounds(const session *s, bool *wanted)
 /* What the import makes is there, and of this configuration. */
 static md_status need_import(const session *s)
 {
-    bool later;
+    bool later = false;
     MD_TRY(session_need_data(s));
     MD_TRY(repairs_backgrounds(s, &later));
     return later ? MD_OK : session_need_imported(s);

@@ -69,10 +69,8 @@ static const char *columns_fault(const verify *v, int64_t guides, const pairs_ro
         return "a negative attempt";
     if (r->state == PAIRS_EMPTY)
         return NULL; /* what an earlier attempt left */
-    bool wants_reason = r->state == PAIRS_REJECTED || r->state == PAIRS_FAILED;
-    bool remark = r->state == PAIRS_ACCEPTED && md_str_starts(r->reason, "not eroded");
-    if (wants_reason != (r->reason[0] != 0) && !remark)
-        return wants_reason ? "rejected or failed without a reason" : "a reason without a failure";
+    if ((r->state == PAIRS_REJECTED || r->state == PAIRS_FAILED) && !r->reason[0])
+        return "rejected or failed without a reason";
     if (r->state == PAIRS_FAILED)
         return NULL;
     if (r->background_id < 0 || (v->backgrounds && r->background_id >= data_rows(v->backgrounds)))

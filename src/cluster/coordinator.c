@@ -10,6 +10,11 @@
 #define RATE_SAMPLES 32
 #define LOST_ASK_S   5.0 /* after this a lease that its worker does not know of was lost */
 #define LINGER       2.0 /* silent_s that everybody may be silent before the run is given up */
+/* Once nothing is left to lease and somebody waits, an item is given to a second worker when its
+   first has been silent for so long (beats come every second), or had it for so many times the mean
+   time of a lease: else all wait at the end for one that died, or hangs. */
+#define SPARE_SILENT_S (5 * CLUSTER_BEAT_S)
+#define SPARE_LEASES   3.0
 
 typedef enum slot_state { TODO, ACCEPTED, DROPPED, FAILED } slot_state;
 
@@ -26,6 +31,7 @@ typedef struct peer {
     int64_t *index; /* [lease_items] */
     bool *open;     /* [lease_items]: no result yet */
     bool overdue;   /* its open entries were given to others as well */
+    bool spared;    /* those that may were, since somebody waits */
     double leased_at, heard, allowance, beat_at, not_before, succeeded_at;
     int streak; /* batches in a row without a success */
     bool waiting, lost, told_end, gone;
@@ -46,6 +52,7 @@ struct cluster_coordinator {
     cluster_entry *entry; /* [lease_items] */
     cluster_counts counts;
     double began, tick_at, check_at;
+    double lease_mean_s; /* of those that were finished; 0: none yet */
     double sample_time[RATE_SAMPLES];
     int64_t sample_done[RATE_SAMPLES];
     int n_samples;
@@ -194,6 +201,13 @@ static bool avoids(const cluster_coordinator *c, const slot *s, int k)
     return false;
 }
 
+/* Those who have it may be all that it needs to fail for good: an item that kills workers must not
+   meet more of them. */
+static bool tries_are_out(const cluster_coordinator *c, const slot *s)
+{
+    return s->active > 0 && s->failures + s->active >= c->max_failures;
+}
+
 /* ---- leases */
 
 static int64_t finished(const cluster_coordinator *c)
@@ -251,10 +265,11 @@ static md_status release(cluster_coordinator *c, int k, bool died)
             at_work--;
             MD_TRY(item_failed(c, index, k, MD_PEER, text));
         }
-        ring_push_front(c, index); /* no-op when that made it FAILED or queued */
+        if (!tries_are_out(c, &c->slot[index]))
+            ring_push_front(c, index); /* no-op when that made it FAILED or queued */
     }
     p->n = 0;
-    p->overdue = false;
+    p->overdue = p->spared = false;
     return MD_OK;
 }
 
@@ -297,7 +312,7 @@ static md_status give_lease(cluster_coordinator *c, int k)
         c->next_lease = 1;
     p->lease = c->next_lease;
     p->n = n;
-    p->overdue = false;
+    p->overdue = p->spared = false;
     p->leased_at = now(c);
     p->waiting = false;
     cluster__put_lease(&c->writer, c->run, p->lease, c->entry, n);
@@ -380,6 +395,17 @@ static md_status handle_result(cluster_coordinator *c, int k, const cluster_msg_
     return MD_OK;
 }
 
+/* The mean time of a lease, once p has finished its own. */
+static void note_lease(cluster_coordinator *c, const peer *p)
+{
+    static const double WEIGHT = 0.05;
+    double held = now(c) - p->leased_at;
+    for (int i = 0; i < p->n; i++)
+        if (p->open[i])
+            return;
+    c->lease_mean_s += (c->lease_mean_s > 0 ? WEIGHT : 1) * (held - c->lease_mean_s);
+}
+
 static md_status handle_results(cluster_coordinator *c, int k, comm_frame *f)
 {
     peer *p = &c->peer[k];
@@ -392,6 +418,7 @@ static md_status handle_results(cluster_coordinator *c, int k, comm_frame *f)
         MD_TRY(handle_result(c, k, &m));
     }
     if (n_ok > 0) {
+        note_lease(c, p);
         p->streak = 0;
         p->succeeded_at = now(c);
         p->not_before = 0;
@@ -491,9 +518,47 @@ static md_status tick(cluster_coordinator *c)
     return c->work->on_tick ? c->work->on_tick(c->work->user, &counts) : MD_OK;
 }
 
+/* Nothing is left to lease, and somebody could work. */
+static bool has_spare_workers(const cluster_coordinator *c)
+{
+    for (int k = 0; k < c->n_workers && c->ring_n == 0; k++)
+        if (c->peer[k].waiting && !c->peer[k].lost)
+            return true;
+    return false;
+}
+
+/* What p has goes to others, too. */
+static void share_lease(cluster_coordinator *c, peer *p, bool all)
+{
+    for (int i = 0; i < p->n; i++) {
+        const slot *s = &c->slot[p->index[i]];
+        if (!p->open[i] || s->state != TODO || s->queued || (!all && tries_are_out(c, s)))
+            continue;
+        c->counts.released++;
+        ring_push_front(c, p->index[i]);
+    }
+}
+
+static void check_lease(cluster_coordinator *c, peer *p, double t, bool spare)
+{
+    double held = t - p->leased_at, typical = SPARE_LEASES * c->lease_mean_s;
+    bool slow =
+        held > SPARE_SILENT_S && (t - p->heard > SPARE_SILENT_S || (typical > 0 && held > typical));
+    if (p->n == 0)
+        return;
+    if (held > c->lease_s && !p->overdue) {
+        p->overdue = true;
+        share_lease(c, p, true);
+    } else if (spare && slow && !p->spared) {
+        p->spared = true;
+        share_lease(c, p, false);
+    }
+}
+
 /* Silent workers, slow leases. */
 static md_status check_peers(cluster_coordinator *c)
 {
+    bool spare = has_spare_workers(c);
     double t = now(c), last = c->began;
     int alive = 0;
     for (int k = 0; k < c->n_workers; k++) {
@@ -505,15 +570,7 @@ static md_status check_peers(cluster_coordinator *c)
             MD_TRY(release(c, k, true));
         }
         alive += !p->lost;
-        if (p->n > 0 && !p->overdue && t - p->leased_at > c->lease_s) {
-            p->overdue = true;
-            for (int i = 0; i < p->n; i++)
-                if (p->open[i] && c->slot[p->index[i]].state == TODO &&
-                    !c->slot[p->index[i]].queued) {
-                    c->counts.released++;
-                    ring_push_front(c, p->index[i]);
-                }
-        }
+        check_lease(c, p, t, spare);
     }
     if (alive == 0 && !c->ending && t - last > (1 + LINGER) * c->silent_s)
         MD_FAIL(MD_COMM, "%s: no worker has been heard for %.0f s; %lld of %lld items are done",

@@ -499,6 +499,11 @@ static bool same_value(const value *a, const value *b, config_type type)
     return strcmp(a->s, b->s) == 0;
 }
 
+const char *config_name(const config *c)
+{
+    return c->name;
+}
+
 config_key config_diff(const config *a, const config *b, const char *sections)
 {
     for (int k = 0; k < KEY_N; k++) {

@@ -48,6 +48,8 @@ const char *config_string(const config *c, config_key key); /* STRING and CHOICE
 int config_choice(const config *c, config_key key);         /* CHOICE: 0 for the first word */
 bool config_is_set(const config *c, config_key key);        /* given, not the default */
 
+const char *config_name(const config *c); /* the file it came from */
+
 /* MD_USAGE for a value that only a job can judge: "FILE:LINE: data.root: <fmt>". */
 md_status config_fail(const config *c, config_key key, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

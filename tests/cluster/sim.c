@@ -171,6 +171,7 @@ static md_status on_result(void *user, const cluster_result *r, cluster_verdict 
     ok(payload == (uint64_t)r->id * 1000 + r->attempt);
     ok(s->ends[at] == 0);
     s->results[at][r->attempt]++;
+    s->last_result_s = a->t;
     s->done_by[r->worker]++;
     if (++s->n_results == s->result_fails_at)
         MD_FAIL(MD_IO, "disk full");

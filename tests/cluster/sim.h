@@ -50,7 +50,7 @@ typedef struct sim {
     md_status status[SIM_WORKERS_MAX + 1]; /* what each side returned */
     bool returned[SIM_WORKERS_MAX + 1];
     char text[SIM_WORKERS_MAX + 1][512];
-    double end_s;
+    double end_s, last_result_s;
 } sim;
 
 /* Runs until every living actor has returned or `limit_s` of virtual time has passed. */

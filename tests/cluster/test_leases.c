@@ -215,6 +215,42 @@ static void killers_are_stopped(void **state)
     free(s);
 }
 
+/* Nobody waits at the end for what a dead worker had, nor for one that hangs without a word. */
+static void the_last_items_are_shared(void **state)
+{
+    (void)state;
+    for (int hangs = 0; hangs < 2; hangs++) {
+        sim *s = simple(21, 4, 16);
+        s->lease_items = s->batch = 1;
+        s->silent_s = 1000;
+        s->worker[0].death = hangs ? 0 : 3.5;
+        s->worker[0].stall_at = hangs ? 3 : 0;
+        s->worker[0].stall_s = 500;
+        sim_run(s, 10000);
+        check_once(s);
+        ok(s->counts.accepted == 16 && s->counts.released == 1);
+        ok(s->last_result_s < 12);
+        free(s);
+    }
+}
+
+/* ... but an item whose last try somebody has goes to no other before its lease is over. */
+static void the_last_try_is_waited_for(void **state)
+{
+    (void)state;
+    sim *s = simple(22, 4, 8);
+    s->lease_items = s->batch = 1;
+    s->max_failures = 1;
+    s->silent_s = 1000;
+    s->worker[0].stall_at = 1;
+    s->worker[0].stall_s = 500;
+    sim_run(s, 10000);
+    check_once(s);
+    ok(s->counts.accepted == 8 && s->counts.failures == 0);
+    ok(s->last_result_s > 100 && s->last_result_s < 110); /* lease_s */
+    free(s);
+}
+
 static void nobody_left_is_an_error(void **state)
 {
     (void)state;
@@ -363,6 +399,8 @@ int main(void)
         cmocka_unit_test(each_attempt_has_its_tries),
         cmocka_unit_test(the_dead_are_replaced),
         cmocka_unit_test(killers_are_stopped),
+        cmocka_unit_test(the_last_items_are_shared),
+        cmocka_unit_test(the_last_try_is_waited_for),
         cmocka_unit_test(nobody_left_is_an_error),
         cmocka_unit_test(the_late_are_one_result),
         cmocka_unit_test(overdue_leases_are_shared),

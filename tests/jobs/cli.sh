@@ -42,6 +42,12 @@ for job in $("$meddiff" --help | sed -nE 's/^  meddiff ([a-z]+) .*/\1/p'); do
 done
 expect 0 '' import --help; grep -q 'data.root  *string' out || fail 'import --help without data.root'
 
+expect 0 '' bench cluster --help; grep -q 'cluster.workers' out || fail 'bench cluster --help without its keys'
+expect 0 '' bench cluster --set cluster.workers=8,16 --set cluster.items=8
+[ "$(grep -cE '^ +(8|16) ' out)" = 2 ] || fail 'bench cluster without a row per number'
+expect 2 'bench cluster takes no argument, got "x"' bench cluster x
+expect 2 'cluster.workers: "x" is no list of numbers' bench cluster --set cluster.workers=8,x
+
 # ---- the configuration
 printf 'seed = 1;\ndata = { rot = "x"; };\n' >key.cfg
 expect 2 'key.cfg:2: unknown key "data.rot"; did you mean "data.root"?' import key.cfg
