@@ -12,7 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char sections[] = ". data model masks"; /* that shape model and masks */
+/* of the configuration that shape the masks, and those that shape the model too */
+static const char sections[] = ". data model masks";
+static const char learned[] = ". data model masks -masks.count -masks.sample_steps "
+                              "-masks.sample_batch -masks.eta -masks.affine -masks.threshold "
+                              "-masks.attempts -masks.copy";
 
 /* Signed distances of the training masks [n,size,size]. */
 static md_status read_fields(const char *data, float **fields, int64_t *n, int64_t *size)
@@ -112,7 +116,7 @@ static md_status learn(session *s)
                        .checkpoints = checkpoints,
                        .metrics = metrics,
                        .cfg = s->j->cfg,
-                       .sections = sections,
+                       .sections = learned,
                        .steps = config_int(s->j->cfg, KEY_masks_steps),
                        .checkpoint_minutes = config_float(s->j->cfg, KEY_checkpoint_minutes),
                        .stop = session_wants_stop};
@@ -141,7 +145,7 @@ static md_status is_trained(const session *s, bool *complete)
     if (!*complete)
         return MD_OK;
     MD_TRY(md_file_read(done, MOST, &text, &n));
-    md_status status = session_made_under(s, text, done, sections);
+    md_status status = session_made_under(s, text, done, learned);
     free(text);
     return status;
 }

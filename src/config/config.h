@@ -60,7 +60,7 @@ const char *config_text(config *c, md_status *status); /* NULL and *status when 
 MD_MUST md_status config_save(config *c, const char *path);
 
 /* The first key with the flag SHAPES whose values differ, of the sections listed ("data model";
-   NULL: all; "." stands for the keys without section), or KEY_N. */
+   NULL: all; "." stands for the keys without section, "-data.root" takes a key out), or KEY_N. */
 config_key config_diff(const config *a, const config *b, const char *sections);
 /* config_diff as an error: "finetune.lr is 1e-05 here but 5e-06 in <name of b>". */
 MD_MUST md_status config_same(const config *a, const config *b, const char *sections);

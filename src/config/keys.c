@@ -53,15 +53,18 @@ bool config__in_sections(const config_row *row, const char *sections)
     if (!sections)
         return true;
     const char *name = row->section[0] ? row->section : ".";
-    size_t n = strlen(name);
+    size_t n = strlen(name), n_path = strlen(row->path);
+    bool in = false;
     for (const char *p = sections; *p;) {
         size_t length = strcspn(p, " ");
         if (length == n && memcmp(p, name, n) == 0)
-            return true;
+            in = true;
+        if (*p == '-' && length == n_path + 1 && memcmp(p + 1, row->path, n_path) == 0)
+            return false;
         p += length;
         p += strspn(p, " ");
     }
-    return false;
+    return in;
 }
 
 void config__float_text(char out[32], double x)

@@ -28,7 +28,8 @@ extern const config_row config__rows[KEY_N];
 const char *config__type_name(config_type t);
 /* Place of word in "a|b|c", or -1. */
 int config__choice_index(const char *choices, const char *word);
-/* sections: "data model", NULL for all, "." for the keys without section. */
+/* sections: "data model", NULL for all, "." for the keys without section; "-data.root" takes a key
+   out. */
 bool config__in_sections(const config_row *row, const char *sections);
 /* Shortest of %.15g, %.17g that reads back equal. */
 void config__float_text(char out[32], double x);

@@ -224,6 +224,9 @@ static void changes_that_shape_samples_are_found(void **state)
     assert_int_equal(config_diff(a, b, NULL), KEY_seed);
     assert_int_equal(config_diff(a, b, "data finetune"), KEY_finetune_lr);
     assert_int_equal(config_diff(a, b, "data model"), KEY_N);
+    assert_int_equal(config_diff(a, b, "data finetune -finetune.lr"), KEY_N);
+    assert_int_equal(config_diff(a, b, "-finetune.lr finetune"), KEY_N);
+    assert_int_equal(config_diff(a, b, "finetune -finetune.lr_floor"), KEY_finetune_lr);
     assert_int_equal(config_diff(a, b, "."), KEY_seed);
     assert_int_equal(config_same(a, b, "finetune"), MD_USAGE);
     assert_string_equal(md_status_text(),
