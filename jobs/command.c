@@ -21,7 +21,7 @@ void command_usage(FILE *f)
     (void)fprintf(f, "meddiff " MEDDIFF_VERSION ": from thirty annotated medical images to "
                      "thousands of image-mask pairs\n\n");
     for (const job_row *r = rows; r->name; r++)
-        (void)fprintf(f, "  meddiff %-11s %-21s %s\n", r->name, argument_words[r->arg], r->help);
+        (void)fprintf(f, "  meddiff %-13s %-21s %s\n", r->name, argument_words[r->arg], r->help);
     (void)fprintf(
         f, "\nEvery job takes --set section.name=value, as often as needed, and a job that takes "
            "CONFIG\n"
@@ -37,9 +37,9 @@ bool command_takes_config(const job_row *r)
 
 int command_job_help(const job_row *r)
 {
-    (void)printf("meddiff %s %s%s [--set section.name=value]...\n%s\n\n", r->name,
-                 argument_words[r->arg], command_takes_config(r) ? " [--with FILE]..." : "",
-                 r->help);
+    (void)printf("meddiff %s%s%s%s [--set section.name=value]...\n%s\n\n", r->name,
+                 *argument_words[r->arg] ? " " : "", argument_words[r->arg],
+                 command_takes_config(r) ? " [--with FILE]..." : "", r->help);
     char *text;
     if (config_help(r->sections, &text) != MD_OK) {
         (void)fprintf(stderr, "meddiff: %s\n", md_status_text());
