@@ -49,7 +49,8 @@ inputs_of plain strict
 run 1 3 generate small.cfg --set run=strict "${strict[@]}" --set quality.attempts=2
 grep -q '14 of 14 pairs were still rejected after 2 draws (14 too similar)' out || fail 'the counts of what was given up'
 [ "$(lines_of strict 'too similar')" = 28 ] || fail 'not a line for every draw'
-"$meddiff" status strict >out 2>&1 && grep -q '14 rejected' out || fail 'status of rejected slots'
+"$meddiff" status strict >out 2>&1
+grep -q '14 rejected' out || fail 'status of rejected slots'
 "$meddiff" verify strict >out 2>&1 || fail 'verify of rejected slots'
 run 1 2 generate small.cfg --set run=strict "${strict[@]}" --set quality.attempts=3
 [ "$(lines_of strict 'too similar')" = 42 ] || fail 'a further attempt for each'
@@ -73,7 +74,7 @@ done
 
 # ---- killed in the middle, also of assess, and started again; the cache damaged
 for job in generate assess; do
-    for try in 1 2 3; do
+    for _ in 1 2 3; do
         inputs_of plain kill
         [ $job = generate ] || cp plain/pairs.h5 kill
         mpirun -n 3 "$meddiff" $job small.cfg --set run=kill "${encoder[@]}" --set quality.attempts=40 >out 2>&1 &
@@ -83,10 +84,10 @@ for job in generate assess; do
         # shellcheck disable=SC2046
         kill -KILL $launcher $(ranks_of $launcher) 2>/dev/null && break
     done
-    wait $launcher 2>/dev/null
+    wait "$launcher" 2>/dev/null
     printf 'torn line' >>kill/rejected.csv
-    head -c 700 kill/features.safetensors >cut && printf x >>cut && tail -c +702 kill/features.safetensors >>cut
-    cp cut kill/features.safetensors
+    head -c 700 kill/features.safetensors >damaged && printf x >>damaged && tail -c +702 kill/features.safetensors >>damaged
+    cp damaged kill/features.safetensors
     [ $job = generate ] || run 0 2 assess small.cfg --set run=kill "${encoder[@]}"
     run 0 2 generate small.cfg --set run=kill "${encoder[@]}"
     [ $job = assess ] || grep -q 'features.safetensors is damaged' out || fail 'a damaged cache is not noticed'
