@@ -13,8 +13,16 @@ static md_status import_here(job *j)
         md_info("import", "%s: %lld pairs, %lld lesion-free images", data_split_name((data_split)s),
                 (long long)r.lesion[s], (long long)r.healthy[s]);
     md_info("import", "splits: %s; %lld groups, %lld pictures nearly equal another one",
-            r.official ? "the data set's own" : "80/10/10 by group and seed", (long long)r.groups,
-            (long long)r.joined);
+            r.official ? "the data set's own"
+                       : "80/10/10 by group and seed, the reading here of the paper's 20 % for "
+                         "test and validation",
+            (long long)r.groups, (long long)r.joined);
+    if (r.moved)
+        md_info("import", "%lld pictures moved to the stricter part that a near duplicate is in",
+                (long long)r.moved);
+    if (r.skipped)
+        md_info("import", "%lld lines in %s/import_skipped.csv say what was left out and why",
+                (long long)r.skipped, j->run);
     md_info("import", "%lld training pairs are used (data.pairs = %lld)", (long long)r.used,
             (long long)config_int(j->cfg, KEY_data_pairs));
     if (r.background == DATA_REPAIRED)
@@ -32,7 +40,10 @@ static md_status import_here(job *j)
 /* Collective(world). */
 md_status job_import(job *j)
 {
+    static const double WEEK_S =
+        7 * 86400; /* a large data set takes longer than an agreement waits */
+    char done = 1;
     md_status status = j->rank == 0 ? import_here(j) : MD_OK;
-    MD_TRY(comm_agree(comm_world(), status));
-    return MD_OK;
+    md_status told = comm_broadcast(comm_world(), 0, &done, sizeof done, WEEK_S);
+    return comm_agree(comm_world(), status != MD_OK ? status : told);
 }

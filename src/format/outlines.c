@@ -85,6 +85,7 @@ static md_status read_regions(const reader *r, const format_json *doc, format_ma
         m->n_polygons += polygon[m->n_polygons].n > 0;
     }
     m->polygon = polygon;
+    m->n_dropped = n - m->n_polygons;
     m->why = m->n_polygons ? NULL : "no region is outlined";
     return MD_OK;
 }
@@ -108,7 +109,7 @@ static md_status read_svg(reader *r, format_mark *m)
     format_json_free(doc);
     if (status == MD_OK || status == MD_NOMEM)
         return status;
-    m->n_polygons = 0;
+    m->n_polygons = m->n_dropped = 0;
     m->why = md_arena_printf(r->out->arena, "its outline is damaged (%s)", md_status_text());
     md_status_clear();
     return m->why ? MD_OK : no_memory(r);

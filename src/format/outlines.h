@@ -30,7 +30,8 @@ typedef struct format_mark {
     int64_t image; /* the number after the underscore in the image's name */
     int64_t n_polygons;
     const format_polygon *polygon;
-    const char *why; /* NULL, or why there is no polygon */
+    int64_t n_dropped; /* regions that mark no area */
+    const char *why;   /* NULL, or why there is no polygon */
 } format_mark;
 
 typedef struct format_outlines {

@@ -137,6 +137,7 @@ static void end(importer *im)
     data_close(im->data);
     data_close(im->backgrounds);
     free(im->list.item);
+    free(im->list.skip);
     md_arena_free(im->list.arena);
     free(im->facts);
     free(im->row);
@@ -366,19 +367,23 @@ static bool holds_repaired(const char *path)
 
 static md_status run_import(importer *im, config *cfg, const char *run, import_report *report)
 {
-    char data[PATH_MAX], backgrounds[PATH_MAX], sheet[PATH_MAX];
+    char data[PATH_MAX], backgrounds[PATH_MAX], sheet[PATH_MAX], skipped[PATH_MAX];
     MD_TRY(md_path_join(data, sizeof data, run, "data.h5"));
     MD_TRY(md_path_join(backgrounds, sizeof backgrounds, run, "backgrounds.h5"));
     MD_TRY(md_path_join(sheet, sizeof sheet, run, "import.png"));
+    MD_TRY(md_path_join(skipped, sizeof skipped, run, "import_skipped.csv"));
     MD_TRY(begin(im, cfg, data));
     MD_TRY(take_pictures(im));
-    import_grouping how = {im->seed, config_choice(cfg, KEY_data_near_duplicates) == 1,
+    import_grouping how = {im->seed, (import_twins)config_choice(cfg, KEY_data_near_duplicates),
                            config_int(cfg, KEY_data_pairs)};
     MD_TRY(import__group(&im->list, &how, im->facts, report));
     MD_TRY(write_rows(im));
     MD_TRY(find_backgrounds(im, cfg, report));
     MD_TRY(write_backgrounds(im, backgrounds));
     MD_TRY(import__sheet(sheet, im->data, im->backgrounds));
+    MD_TRY(import__write_skipped(&im->list, skipped));
+    report->skipped = im->list.n_skipped;
+    import__tell_skipped(&im->list);
     if (im->backgrounds) {
         data_store *b = im->backgrounds;
         im->backgrounds = NULL;

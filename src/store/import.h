@@ -25,13 +25,16 @@ typedef struct import_report {
     data_kind background;           /* what backgrounds.from comes to */
     int64_t backgrounds; /* rows of backgrounds.h5; 0: not made, they are to be repaired */
     int64_t groups;
-    int64_t joined; /* pictures that share a group with an equal or nearly equal one */
-    bool official;  /* the splits are the data set's own */
+    int64_t joined;  /* pictures that share a group with an equal or nearly equal one */
+    int64_t moved;   /* pictures that went to the split of their group: data.near_duplicates */
+    int64_t skipped; /* lines of run/import_skipped.csv */
+    bool official;   /* the splits are the data set's own */
 } import_report;
 
 /* Reads the data set of `cfg` (data.*, backgrounds.* and seed) and writes run/data.h5,
-   run/backgrounds.h5 (unless its pictures are to be repaired) and run/import.png, each complete or
-   not at all. Local: one process. */
+   run/backgrounds.h5 (unless its pictures are to be repaired), run/import.png, and
+   run/import_skipped.csv, what was left out or moved and why; each complete or not at all. Local:
+   one process. */
 MD_MUST md_status import_run(config *cfg, const char *run, import_report *report);
 /* *done = run/data.h5 is there and was made under the same data.* keys and seed; MD_USAGE naming
    the key when it was made under others. */
@@ -60,11 +63,18 @@ typedef struct import_picture {
     const char *licence; /* of this picture */
 } import_picture;
 
+/* A file that is not used, or not whole, or not where the data set has it. */
+typedef struct import_skip {
+    const char *file, *why;
+} import_skip;
+
 typedef struct import_list {
     const char *root;
     struct md_arena *arena;
     import_picture *item;
     int64_t n, cap;
+    import_skip *skip;
+    int64_t n_skipped, skip_cap;
 } import_list;
 
 typedef struct import_format {

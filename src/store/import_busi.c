@@ -62,6 +62,7 @@ static md_status check_masks(const import_list *list, const char *dir, const imp
 static md_status scan_class(import_list *list, const char *dir, data_kind kind)
 {
     import_names names;
+    MD_TRY(import__skip_others(list, dir, NULL));
     MD_TRY(import__pictures(list, dir, &names));
     md_status status = MD_OK;
     for (size_t i = 0; i < names.n && status == MD_OK; i++)

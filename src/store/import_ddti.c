@@ -54,15 +54,20 @@ static const format_mark *find_mark(const format_outlines *o, int64_t image)
 }
 
 static md_status add_image(import_list *list, const char *name, size_t case_bytes,
-                           const format_outlines *o, int64_t number, int64_t *left_out)
+                           const format_outlines *o, int64_t number)
 {
     const format_mark *m = find_mark(o, number);
     if (!m || m->n_polygons == 0) {
-        (*left_out)++;
         md_warn("store", "%s/%s is left out: %s", list->root, name,
                 m ? m->why : "the case's file does not mention it");
-        return MD_OK;
+        return import__skip(list, "", name, "no usable outline (%s)",
+                            m ? m->why : "the case's file does not mention it");
     }
+    if (m->n_dropped)
+        MD_TRY(import__skip(list, "", name,
+                            "a region that marks no area, an arrow or less than three points (%lld "
+                            "of %lld; the others are used)",
+                            (long long)m->n_dropped, (long long)(m->n_dropped + m->n_polygons)));
     md_status status = MD_OK;
     import_picture *p = import__add(list, "", name, DATA_LESION, &status);
     if (!p)
@@ -76,7 +81,7 @@ static md_status add_image(import_list *list, const char *name, size_t case_byte
 
 /* The pictures names[first..end) of one case. */
 static md_status add_case(import_list *list, const import_names *names, size_t first, size_t end,
-                          size_t case_bytes, int64_t *left_out)
+                          size_t case_bytes)
 {
     char relative[NAME_MAX + 8], path[PATH_MAX];
     format_outlines *o = NULL;
@@ -93,15 +98,46 @@ static md_status add_case(import_list *list, const import_names *names, size_t f
         size_t bytes = 0;
         int64_t image = 0;
         if (split_name(names->name[i], &bytes, &image))
-            status = add_image(list, names->name[i], bytes, o, image, left_out);
+            status = add_image(list, names->name[i], bytes, o, image);
+    }
+    for (int64_t k = 0; k < o->n_marks && status == MD_OK; k++) {
+        bool found = false;
+        for (size_t i = first; i < end && !found; i++) {
+            size_t bytes = 0;
+            int64_t image = 0;
+            found = split_name(names->name[i], &bytes, &image) && image == o->mark[k].image;
+        }
+        if (!found)
+            status = import__skip(list, "", relative, "a mark without its picture (of image %lld)",
+                                  (long long)o->mark[k].image);
     }
     format_outlines_free(o);
     return status;
 }
 
+/* <case>.xml of no picture. */
+static md_status skip_lone_cases(import_list *list, const import_names *pictures)
+{
+    import_names names;
+    MD_TRY(import__entries(list, "", &names));
+    md_status status = MD_OK;
+    for (size_t k = 0; k < names.n && status == MD_OK; k++) {
+        size_t n = import__stem(names.name[k]), bytes;
+        int64_t image;
+        bool found = !import__ends(names.name[k], strlen(names.name[k]), ".xml");
+        for (size_t i = 0; i < pictures->n && !found; i++)
+            found = split_name(pictures->name[i], &bytes, &image) && bytes == n &&
+                    strncmp(pictures->name[i], names.name[k], n) == 0;
+        if (!found)
+            status = import__skip(list, "", names.name[k], "a case without a picture");
+    }
+    import__names_free(&names);
+    return status;
+}
+
 static md_status add_cases(import_list *list, const import_names *names)
 {
-    int64_t left_out = 0, image = 0;
+    int64_t image = 0;
     size_t end = 0;
     for (size_t i = 0; i < names->n; i = end) {
         size_t bytes = 0, other = 0;
@@ -112,10 +148,8 @@ static md_status add_cases(import_list *list, const import_names *names)
             if (!split_name(names->name[end], &other, &image) || other != bytes ||
                 strncmp(names->name[i], names->name[end], bytes) != 0)
                 break;
-        MD_TRY(add_case(list, names, i, end, bytes, &left_out));
+        MD_TRY(add_case(list, names, i, end, bytes));
     }
-    if (left_out)
-        md_info("import", "%lld images without a usable outline are left out", (long long)left_out);
     return MD_OK;
 }
 
@@ -124,6 +158,10 @@ static md_status scan(import_list *list)
     import_names names;
     MD_TRY(import__pictures(list, "", &names));
     md_status status = add_cases(list, &names);
+    if (status == MD_OK)
+        status = skip_lone_cases(list, &names);
+    if (status == MD_OK)
+        status = import__skip_others(list, "", ".xml");
     import__names_free(&names);
     return status;
 }

@@ -64,6 +64,8 @@ static md_status scan_pairs(import_list *list, const char *image_dir, const char
     if (!import__is_dir(list, mask_dir))
         MD_FAIL(MD_BAD_INPUT, "%s/%s is there, but %s is not", list->root, image_dir, mask_dir);
     import_names images = {0}, masks = {0};
+    MD_TRY(import__skip_others(list, image_dir, NULL));
+    MD_TRY(import__skip_others(list, mask_dir, NULL));
     md_status status = import__pictures(list, image_dir, &images);
     if (status == MD_OK)
         status = import__pictures(list, mask_dir, &masks);
@@ -78,6 +80,7 @@ static md_status scan_backgrounds(import_list *list, const char *dir, int split,
                                   const char *licence)
 {
     import_names names;
+    MD_TRY(import__skip_others(list, dir, NULL));
     MD_TRY(import__pictures(list, dir, &names));
     md_status status = MD_OK;
     for (size_t i = 0; i < names.n && status == MD_OK; i++) {

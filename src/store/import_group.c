@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "image/resize.h"
+#include "store/import_list.h"
 
 enum { CELLS = 16 };
 
@@ -120,39 +121,61 @@ static bool has_own_splits(const import_list *list)
     return seen[DATA_TRAIN] && (seen[DATA_VAL] || seen[DATA_TEST]);
 }
 
-static md_status take_own_splits(const import_list *list, const import_grouping *how,
-                                 import_facts *f, int64_t n_groups)
+/* Pictures a and b of one group stand in different splits. */
+static md_status face_twins(const import_list *list, const import_grouping *how,
+                            const import_facts *f, int64_t a, int64_t b)
 {
-    int64_t *first = malloc((size_t)n_groups * sizeof *first); /* of each group */
+    const import_picture *p = &list->item[a], *q = &list->item[b];
+    const char *of_p = data_split_name((data_split)p->split),
+               *of_q = data_split_name((data_split)q->split);
+    if (how->twins == IMPORT_TWINS_STAY) {
+        md_warn("store", "%s (%s) and %s (%s) belong together but stand in different splits",
+                p->image, of_p, q->image, of_q);
+        return MD_OK;
+    }
+    /* Grouped by name or by look; a chain of near duplicates may join through a third picture. */
+    MD_FAIL(MD_BAD_INPUT,
+            "%s: %s (%s) and %s (%s) %s but stand in different splits (%d of 512 hash bits "
+            "differ); take one out, or set data.near_duplicates = \"join\" (both to the stricter "
+            "split) or \"warn\"",
+            list->root, p->image, of_p, q->image, of_q,
+            near(f, a, b) ? "are nearly the same picture" : "belong to one group",
+            import__distance(&f[a].hash, &f[b].hash));
+}
+
+static md_status move_twin(import_list *list, import_facts *f, int64_t i, int64_t to)
+{
+    f[i].split = (data_split)list->item[to].split;
+    return import__skip(list, "", list->item[i].image, "moved from %s to %s (with %s)",
+                        data_split_name((data_split)list->item[i].split),
+                        data_split_name(f[i].split), list->item[to].image);
+}
+
+static md_status take_own_splits(import_list *list, const import_grouping *how, import_facts *f,
+                                 int64_t n_groups, int64_t *moved)
+{
+    int64_t *first = malloc((size_t)n_groups * sizeof *first); /* of each group; or its strictest */
     if (!first)
         MD_FAIL(MD_NOMEM, "%s: out of memory", list->root);
     memset(first, -1, (size_t)n_groups * sizeof *first);
+    bool move = how->twins == IMPORT_TWINS_MOVE;
     md_status status = MD_OK;
     for (int64_t i = 0; i < list->n && status == MD_OK; i++) {
-        const import_picture *p = &list->item[i];
-        f[i].split = (data_split)p->split;
         int64_t *one = &first[f[i].group];
+        f[i].split = (data_split)list->item[i].split;
         if (*one < 0)
             *one = i;
-        const import_picture *q = &list->item[*one];
-        if (q->split == p->split)
+        else if (move && list->item[i].split > list->item[*one].split)
+            *one = i;
+        else if (!move && list->item[i].split != list->item[*one].split)
+            status = face_twins(list, how, f, *one, i);
+    }
+    for (int64_t i = 0; i < list->n && status == MD_OK && move; i++) {
+        int64_t one = first[f[i].group];
+        if (list->item[i].split == list->item[one].split)
             continue;
-        /* Grouped by name or by look; a chain of near duplicates may join through a third picture.
-         */
-        bool nearly = near(f, *one, i);
-        if (how->warn_only)
-            md_warn("store", "%s (%s) and %s (%s) belong together but stand in different splits",
-                    q->image, data_split_name((data_split)q->split), p->image,
-                    data_split_name((data_split)p->split));
-        else
-            status = md_fail(
-                MD_BAD_INPUT, __FILE__, __LINE__,
-                "%s: %s (%s) and %s (%s) %s but stand in different splits (%d of 512 hash bits "
-                "differ); take one out, or set data.near_duplicates = \"warn\"",
-                list->root, q->image, data_split_name((data_split)q->split), p->image,
-                data_split_name((data_split)p->split),
-                nearly ? "are nearly the same picture" : "belong to one group",
-                import__distance(&f[*one].hash, &f[i].hash));
+        status = move_twin(list, f, i, one);
+        ++*moved;
     }
     free(first);
     return status;
@@ -252,14 +275,14 @@ static md_status choose(const import_list *list, const import_grouping *how, imp
     return MD_OK;
 }
 
-md_status import__group(const import_list *list, const import_grouping *how, import_facts *facts,
+md_status import__group(import_list *list, const import_grouping *how, import_facts *facts,
                         import_report *report)
 {
     report->joined = find_groups(list, facts);
     report->groups = number_groups(list, facts);
     report->official = has_own_splits(list);
     if (report->official)
-        MD_TRY(take_own_splits(list, how, facts, report->groups));
+        MD_TRY(take_own_splits(list, how, facts, report->groups, &report->moved));
     else
         MD_TRY(draw_splits(list, how, facts, report->groups));
     MD_TRY(choose(list, how, facts, &report->used));

@@ -29,18 +29,26 @@ typedef struct import_facts {
 MD_MUST md_status import__hash(const image *im, import_hash *out);
 int import__distance(const import_hash *a, const import_hash *b);
 
+/* What a group does that stands in two of the data set's own splits; as keys.def lists it. */
+typedef enum import_twins {
+    IMPORT_TWINS_REFUSED,
+    IMPORT_TWINS_STAY, /* with a warning */
+    IMPORT_TWINS_MOVE  /* all of the group to its strictest split: test, then val, then train */
+} import_twins;
+
 typedef struct import_grouping {
     uint64_t seed;
-    bool warn_only;  /* near duplicates across the data set's own splits: go on */
+    import_twins twins;
     int64_t n_pairs; /* data.pairs, 0 = all */
 } import_grouping;
 
 /* Fills group, split and used of facts[list->n]; sha256 and hash must be there. Groups join
-   pictures with the same layout group, the same bytes, or nearly equal pixels. Splits: the data
+   pictures with the same layout group, the same bytes, or nearly equal pixels. What moves is noted
+   in list->skip. Splits: the data
    set's own where it names at least two parts, one of them for training; else 80/10/10 by group and
    seed, lesion pictures and lesion-free ones apart. BAD_INPUT naming two files when one group
    stands in two of the set's own parts. */
-MD_MUST md_status import__group(const import_list *list, const import_grouping *how,
-                                import_facts *facts, import_report *report);
+MD_MUST md_status import__group(import_list *list, const import_grouping *how, import_facts *facts,
+                                import_report *report);
 
 #endif

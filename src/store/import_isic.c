@@ -36,6 +36,14 @@ static bool is_superpixels(const char *name)
     return import__ends(name, import__stem(name), "_superpixels");
 }
 
+static md_status skip_superpixels(import_list *list, const char *dir, const import_names *names)
+{
+    for (size_t i = 0; i < names->n; i++)
+        if (is_superpixels(names->name[i]))
+            MD_TRY(import__skip(list, dir, names->name[i], "superpixels, no mask"));
+    return MD_OK;
+}
+
 /* Length of the image's stem when `name` is a mask's, else 0. */
 static size_t mask_of(const char *name)
 {
@@ -92,6 +100,8 @@ static md_status scan_part(import_list *list, const part *p)
         MD_FAIL(MD_BAD_INPUT, "%s/%s is there, but its masks %s are not", list->root, p->images,
                 p->masks);
     import_names images = {0}, masks = {0};
+    MD_TRY(import__skip_others(list, p->images, NULL));
+    MD_TRY(import__skip_others(list, p->masks, NULL));
     md_status status = import__pictures(list, p->images, &images);
     if (status == MD_OK)
         status = import__pictures(list, p->masks, &masks);
@@ -100,8 +110,31 @@ static md_status scan_part(import_list *list, const part *p)
             status = add_image(list, p, images.name[i], &masks);
     if (status == MD_OK)
         status = check_masks(list, p, &images, &masks);
+    if (status == MD_OK)
+        status = skip_superpixels(list, p->images, &images);
+    if (status == MD_OK)
+        status = skip_superpixels(list, p->masks, &masks);
     import__names_free(&images);
     import__names_free(&masks);
+    return status;
+}
+
+/* Other tasks of the challenges, and what else lies there. */
+static md_status skip_rest(import_list *list)
+{
+    import_names names;
+    MD_TRY(import__entries(list, "", &names));
+    md_status status = MD_OK;
+    for (size_t i = 0; i < names.n && status == MD_OK; i++) {
+        bool used = false;
+        for (size_t k = 0; k < sizeof parts / sizeof *parts && !used; k++)
+            used =
+                !strcmp(names.name[i], parts[k].images) || !strcmp(names.name[i], parts[k].masks);
+        if (!used)
+            status = import__skip(list, "", names.name[i],
+                                  "neither images nor masks of the lesion segmentation");
+    }
+    import__names_free(&names);
     return status;
 }
 
@@ -118,7 +151,7 @@ static md_status scan(import_list *list)
         MD_FAIL(MD_BAD_INPUT,
                 "%s holds no folder of ISIC 2017 or 2018, such as ISIC2018_Task1-2_Training_Input",
                 list->root);
-    return MD_OK;
+    return skip_rest(list);
 }
 
 const import_format import_isic = {"isic", "ISIC: CC0 1.0 (2017), CC BY-NC 4.0 (2018)", scan};

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/str.h"
 
 static size_t digits(const char *s)
@@ -153,6 +155,100 @@ md_status import__add_mask(import_list *list, import_picture *p, const char *dir
         MD_FAIL(MD_NOMEM, "%s: out of memory", list->root);
     p->mask[p->n_masks++] = mask;
     return MD_OK;
+}
+
+/* ---- what is left out */
+
+md_status import__skip(import_list *list, const char *dir, const char *name, const char *fmt, ...)
+{
+    char why[512];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(why, sizeof why, fmt, ap);
+    va_end(ap);
+    if (list->n_skipped == list->skip_cap) {
+        int64_t cap = list->skip_cap ? 2 * list->skip_cap : 64;
+        import_skip *skip = realloc(list->skip, (size_t)cap * sizeof *skip);
+        if (!skip)
+            MD_FAIL(MD_NOMEM, "%s: out of memory", list->root);
+        list->skip = skip;
+        list->skip_cap = cap;
+    }
+    import_skip s = {md_arena_printf(list->arena, "%s%s%s", dir,
+                                     *dir && !md_str_ends(dir, "/") ? "/" : "", name),
+                     md_arena_printf(list->arena, "%s", why)};
+    if (!s.file || !s.why)
+        MD_FAIL(MD_NOMEM, "%s: out of memory", list->root);
+    list->skip[list->n_skipped++] = s;
+    return MD_OK;
+}
+
+md_status import__skip_others(import_list *list, const char *dir, const char *used)
+{
+    import_names names;
+    MD_TRY(import__entries(list, dir, &names));
+    md_status status = MD_OK;
+    for (size_t i = 0; i < names.n && status == MD_OK; i++) {
+        const char *name = names.name[i];
+        if (!is_picture(name) && !(used && import__ends(name, strlen(name), used)))
+            status = import__skip(list, dir, name, "no picture");
+    }
+    import__names_free(&names);
+    return status;
+}
+
+/* A field of CSV, quoted where it has to be. */
+static md_status add_field(md_text *t, const char *s)
+{
+    if (!strpbrk(s, ",\"\r\n"))
+        return md_text_add(t, "%s", s);
+    MD_TRY(md_text_add(t, "\""));
+    for (; *s; s++)
+        MD_TRY(md_text_add(t, *s == '"' ? "\"\"" : "%c", *s));
+    return md_text_add(t, "\"");
+}
+
+md_status import__write_skipped(const import_list *list, const char *path)
+{
+    md_text t = {0};
+    md_status status = md_text_add(&t, "file,why\n");
+    for (int64_t i = 0; i < list->n_skipped && status == MD_OK; i++) {
+        status = add_field(&t, list->skip[i].file);
+        if (status == MD_OK)
+            status = md_text_add(&t, ",");
+        if (status == MD_OK)
+            status = add_field(&t, list->skip[i].why);
+        if (status == MD_OK)
+            status = md_text_add(&t, "\n");
+    }
+    if (status == MD_OK)
+        status = md_file_write_atomic(path, t.s, t.n);
+    md_text_free(&t);
+    return status;
+}
+
+static bool same_reason(const char *a, const char *b)
+{
+    size_t n = strcspn(a, "(");
+    return strcspn(b, "(") == n && strncmp(a, b, n) == 0;
+}
+
+void import__tell_skipped(const import_list *list)
+{
+    for (int64_t i = 0; i < list->n_skipped; i++) {
+        int64_t first = 0, count = 0;
+        const char *why = list->skip[i].why;
+        while (!same_reason(list->skip[first].why, why))
+            first++;
+        for (int64_t k = i; first == i && k < list->n_skipped; k++)
+            count += same_reason(list->skip[k].why, why);
+        size_t n = strcspn(why, "(");
+        while (n && why[n - 1] == ' ')
+            n--;
+        if (count)
+            md_info("import", "%lld left out: %.*s, as %s", (long long)count, (int)n, why,
+                    list->skip[i].file);
+    }
 }
 
 md_status import__resolve(const import_list *list, const char *relative, char *out, size_t bytes)

@@ -28,6 +28,16 @@ import_picture *import__add(import_list *list, const char *dir, const char *name
                             md_status *status);
 MD_MUST md_status import__add_mask(import_list *list, import_picture *p, const char *dir,
                                    const char *name);
+/* Notes that dir/name is left out, and why. */
+MD_MUST md_status import__skip(import_list *list, const char *dir, const char *name,
+                               const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Notes every entry of `dir` that is no picture and does not end in `used`. */
+MD_MUST md_status import__skip_others(import_list *list, const char *dir, const char *used);
+/* CSV of file and reason; written also when it is empty. */
+MD_MUST md_status import__write_skipped(const import_list *list, const char *path);
+/* One line of the log for each reason, whatever stands in parentheses. */
+void import__tell_skipped(const import_list *list);
+
 /* root/relative with every link resolved, in out[bytes]; BAD_INPUT when it leaves the root. */
 MD_MUST md_status import__resolve(const import_list *list, const char *relative, char *out,
                                   size_t bytes);

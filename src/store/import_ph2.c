@@ -41,6 +41,21 @@ static md_status find_picture(const import_list *list, const char *dir, const ch
     return status;
 }
 
+/* What lies in a case beside the two pictures: bitmaps of colour regions in IMDnnn_roi. */
+static md_status skip_rest(import_list *list, const char *dir, const char *used, const char *why)
+{
+    import_names names;
+    if (!import__is_dir(list, dir))
+        return MD_OK;
+    MD_TRY(import__entries(list, dir, &names));
+    md_status status = MD_OK;
+    for (size_t i = 0; i < names.n && status == MD_OK; i++)
+        if (!used || strcmp(names.name[i], used) != 0)
+            status = import__skip(list, dir, names.name[i], "%s", why);
+    import__names_free(&names);
+    return status;
+}
+
 static md_status add_case(import_list *list, const char *above, const char *name)
 {
     char dir[DIR_BYTES], stem[NAME_MAX + 16], file[NAME_MAX + 1];
@@ -51,10 +66,14 @@ static md_status add_case(import_list *list, const char *above, const char *name
     if (!p)
         return status;
     p->licence = import_ph2.licence;
+    MD_TRY(skip_rest(list, dir, file, "not the case's picture"));
     MD_TRY(md_str_printf(dir, sizeof dir, "%s%s/%s_lesion", above, name, name));
     MD_TRY(md_str_printf(stem, sizeof stem, "%s_lesion", name));
     MD_TRY(find_picture(list, dir, stem, file));
-    return import__add_mask(list, p, dir, file);
+    MD_TRY(skip_rest(list, dir, file, "not the case's lesion mask"));
+    MD_TRY(import__add_mask(list, p, dir, file));
+    MD_TRY(md_str_printf(dir, sizeof dir, "%s%s/%s_roi", above, name, name));
+    return skip_rest(list, dir, NULL, "a colour region, no lesion mask");
 }
 
 static md_status scan(import_list *list)
@@ -72,8 +91,12 @@ static md_status scan(import_list *list)
     for (size_t i = 0; i < names.n && status == MD_OK; i++) {
         char dir[DIR_BYTES];
         status = md_str_printf(dir, sizeof dir, "%s%s", above, names.name[i]);
-        if (status != MD_OK || strncmp(names.name[i], "IMD", 3) != 0 || !import__is_dir(list, dir))
+        if (status != MD_OK)
             continue;
+        if (strncmp(names.name[i], "IMD", 3) != 0 || !import__is_dir(list, dir)) {
+            status = import__skip(list, above, names.name[i], "no case");
+            continue;
+        }
         n++;
         status = add_case(list, above, names.name[i]);
     }

@@ -54,6 +54,23 @@ static void fresh(const char *name)
     fixture_dir(helper_path("%s", name));
 }
 
+/* The lines of run/import_skipped.csv after the first. */
+static const char *skipped(void)
+{
+    static char text[4096];
+    memset(text, 0, sizeof text);
+    FILE *f = fopen(helper_path("run/import_skipped.csv"), "r");
+    assert_non_null(f);
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0 && fclose(f) == 0);
+    assert_int_equal(strncmp(text, "file,why\n", 9), 0);
+    return text + 9;
+}
+
+static void assert_skipped(const char *lines)
+{
+    assert_string_equal(skipped(), lines);
+}
+
 /* benign (1) (2) (10), malignant (1) (3), normal (1) (2): masks of all four types. */
 static void make_busi(void)
 {
@@ -94,6 +111,7 @@ static void busi_is_understood(void **state)
     assert_true(r.groups == 7 && r.joined == 0 && !r.official && r.background == DATA_HEALTHY);
     assert_int_equal(r.backgrounds, r.healthy[DATA_TRAIN]);
     assert_int_equal(access(helper_path("run/import.png"), R_OK), 0);
+    assert_skipped("normal/Thumbs.db,no picture\n");
     data_store *d = open_data();
     assert_true(data_rows(d) == 7 && data_size(d) == 64);
     uint8_t *rgb = malloc(64 * 64 * 3), *mask = malloc(64 * 64);
@@ -356,11 +374,18 @@ static void isic_is_understood(void **state)
     for (int id = 11; id < 17; id++)
         isic_pair("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth",
                   "_segmentation", id);
+    fixture_dir(helper_path("isic/ISIC2018_Task2_Training_GroundTruth_v3"));
     fixture_text(helper_path("isic/ISIC2018_Task1-2_Training_Input/LICENSE.txt"), "CC");
     fixture_text(helper_path("isic/ISIC2018_Task1_Training_GroundTruth/ATTRIBUTION.txt"), "by");
     fixture_image(helper_path("isic/ISIC2018_Task1-2_Training_Input/ISIC_0000011_superpixels.png"),
                   90, H, W);
     assert_ok(import_with("isic", helper_path("isic"), NULL, &r));
+    assert_skipped(
+        "ISIC2018_Task1-2_Training_Input/LICENSE.txt,no picture\n"
+        "ISIC2018_Task1_Training_GroundTruth/ATTRIBUTION.txt,no picture\n"
+        "ISIC2018_Task1-2_Training_Input/ISIC_0000011_superpixels.png,\"superpixels, no mask\"\n"
+        "ISIC2018_Task2_Training_GroundTruth_v3,neither images nor masks of the lesion "
+        "segmentation\n");
     assert_true(!r.official &&
                 r.lesion[0] + r.lesion[1] + r.lesion[2] == 6); /* one part: 80/10/10 */
     assert_int_equal(r.lesion[DATA_TRAIN], 5);
@@ -409,7 +434,39 @@ static void duplicates_across_splits_stop(void **state)
                 helper_has(md_status_text(), "ISIC_0000031") &&
                 helper_has(md_status_text(), "data.near_duplicates"));
     assert_ok(import_with("isic", helper_path("isic"), "data.near_duplicates=warn", &r));
-    assert_true(r.official && r.joined == 1 && r.lesion[DATA_TEST] == 2);
+    assert_true(r.official && r.joined == 1 && r.lesion[DATA_TEST] == 2 && r.moved == 0);
+    /* Joined, the training picture goes to the test part, and is no longer used. */
+    assert_ok(import_with("isic", helper_path("isic"), "data.near_duplicates=join", &r));
+    assert_true(r.official && r.moved == 1 && r.lesion[DATA_TEST] == 3 && r.used == 3);
+    assert_skipped("ISIC2018_Task1-2_Training_Input/ISIC_0000012.png,moved from train to test "
+                   "(with ISIC2018_Task1-2_Test_Input/ISIC_0000031.png)\n");
+    data_store *d = open_data();
+    data_row row;
+    for (int64_t i = 0; i < data_rows(d); i++) {
+        assert_ok(data_read_row(d, i, &row));
+        bool twin = helper_has(row.name, "ISIC_0000012") || helper_has(row.name, "ISIC_0000031");
+        assert_true(!twin || (row.split == DATA_TEST && !row.used));
+    }
+    data_close(d);
+}
+
+/* Both years under one root: an id that both have is one picture, whatever its size, and the
+   stricter part has it. */
+static void both_years_of_isic_join(void **state)
+{
+    (void)state;
+    import_report r;
+    fresh("isic");
+    for (int id = 11; id < 15; id++)
+        isic_pair("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth",
+                  "_segmentation", id);
+    isic_pair("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth", "_segmentation",
+              11);
+    isic_pair("ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth", "_segmentation", 12);
+    assert_fails(import_with("isic", helper_path("isic"), NULL, &r), MD_BAD_INPUT, "ISIC_0000012");
+    assert_ok(import_with("isic", helper_path("isic"), "data.near_duplicates=join", &r));
+    assert_true(r.groups == 4 && r.joined == 2 && r.moved == 1);
+    assert_true(r.lesion[DATA_TRAIN] == 4 && r.lesion[DATA_TEST] == 2 && r.used == 4);
 }
 
 /* DDTI: a case of two images, one of one, and three that do not say where the nodule is. */
@@ -455,6 +512,22 @@ static void ddti_is_understood(void **state)
     assert_true(abs((int)area[1] - 41 * 50 * 64 * 64 / 80 / 80) < 60);
     assert_true(area[0] > area[1] + 2 && area[0] < area[1] + 20);
     data_close(d);
+    assert_true(
+        helper_has(skipped(), "70_2.png,\"no usable outline (its outline is damaged (svg: "));
+    assert_true(helper_has(skipped(),
+                           "\n70_3.png,no usable outline (its outline is empty)\n70_4.png,"
+                           "no usable outline (the case's file does not mention it)\n"));
+    assert_int_equal(r.skipped, 3);
+    fixture_text(helper_path("ddti/9.xml"), "<case></case>");
+    fixture_text(helper_path("ddti/readme.txt"), "x");
+    (void)remove(helper_path("ddti/70_3.png"));
+    (void)remove(helper_path("ddti/70_2.png"));
+    assert_ok(import_with("ddti", helper_path("ddti"), NULL, &r));
+    assert_skipped("70_4.png,no usable outline (the case's file does not mention it)\n"
+                   "70.xml,a mark without its picture (of image 2)\n"
+                   "70.xml,a mark without its picture (of image 3)\n"
+                   "9.xml,a case without a picture\n"
+                   "readme.txt,no picture\n");
     fixture_image(helper_path("ddti/8_1.png"), 50, H, W);
     assert_fails(import_with("ddti", helper_path("ddti"), NULL, &r), MD_BAD_INPUT, "8.xml");
     fixture_text(helper_path("ddti/8.xml"), "<case><mark></case>");
@@ -506,6 +579,7 @@ static void ph2_is_understood(void **state)
     for (int i = 0; i < 3; i++) {
         assert_ok(import_with("ph2", helper_path("%s", roots[i]), NULL, &r));
         assert_true(r.lesion[0] + r.lesion[1] + r.lesion[2] == 3 && r.groups == 3);
+        assert_int_equal(r.skipped, 4); /* a region of each case, and Readme.txt */
         data_store *d = open_data();
         data_row row;
         uint8_t mask[64 * 64];
@@ -520,6 +594,10 @@ static void ph2_is_understood(void **state)
         }
         data_close(d);
     }
+    assert_skipped("IMD002/IMD002_roi/IMD002_R1_Label3.bmp,\"a colour region, no lesion mask\"\n"
+                   "IMD010/IMD010_roi/IMD010_R1_Label3.bmp,\"a colour region, no lesion mask\"\n"
+                   "IMD437/IMD437_roi/IMD437_R1_Label3.bmp,\"a colour region, no lesion mask\"\n"
+                   "Readme.txt,no case\n");
     assert_int_equal(remove(helper_path("ph2/PH2Dataset/PH2 Dataset images/IMD437/IMD437_lesion/"
                                         "IMD437_lesion.bmp")),
                      0);
@@ -527,6 +605,55 @@ static void ph2_is_understood(void **state)
                  "IMD437_lesion holds no picture IMD437_lesion.bmp");
     assert_fails(import_with("ph2", helper_path("busi"), NULL, &r), MD_BAD_INPUT,
                  "PH2 Dataset images");
+}
+
+/* Damaged files, whatever the layout: refused, naming the file. */
+static void damage_is_named(void **state)
+{
+    (void)state;
+#define PICTURE "tests/image/data/"
+    static const char ph2[] = "ph2/PH2Dataset/PH2 Dataset images/IMD002/IMD002_";
+    char file[600];
+    fresh("ph2");
+    ph2_case(2, ".bmp");
+    fresh("isic");
+    isic_pair("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth", "_segmentation",
+              5);
+    char ph2_root[512], isic_root[512];
+    (void)snprintf(ph2_root, sizeof ph2_root, "%s", helper_path("ph2"));
+    (void)snprintf(isic_root, sizeof isic_root, "%s", helper_path("isic"));
+    import_report r;
+    assert_ok(import_with("ph2", ph2_root, NULL, &r));
+    fresh("gone");
+
+    /* BMP: cut in its pixels, in its header, of another size, empty */
+    (void)snprintf(file, sizeof file, "%slesion/IMD002_lesion.bmp", helper_path("%s", ph2));
+    assert_int_equal(truncate(file, 300), 0);
+    assert_refused("ph2", ph2_root, "IMD002_lesion.bmp");
+    assert_int_equal(truncate(file, 20), 0);
+    assert_refused("ph2", ph2_root, "IMD002_lesion.bmp");
+    fixture_bmp1(file, H, W + 8, box);
+    assert_refused("ph2", ph2_root, "IMD002_lesion.bmp is 88x60");
+    static const int none[4] = {0, 0, 0, 0};
+    fixture_bmp1(file, H, W, none);
+    assert_refused("ph2", ph2_root, "IMD002_lesion.bmp marks nothing");
+
+    /* PNG and JPEG: 16 bits, cut, turned by EXIF so that the mask's size is another */
+    const char *at = "isic/ISIC-2017_Training_Data/ISIC_0000005";
+    fixture_copy(PICTURE "rgb16.png", helper_path("%s.png", at));
+    assert_refused("isic", isic_root, "ISIC_0000005.png: 16-bit PNG");
+    (void)remove(helper_path("%s.png", at));
+    fixture_copy(PICTURE "rgb.jpg", helper_path("%s.jpg", at));
+    assert_int_equal(truncate(helper_path("%s.jpg", at), 400), 0);
+    assert_refused("isic", isic_root, "ISIC_0000005.jpg");
+    fixture_copy(PICTURE "orient6.jpg", helper_path("%s.jpg", at));
+    assert_refused("isic", isic_root, "ISIC_0000005.jpg is ");
+    fixture_text(helper_path("%s.jpg", at), "");
+    assert_refused("isic", isic_root, "ISIC_0000005.jpg");
+    (void)remove(helper_path("%s.jpg", at));
+    fixture_image(helper_path("%s.JPG", at), 5, H, W); /* a PNG under another name */
+    assert_ok(import_with("isic", isic_root, NULL, &r));
+#undef PICTURE
 }
 
 static void make_folder(int n, bool backgrounds)
@@ -810,8 +937,10 @@ int main(void)
         cmocka_unit_test(links_stay_inside),
         cmocka_unit_test(isic_is_understood),
         cmocka_unit_test(duplicates_across_splits_stop),
+        cmocka_unit_test(both_years_of_isic_join),
         cmocka_unit_test(ddti_is_understood),
         cmocka_unit_test(ph2_is_understood),
+        cmocka_unit_test(damage_is_named),
         cmocka_unit_test(folders_are_understood),
         cmocka_unit_test(splits_follow_groups_and_seed),
         cmocka_unit_test(crops_avoid_lesions),
