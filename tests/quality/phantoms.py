@@ -9,12 +9,11 @@ import os
 import re
 import sys
 
-import numpy as np
-
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../analysis"))
+import segment_small as small  # noqa: E402  first: it says what is missing
 import meddiff_data  # noqa: E402
+import numpy as np  # noqa: E402
 import planted  # noqa: E402
-import segment_small as small  # noqa: E402
 
 DICE_BELOW_REAL, BLANKS_MAX = 0.05, 0.02
 REPAIRED_ABOVE_HEALTHY = 0.02

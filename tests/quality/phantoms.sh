@@ -23,7 +23,7 @@ skin) config=configs/quickstart.cfg format=folder below= ;;
 ultrasound) config=configs/phantom-ultrasound.cfg format=busi below=/train ;;
 *) echo "phantoms: no kind $kind; skin or ultrasound" >&2; exit 2 ;;
 esac
-"$python" -B analysis/segment_small.py --help >/dev/null || exit
+"$python" -B tests/quality/phantoms.py --help >/dev/null || exit # 77: something of Python is missing
 mkdir -p "$work"
 
 # draw NAME SEED COUNT NORMAL: phantoms in WORK/NAME.

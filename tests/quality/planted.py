@@ -13,12 +13,16 @@ import os
 import shutil
 import sys
 
-import h5py
-import numpy as np
-from PIL import Image
-
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../analysis"))
-import meddiff_data  # noqa: E402
+try:
+    import h5py
+    import numpy as np
+    from PIL import Image
+
+    import meddiff_data
+except ImportError as missing:
+    print(f"skipped: {missing}; apt-get install python3-h5py python3-pil", file=sys.stderr)
+    sys.exit(77)
 
 EACH, NOISE, UNSEEN = 25, 20, 200
 COPIES = ("jpeg", "turned", "mirrored", "transplanted")
