@@ -1,8 +1,11 @@
-/* Folders and single files that we write open in diffusers: tests/golden/check_folder.py and
-   check_single.py compare. Skipped without diffusers; MEDDIFF_PYTHON names an interpreter that has
-   it. */
+/* Folders and single files that we write open in diffusers: tests/golden/check_folder.py,
+   check_single.py and check_masks.py compare. Skipped without diffusers; MEDDIFF_PYTHON names an
+   interpreter that has it. */
 #include "backend/ref/ref.h"
+#include "config/config.h"
+#include "generate/mask_model.h"
 #include "model/foundation.h"
+#include "train/masks.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -82,6 +85,43 @@ static void test_single(void **state)
     assert_int_equal(other, 1);
 }
 
+/* With the schedule that a configuration gives it. */
+static void test_masks(void **state)
+{
+    (void)state;
+    char root[] = "/tmp/meddiff-diffusers-XXXXXX", text[256];
+    md_backend *be;
+    config *cfg;
+    mask_model m;
+    assert_non_null(mkdtemp(root));
+    OK(ref_backend_open(&be));
+    OK(config_load(NULL, NULL, 0, &cfg));
+    m.schedule = mask_schedule_for(cfg);
+    OK(standalone_open(MODEL_MASK_UNET, "tests/golden/masks", &m.net));
+    OK(standalone_load(m.net, be));
+    OK(mask_model_save(&m, root, be));
+    snprintf(text, sizeof text, "%s tests/golden/masks", root);
+    int same = check("check_masks.py", text);
+    OK(standalone_randomize(m.net, be, 1));
+    OK(mask_model_save(&m, root, be));
+    int other = check("check_masks.py", text);
+    mask_model_free(&m, be);
+    OK(standalone_open(MODEL_MASK_UNET, "tests/golden/masks", &m.net));
+    OK(standalone_load(m.net, be));
+    m.schedule = mask_schedule_for(cfg);
+    m.schedule.beta_end = 0.03;
+    OK(mask_model_save(&m, root, be));
+    int noisier = check("check_masks.py", text);
+    snprintf(text, sizeof text, "rm -rf %s", root);
+    assert_int_equal(system(text), 0);
+    mask_model_free(&m, be);
+    config_free(cfg);
+    be->ops->close(be);
+    assert_int_equal(same, 0);
+    assert_int_equal(other, 1);
+    assert_int_equal(noisier, 1);
+}
+
 int main(void)
 {
     int probe = check("check_folder.py", "--probe");
@@ -89,6 +129,7 @@ int main(void)
         puts("skipped: no Python with diffusers here");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_opens), cmocka_unit_test(test_single)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_opens), cmocka_unit_test(test_single),
+                                       cmocka_unit_test(test_masks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
