@@ -3,12 +3,14 @@
 
     python3 tests/quality/masks.py phantom RUN UNSEEN     RUN/masks.h5 against all masks of UNSEEN/data.h5
     python3 tests/quality/masks.py real RUN               RUN/masks.h5 against the training masks of RUN/data.h5
+    python3 tests/quality/masks.py folder RUN FOLDER      all pairs of RUN/data.h5 as a folder's training part
 
 Shapes are measured here with numpy alone and held against the program's own columns; likeness after
 alignment and copies are the program's (masks_report.csv), as an exhaustive search over turns takes C.
 Ends with 1 where a bound of the criterion is passed.
 """
 import csv
+import os
 import sys
 
 import h5py
@@ -92,8 +94,24 @@ def likeness(run):
             for kind in ("real", "generated")]
 
 
+def write_folder(run, folder):
+    """One pair, mirrored, stands for the other part that makes the folder one with splits."""
+    from PIL import Image
+    with h5py.File(run + "/data.h5") as f:
+        images, masks = f["images"][:], f["masks"][:] * 255
+    rows = [i for i in range(len(masks)) if masks[i].any()]
+    for part, chosen in (("train", rows), ("test", rows[:1])):
+        for what, pixels in (("images", images), ("masks", masks)):
+            os.makedirs("%s/%s/%s" % (folder, part, what), exist_ok=True)
+            for i in chosen:
+                x = pixels[i] if part == "train" else pixels[i][:, ::-1]
+                Image.fromarray(x).save("%s/%s/%s/%03d.png" % (folder, part, what, i))
+
+
 def main():
     kind, run = sys.argv[1:3]
+    if kind == "folder":
+        return write_folder(run, sys.argv[3])
     made, bad = generated(run), []
     if kind == "phantom":
         with h5py.File(sys.argv[3] + "/data.h5") as f:
