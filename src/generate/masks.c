@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_WITHOUT_ASKING = 3000 }; /* masks.count = 0: pairs that are many share masks */
+enum { MOST_WITHOUT_ASKING = 1500 }; /* masks.count = 0: pairs that are many share masks */
 
 /* The coordinator's side. */
 typedef struct desk {
@@ -294,7 +294,6 @@ static md_status conclude(desk *d)
     d->out.accepted = count_state(d, MASKS_ACCEPTED);
     d->out.rejected = count_state(d, MASKS_REJECTED);
     d->out.failed = count_state(d, MASKS_FAILED);
-    tell_redraws(d);
     if (d->out.rejected)
         md_warn("masks", "%lld of %lld masks were given up after %u attempts; /reason says why",
                 (long long)d->out.rejected, (long long)d->rows, (unsigned)d->attempts);
@@ -319,8 +318,10 @@ static md_status generate(const masks_job *j, sides *s)
     if (leads)
         d->bar = md_progress_begin("masks", "masks", 0, d->rows);
     status = draw_rounds(j, s, leads);
-    if (leads)
+    if (leads) {
         md_progress_end(&d->bar, d->rows - d->n_items);
+        tell_redraws(d);
+    }
     MD_TRY(status);
     return comm_agree(comm_world(), leads ? conclude(d) : MD_OK);
 }

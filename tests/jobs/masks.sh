@@ -29,7 +29,7 @@ said 'masks takes one'
 
 # Training: killed after a checkpoint, it ends where it would have ended.
 run 0 3 masks train small.cfg
-[ -s "run/$weights" ] && [ -s run/models/masks/DONE ] || fail 'no model'
+{ [ -s "run/$weights" ] && [ -s run/models/masks/DONE ]; } || fail 'no model'
 [ ! -e run/masks.h5 ] || fail 'train has sampled'
 mkdir killed && cp run/data.h5 killed
 "$meddiff" masks train small.cfg --set run=killed --set checkpoint.minutes=0 >out 2>&1 &
