@@ -223,6 +223,7 @@ static md_status plan_generate(plan_job *p)
 {
     foundation_hold(p->f, p->dtype, 0);
     add_weights(p);
+    MD_TRY(plan_backgrounds(p));
     painter_options o;
     painter *k = NULL;
     double pairs = (double)config_int(p->cfg, KEY_generate_pairs);

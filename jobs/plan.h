@@ -24,5 +24,7 @@ void plan_print_training(plan_job *p, const char *name, train *t, double runs);
 void plan_print_stage(plan_job *p, const char *name, size_t most);
 /* The mask generator's lines; none where guides are the training masks. */
 MD_MUST md_status plan_masks(plan_job *p);
+/* The repair's lines, with the foundation held as painting holds it. */
+MD_MUST md_status plan_backgrounds(plan_job *p);
 
 #endif

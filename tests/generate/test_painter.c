@@ -112,6 +112,7 @@ static void test_any_company(void **state)
         static uint8_t whole[N * 3 * PIXELS], turned[N * 3 * PIXELS], single[3 * PIXELS];
         painter_options three = options(N, ways[way][0], ways[way][1]), one;
         three.sample_posterior = way == 2;
+        three.strength = way == 1 || way == 4 ? 0.6 : 0; /* starts in the middle */
         one = three;
         one.batch = 1;
         painter *p = open_painter(&three), *q = open_painter(&one);
@@ -130,6 +131,52 @@ static void test_any_company(void **state)
         painter_free(p);
         painter_free(q);
     }
+}
+
+/* Root mean square of what painting changes inside the guide. */
+static double change_at(double strength, uint8_t *rgb)
+{
+    painter_options o = options(1, "ddim", "renoise");
+    int which = 0, n = 0;
+    double sum = 0;
+    o.steps = 20;
+    o.eta = 0;
+    o.guidance = 1;
+    o.grow = 0;
+    o.strength = strength;
+    painter *p = open_painter(&o);
+    float *moments = malloc((size_t)painter_moments(p) * sizeof *moments);
+    uint8_t back[3 * PIXELS];
+    assert_non_null(moments);
+    paint(p, &which, 1, moments, rgb);
+    OK(painter_decode(p, moments, back));
+    assert_int_equal(painter_evaluations(p), strength > 0 ? lrint(strength * 20) : 20);
+    for (int k = 0; k < 3 * PIXELS; k++)
+        if (world.guide[0].px[k / 3]) {
+            sum += (rgb[k] - back[k]) * (rgb[k] - back[k]);
+            n++;
+        }
+    free(moments);
+    painter_free(p);
+    return sqrt(sum / n);
+}
+
+/* The later a painting starts, the less it changes; from noise alone is what it was. */
+static void test_strength(void **state)
+{
+    (void)state;
+    static uint8_t all[3 * PIXELS], same[3 * PIXELS], rgb[3 * PIXELS];
+    double last = change_at(0, all), least;
+    assert_true(change_at(1, same) == last);
+    assert_memory_equal(all, same, sizeof all);
+    least = change_at(0.05, rgb);
+    (void)printf("changed from noise alone %.1f, half of the way %.1f, at the last step %.1f\n",
+                 last, change_at(0.5, rgb), least);
+    assert_true(least < 0.25 * last && change_at(0.5, rgb) < last);
+    painter_options o = options(1, "pndm", "paper");
+    o.strength = 0.5;
+    assert_int_equal(painter_check(world.f, &o), MD_USAGE);
+    assert_non_null(strstr(md_status_text(), "pndm cannot start in the middle"));
 }
 
 /* One picture in two slots; whether they came out equal. */
@@ -419,6 +466,7 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_strength),
         cmocka_unit_test(test_any_company),  cmocka_unit_test(test_draws),
         cmocka_unit_test(test_own_sampler),  cmocka_unit_test(test_after_a_bad_one),
         cmocka_unit_test(test_moving_guide), cmocka_unit_test(test_motions_refused),

@@ -4,7 +4,7 @@
 # shellcheck source=tests/jobs/common.bash
 source tests/jobs/common.bash
 
-more=(--set backgrounds.steps=40 --set finetune.steps=48 --set finetune.batch=16 --set generate.pairs=2 --set checkpoint.minutes=0)
+more=(--set backgrounds.from=repaired --set backgrounds.steps=40 --set finetune.steps=48 --set finetune.batch=16 --set generate.pairs=2 --set checkpoint.minutes=0)
 models='lesion background'
 weights=unet/diffusion_pytorch_model.safetensors
 
