@@ -466,10 +466,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_strength),
-        cmocka_unit_test(test_any_company),  cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_own_sampler),  cmocka_unit_test(test_after_a_bad_one),
-        cmocka_unit_test(test_moving_guide), cmocka_unit_test(test_motions_refused),
-        cmocka_unit_test(test_memory),       cmocka_unit_test(test_refusals)};
+        cmocka_unit_test(test_strength),        cmocka_unit_test(test_any_company),
+        cmocka_unit_test(test_draws),           cmocka_unit_test(test_own_sampler),
+        cmocka_unit_test(test_after_a_bad_one), cmocka_unit_test(test_moving_guide),
+        cmocka_unit_test(test_motions_refused), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, open_world, close_world);
 }
