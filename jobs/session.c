@@ -252,7 +252,8 @@ md_status session_pairs_job(const session *s, session_files *files, pairs_job *o
                {"preview.png", &out->preview},
                {"features.safetensors", &out->features},
                {"rejected.csv", &out->rejected},
-               {"rejected", &out->pictures}};
+               {"rejected", &out->pictures},
+               {"assessment.json", &out->summary}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         MD_TRY(session_path(s, files->path[i], "%s", all[i].name));
         *all[i].at = files->path[i];

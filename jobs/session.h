@@ -48,7 +48,7 @@ MD_MUST md_status session_need_data(const session *s);
 MD_MUST md_status session_need_imported(const session *s);
 /* Paths of the files that pairs are made and judged from. */
 typedef struct session_files {
-    char path[7][SESSION_PATH];
+    char path[8][SESSION_PATH];
 } session_files;
 /* The job that makes or judges RUN/pairs.h5, without its memory budget; borrows files. */
 MD_MUST md_status session_pairs_job(const session *s, session_files *files, pairs_job *out);

@@ -110,21 +110,50 @@ static md_status find_features(assessor *a, const char *cache)
     return references_save(&a->real, cache, key);
 }
 
+static int first_worker(void)
+{
+    return comm_size(comm_world()) > 1 ? 1 : 0;
+}
+
+static bool is_first(void)
+{
+    return comm_rank(comm_world()) == first_worker();
+}
+
+/* From one rank to all, so that nobody reads a file that another machine just wrote. */
+static md_status share(references *r)
+{
+    size_t bytes = (size_t)(r->n * r->views * r->width) * sizeof *r->view[0];
+    for (int part = 0; part < N_PARTS && bytes > 0; part++)
+        MD_TRY(comm_broadcast(comm_world(), first_worker(), r->view[part], bytes, 0));
+    return MD_OK;
+}
+
 md_status assessor_prepare(assessor *a, const char *cache)
 {
-    comm *world = comm_world();
-    int first = comm_size(world) > 1 ? 1 : 0;
     md_status status = references_open(a->data_h5, features_width(a->encoder), &a->real);
     if (status == MD_OK && a->be)
         status = features_load(a->encoder);
-    if (status == MD_OK && comm_rank(world) == first)
+    if (status == MD_OK && is_first())
         status = find_features(a, cache);
-    MD_TRY(comm_agree(world, status));
-    /* from one rank to all, so that nobody reads a file that another machine just wrote */
-    size_t bytes = (size_t)(a->real.n * REFERENCES_VIEWS * a->real.width) * sizeof *a->real.view[0];
-    for (int part = 0; part < N_PARTS; part++)
-        MD_TRY(comm_broadcast(world, first, a->real.view[part], bytes, 0));
-    return MD_OK;
+    MD_TRY(comm_agree(comm_world(), status));
+    return share(&a->real);
+}
+
+/* Of the lesion images outside the train split; *out is the caller's. Collective(world). */
+md_status assessor_holdout(assessor *a, references *out)
+{
+    *out = (references){0};
+    md_status status = references_open_holdout(a->data_h5, features_width(a->encoder), out);
+    if (status == MD_OK && is_first())
+        status = references_encode(out, a->data_h5, a->encoder);
+    status = comm_agree(comm_world(), status);
+    return status == MD_OK ? share(out) : status;
+}
+
+const references *assessor_real(const assessor *a)
+{
+    return &a->real;
 }
 
 /* ---- judging */
@@ -144,8 +173,12 @@ void assessor_use_band(assessor *a, const double limits[PAIRS_BAND])
     a->limits = band_unpack(limits);
 }
 
+/* Pairs into a->feature: n whole pictures, then n boxes. */
 static md_status encode(assessor *a, const assess_pair *pairs, int n)
 {
+    if (n > a->batch)
+        MD_FAIL(MD_INTERNAL, "assess: %d pairs, planned for %d", n, a->batch);
+    memset(a->picture, 0, (size_t)(2 * a->batch) * sizeof *a->picture);
     for (int i = 0; i < n; i++) {
         int64_t box[4];
         a->picture[i] = pairs[i].rgb;
@@ -155,15 +188,29 @@ static md_status encode(assessor *a, const assess_pair *pairs, int n)
     return features_encode(a->encoder, a->picture, 2 * n, a->feature);
 }
 
+/* encode, and frees what it cut. */
+static md_status encode_pairs(assessor *a, const assess_pair *pairs, int n)
+{
+    md_status status = encode(a, pairs, n);
+    for (int i = n; i < 2 * n && n <= a->batch; i++)
+        image_free(&a->picture[i]);
+    return status;
+}
+
+md_status assessor_encode(assessor *a, const assess_pair *pairs, int n, float *out)
+{
+    int64_t d = a->real.width;
+    MD_TRY(encode_pairs(a, pairs, n));
+    for (int i = 0; i < n; i++)
+        for (int part = 0; part < N_PARTS; part++)
+            memcpy(out + (i * N_PARTS + part) * d, a->feature + (part * n + i) * d,
+                   (size_t)d * sizeof *out);
+    return MD_OK;
+}
+
 md_status assessor_measure(assessor *a, const assess_pair *pairs, int n, assessment *out)
 {
-    if (n > a->batch)
-        MD_FAIL(MD_INTERNAL, "assess: %d pairs, planned for %d", n, a->batch);
-    md_status status = encode(a, pairs, n);
-    for (int i = 0; i < n; i++)
-        image_free(&a->picture[n + i]);
-    memset(a->picture, 0, (size_t)(2 * a->batch) * sizeof *a->picture);
-    MD_TRY(status);
+    MD_TRY(encode_pairs(a, pairs, n));
     for (int i = 0; i < n; i++) {
         out[i].alignment = pairs[i].alignment;
         for (int part = 0; part < N_PARTS; part++)

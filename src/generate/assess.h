@@ -18,6 +18,10 @@ const char *assessor_hash(const assessor *a); /* SHA-256 of the encoder */
 /* Loads the encoder on workers and gives every rank the features of the real images: from the file
    `cache` where it holds them, else computed and kept there. Collective(world). */
 MD_MUST md_status assessor_prepare(assessor *a, const char *cache);
+/* The features of the lesion images outside the train split, one view each; *out is the caller's.
+   Collective(world). */
+MD_MUST md_status assessor_holdout(assessor *a, references *out);
+const references *assessor_real(const assessor *a); /* after assessor_prepare */
 /* The limits that cfg asks for, logged. Local. */
 MD_MUST md_status assessor_find_band(const assessor *a, double limits[PAIRS_BAND]);
 /* What pairs are judged by from now on: as a store holds it. */
@@ -32,6 +36,8 @@ typedef struct assess_pair {
 
 /* n <= batch pairs -> out [n]. A pair's result depends on nothing but the pair. */
 MD_MUST md_status assessor_measure(assessor *a, const assess_pair *pairs, int n, assessment *out);
+/* Their features: out [n,N_PARTS,D]. */
+MD_MUST md_status assessor_encode(assessor *a, const assess_pair *pairs, int n, float *out);
 verdict assessor_judge(const assessor *a, const assessment *m);
 /* Where the pair is rejected: leaves folder/SLOT-ATTEMPT.png, the pair with its guide's outline
    beside the nearest real image; of the first ASSESS_PICTURES slots alone; an accepted one leaves

@@ -45,7 +45,7 @@ double band_quantile(double *v, int64_t n, double q)
 
 static const float *feature_of(const references *r, picture_part part, int64_t i)
 {
-    return r->view[part] + i * REFERENCES_VIEWS * r->width;
+    return r->view[part] + i * r->views * r->width;
 }
 
 /* Each image that is not skipped against those of other groups, into nearest[] and mean[]; returns

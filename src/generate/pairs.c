@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "generate/origin.h"
 #include "generate/reassess.h"
+#include "generate/summary.h"
 #include "generate/worker.h"
 #include <math.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ typedef struct desk {
     ledger book;
     cluster_item *items; /* still to do */
     int64_t n_items, rows, done_before;
+    int64_t n_made; /* slots that this run had to paint or judge */
     md_progress bar;
     pairs_outcome out;
 } desk;
@@ -152,6 +154,7 @@ static md_status fill_items(desk *d, const uint8_t *state, const int32_t *attemp
             d->items[d->n_items++] = (cluster_item){i, (uint32_t)(attempt[i] + again)};
     }
     d->done_before = d->rows - d->n_items;
+    d->n_made += d->n_items;
     return MD_OK;
 }
 
@@ -355,6 +358,23 @@ static md_status open_sides(const pairs_job *j, sides *s)
     return comm_agree(comm_world(), status);
 }
 
+/* Figures of the set, unless they stand for it already. Collective(world). */
+static md_status summarize(const pairs_job *j, desk *d)
+{
+    bool leads = comm_rank(comm_world()) == 0;
+    int stands = leads && d->n_made == 0 && md_file_exists(j->summary);
+    MD_TRY(comm_broadcast(comm_world(), 0, &stands, sizeof stands, 0));
+    return stands ? MD_OK : summary_write(j, d->assess, leads ? d->book.store : NULL);
+}
+
+/* Counts and the preview; rank 0. */
+static md_status finish(const pairs_job *j, desk *d)
+{
+    MD_TRY(count(d));
+    md_progress_end(&d->bar, d->out.accepted + d->out.rejected + d->out.failed);
+    return pairs_preview(j->store, j->preview, 40);
+}
+
 /* The whole of it; what the sides hold is freed by the caller. */
 static md_status generate(const pairs_job *j, sides *s)
 {
@@ -364,18 +384,19 @@ static md_status generate(const pairs_job *j, sides *s)
     md_status status = MD_OK;
     if (d->assess)
         status = reassess_written(j, d->assess, leads ? &d->book : NULL, &d->out.assessed);
+    d->n_made += d->out.assessed;
     if (status == MD_OK)
         status = run(j, s);
-    if (!leads)
-        return status;
-    char why[1024]; /* counting must not lose the reason of a stop */
-    (void)snprintf(why, sizeof why, "%s", md_status_text());
-    md_status counted = count(d);
-    md_progress_end(&d->bar, d->out.accepted + d->out.rejected + d->out.failed);
-    if (status != MD_OK)
+    if (status != MD_OK && leads) {
+        char why[1024]; /* counting must not lose the reason of a stop */
+        (void)snprintf(why, sizeof why, "%s", md_status_text());
+        if (count(d) == MD_OK)
+            md_progress_end(&d->bar, d->out.accepted + d->out.rejected + d->out.failed);
         return md_fail(status, __FILE__, __LINE__, "%s", why);
-    MD_TRY(counted);
-    return pairs_preview(j->store, j->preview, 40);
+    }
+    MD_TRY(status);
+    MD_TRY(comm_agree(comm_world(), leads ? finish(j, d) : MD_OK));
+    return d->assess ? summarize(j, d) : MD_OK;
 }
 
 md_status pairs_generate(const pairs_job *j, pairs_outcome *out)

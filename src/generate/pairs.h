@@ -17,6 +17,7 @@ typedef struct pairs_job {
     const char *features; /* of the real images, kept between runs; safetensors */
     const char *rejected; /* rejected.csv */
     const char *pictures; /* folder for rejected draws */
+    const char *summary;  /* assessment.json */
     const char *sections; /* of cfg that must not have changed since the store was made */
 } pairs_job;
 

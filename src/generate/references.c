@@ -22,15 +22,15 @@ void references_free(references *r)
 
 static int64_t numel(const references *r)
 {
-    return r->n * REFERENCES_VIEWS * r->width;
+    return r->n * r->views * r->width;
 }
 
 static md_status take(references *r, data_store *d, const int64_t *ids)
 {
-    r->id = calloc((size_t)r->n, sizeof *r->id);
-    r->group = calloc((size_t)r->n, sizeof *r->group);
+    r->id = calloc((size_t)r->n + 1, sizeof *r->id);
+    r->group = calloc((size_t)r->n + 1, sizeof *r->group);
     for (int part = 0; part < N_PARTS; part++)
-        r->view[part] = calloc((size_t)numel(r), sizeof(float));
+        r->view[part] = calloc((size_t)numel(r) + 1, sizeof(float));
     if (!r->id || !r->group || !r->view[PART_WHOLE] || !r->view[PART_LESION])
         MD_FAIL(MD_NOMEM, "real images: out of memory");
     for (int64_t i = 0; i < r->n; i++) {
@@ -42,14 +42,35 @@ static md_status take(references *r, data_store *d, const int64_t *ids)
     return MD_OK;
 }
 
-md_status references_open(const char *data_h5, int64_t width, references *out)
+/* The chosen rows, ascending by split; *ids as data_select's. */
+static md_status choose(data_store *d, bool holdout, int64_t **ids, int64_t *n)
+{
+    int64_t *test = NULL, n_test = 0;
+    if (!holdout)
+        return data_select(d, DATA_LESION, DATA_TRAIN, true, ids, n);
+    MD_TRY(data_select(d, DATA_LESION, DATA_VAL, false, ids, n));
+    md_status status = data_select(d, DATA_LESION, DATA_TEST, false, &test, &n_test);
+    int64_t *both =
+        status == MD_OK ? realloc(*ids, (size_t)(*n + n_test + 1) * sizeof **ids) : NULL;
+    if (status == MD_OK && !both)
+        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "real images: out of memory");
+    if (status == MD_OK) {
+        memcpy(both + *n, test, (size_t)n_test * sizeof *both);
+        *ids = both;
+        *n += n_test;
+    }
+    free(test);
+    return status;
+}
+
+static md_status open_rows(const char *data_h5, int64_t width, bool holdout, references *out)
 {
     data_store *d = NULL;
     int64_t *ids = NULL;
-    references r = {.width = width};
+    references r = {.width = width, .views = holdout ? 1 : REFERENCES_VIEWS};
     MD_TRY(data_open(data_h5, DATA_IMAGES, &d));
-    md_status status = data_select(d, DATA_LESION, DATA_TRAIN, true, &ids, &r.n);
-    if (status == MD_OK && r.n == 0)
+    md_status status = choose(d, holdout, &ids, &r.n);
+    if (status == MD_OK && r.n == 0 && !holdout)
         status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__, "%s: no lesion image in the train split",
                          data_h5);
     if (status == MD_OK)
@@ -61,6 +82,16 @@ md_status references_open(const char *data_h5, int64_t width, references *out)
     else
         *out = r;
     return status;
+}
+
+md_status references_open(const char *data_h5, int64_t width, references *out)
+{
+    return open_rows(data_h5, width, false, out);
+}
+
+md_status references_open_holdout(const char *data_h5, int64_t width, references *out)
+{
+    return open_rows(data_h5, width, true, out);
 }
 
 /* ---- pictures */
@@ -112,15 +143,15 @@ static md_status view_of(const image *rgb, int view, image *out)
     return MD_OK;
 }
 
-/* The views of one picture, encoded into out [REFERENCES_VIEWS,width]. */
-static md_status encode_views(features *encoder, const image *rgb, float *out)
+/* The views of one picture, encoded into out [views,width]. */
+static md_status encode_views(features *encoder, const image *rgb, int views, float *out)
 {
     image view[REFERENCES_VIEWS] = {0};
     md_status status = MD_OK;
-    for (int k = 0; k < REFERENCES_VIEWS && status == MD_OK; k++)
+    for (int k = 0; k < views && status == MD_OK; k++)
         status = view_of(rgb, k, &view[k]);
     if (status == MD_OK)
-        status = features_encode(encoder, view, REFERENCES_VIEWS, out);
+        status = features_encode(encoder, view, views, out);
     for (int k = 0; k < REFERENCES_VIEWS; k++)
         image_free(&view[k]);
     return status;
@@ -129,12 +160,12 @@ static md_status encode_views(features *encoder, const image *rgb, float *out)
 static md_status encode_image(references *r, int64_t i, features *encoder, const image *rgb,
                               const image *mask)
 {
-    int64_t box[4], at = i * REFERENCES_VIEWS * r->width;
+    int64_t box[4], at = i * r->views * r->width;
     image cut;
-    MD_TRY(encode_views(encoder, rgb, r->view[PART_WHOLE] + at));
+    MD_TRY(encode_views(encoder, rgb, (int)r->views, r->view[PART_WHOLE] + at));
     MD_TRY(references_box(mask, box));
     MD_TRY(references_cut(rgb, box, &cut));
-    md_status status = encode_views(encoder, &cut, r->view[PART_LESION] + at);
+    md_status status = encode_views(encoder, &cut, (int)r->views, r->view[PART_LESION] + at);
     image_free(&cut);
     return status;
 }
@@ -172,7 +203,7 @@ static void checksum(const references *r, char text[16])
 
 static md_status write_all(const references *r, const char *key, format_writer *w)
 {
-    int64_t dim[] = {r->n, REFERENCES_VIEWS, r->width};
+    int64_t dim[] = {r->n, r->views, r->width};
     char crc[16];
     checksum(r, crc);
     MD_TRY(format_writer_meta(w, "key", key));
@@ -196,7 +227,7 @@ md_status references_save(const references *r, const char *path, const char *key
 /* Into r, whatever the checksum says; *same: the file's key is `key`. */
 static md_status read_all(references *r, const format_tensors *f, const char *key, bool *same)
 {
-    int64_t dim[] = {r->n, REFERENCES_VIEWS, r->width};
+    int64_t dim[] = {r->n, r->views, r->width};
     const char *its = format_tensors_meta(f, "key"), *crc = format_tensors_meta(f, "crc32c");
     char now[16];
     *same = its && !strcmp(its, key);
@@ -252,9 +283,9 @@ static double product(const float *a, const float *b, int64_t n)
 double references_similarity(const references *r, picture_part part, const float *feature,
                              int64_t i)
 {
-    const float *view = r->view[part] + i * REFERENCES_VIEWS * r->width;
+    const float *view = r->view[part] + i * r->views * r->width;
     double most = -INFINITY;
-    for (int k = 0; k < REFERENCES_VIEWS; k++)
+    for (int k = 0; k < r->views; k++)
         most = fmax(most, product(feature, view + k * r->width, r->width));
     return most;
 }

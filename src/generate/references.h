@@ -14,8 +14,9 @@ typedef enum picture_part { PART_WHOLE, PART_LESION, N_PARTS } picture_part;
 
 typedef struct references {
     int64_t n, width;     /* images; numbers of a feature */
+    int64_t views;        /* of each image; the first shows it as it is */
     int32_t *id, *group;  /* [n]: rows of data.h5, ascending; equal groups show one patient */
-    float *view[N_PARTS]; /* [n,REFERENCES_VIEWS,width]; view 0 is the image as it is */
+    float *view[N_PARTS]; /* [n,views,width] */
 } references;
 
 /* A picture against the references. */
@@ -24,9 +25,12 @@ typedef struct likeness {
     int32_t id;          /* of the nearest: row of data.h5; -1 without any */
 } likeness;
 
-/* Ids and groups of the used lesion images in the train split. features_width 0: no features yet.
- */
+/* Ids and groups of the used lesion images in the train split, REFERENCES_VIEWS each; their
+   features are still to come. */
 MD_MUST md_status references_open(const char *data_h5, int64_t width, references *out);
+/* Of the lesion images outside of it (val and test), one view each: a yardstick, nothing is
+   compared with them. There may be none. */
+MD_MUST md_status references_open_holdout(const char *data_h5, int64_t width, references *out);
 void references_free(references *r);
 /* Computes the features; the encoder is loaded. */
 MD_MUST md_status references_encode(references *r, const char *data_h5, features *encoder);
