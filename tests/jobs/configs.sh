@@ -24,7 +24,9 @@ isic_layout large isic
 isic_layout phantoms crowded
 
 few=(--set model.foundation=small --set data.size=64 --set data.pairs=8 --set finetune.steps=3
-    --set finetune.batch=2 --set generate.pairs=4 --set generate.steps=2 --set threads=1)
+    --set finetune.batch=2 --set generate.pairs=4 --set generate.steps=2 --set threads=1
+    --set masks.width=8 --set masks.steps=300 --set masks.batch=4 --set masks.lr=2e-3 --set masks.ema=0.95
+    --set masks.sample_steps=10 --set masks.copy=0.99) # the least that draws plausible masks
 for config in "$tree"/configs/*.cfg "$tree"/configs/*/*.cfg; do
     name=${config#"$tree/configs/"}
     name=${name%.cfg}
