@@ -1,13 +1,30 @@
 /* meddiff import CONFIG: the data set of data.root into data.h5 and backgrounds.h5, and import.png,
    the sheet that shows what was understood. Rank 0 works, the others wait. */
 #include "store/import.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "comm/comm.h"
 #include "job.h"
 
+/* Both stores are there and were imported under this configuration; MD_USAGE when under another. */
+static md_status is_complete(job *j, bool *complete)
+{
+    char path[1024];
+    MD_TRY(import_is_done(j->cfg, j->run, complete));
+    MD_TRY(md_path_join(path, sizeof path, j->run, "backgrounds.h5"));
+    *complete = *complete && md_file_exists(path);
+    return MD_OK;
+}
+
 static md_status import_here(job *j)
 {
     import_report r;
+    bool complete;
+    MD_TRY(is_complete(j, &complete));
+    if (complete) {
+        md_info("import", "%s/data.h5 is complete already; remove it to import again", j->run);
+        return MD_OK;
+    }
     MD_TRY(import_run(j->cfg, j->run, &r));
     for (int s = 0; s < DATA_N_SPLITS; s++)
         md_info("import", "%s: %lld pairs, %lld lesion-free images", data_split_name((data_split)s),

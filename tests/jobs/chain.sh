@@ -66,6 +66,16 @@ cp n1/run/pairs.h5 before.h5
 run_in n1 1 pipeline || fail 'pipeline again'
 cmp n1/run/pairs.h5 before.h5 || fail 'a second start changed pairs.h5'
 
+# ---- an import that is complete is not made again, nor over one made differently
+sha256sum n1/run/{data,backgrounds}.h5 >stores
+stat -c '%i' n1/run/{data,backgrounds}.h5 >inodes
+run_in n1 1 import || fail 'import again'
+grep -q 'complete already' out || fail 'it imported again'
+run_in n1 1 import --set data.fit=crop && fail 'a changed data.fit was accepted'
+grep -q 'data.fit' out || fail 'the refusal does not name data.fit'
+sha256sum -c --quiet stores || fail 'the refused import changed a store'
+stat -c '%i' n1/run/{data,backgrounds}.h5 | cmp - inodes || fail 'a store was made again'
+
 # ---- the same models on 1, 2 and 4 workers
 for np in 2 3 5; do
     mkdir -p "n$np/run"
