@@ -8,6 +8,7 @@ source jobs/setup.sh
 
 packages+=(g++) # runs the GPU's kernels on the host
 install_packages
+(packages=(slurm-wlm munge) && install_packages) || echo 'without Slurm: tests/slurm will be skipped'
 build_meddiff -DMEDDIFF_TESTS=ON
 mpi_environment
 # Sessions of Open MPI and files of the tests go where they can be removed whatever happens.

@@ -1,0 +1,133 @@
+# Sourced by every script here: first what differs from site to site, then how a job is run and ends.
+# shellcheck shell=bash
+
+# ---- this site
+
+# What makes the program's libraries known: modules, paths.
+# module load openmpi hdf5 cuda
+
+# Site options of sbatch can stand here too, for chain.sh: SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_QOS, ...
+# export SBATCH_ACCOUNT=project
+
+MEDDIFF=${MEDDIFF:-build/meddiff}
+
+# srun, or mpirun of the Open MPI that the program was built with. mpirun lets a generation go on without
+# workers that die; under srun Slurm ends the step, and the job is started again.
+LAUNCH=${LAUNCH:-mpirun}
+SRUN_OPTIONS=${SRUN_OPTIONS:---mpi=pmix}
+MPIRUN_OPTIONS=${MPIRUN_OPTIONS:---enable-recovery}
+
+# Ranks that share cores, as where there is no GPU, must not spin while they wait.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+
+# How often a job is started again after its launcher or a rank was killed; an orderly stop is not counted.
+RESTARTS=${RESTARTS:-3}
+
+# ---- the same everywhere
+
+# run_of CONFIG [--set section.name=value]...: the run directory, as meddiff names it.
+run_of() {
+    local config=$1 run
+    shift
+    run=$(sed -nE 's/^[[:space:]]*run[[:space:]]*[=:][[:space:]]*"([^"]*)".*/\1/p' "$config" | head -n 1)
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --set) shift; case ${1:-} in run=*) run=${1#run=} ;; esac ;;
+        --set=run=*) run=${1#--set=run=} ;;
+        esac
+        shift
+    done
+    config=${config##*/}
+    echo "${run:-runs/${config%.cfg}}"
+}
+
+# key RUN section.name: its value in the run's resolved configuration.
+key() {
+    awk -v section="${2%.*}" -v name="${2#*.}" '
+        $1 == section && /[=:] *{?$/ { inside = 1 }
+        $1 == "}" || $1 == "};" { inside = 0 }
+        inside && $1 == name { sub(/^[^=:]*[=:] */, ""); sub(/; *$/, ""); gsub(/"/, ""); print; exit }
+    ' "$1/config.cfg"
+}
+
+# A RESULT that a start leaves as it was belongs to an earlier run: this start was refused.
+result_stamp() { stat -c '%i %y' "$1/RESULT" 2>/dev/null; }
+
+# launch ARGUMENTS...: the ranks of this allocation, in the background; its process is $launched.
+launch() {
+    # shellcheck disable=SC2086
+    if [ "$LAUNCH" = srun ]; then
+        srun $SRUN_OPTIONS "$MEDDIFF" "$@" &
+    else
+        mpirun $MPIRUN_OPTIONS "$MEDDIFF" "$@" &
+    fi
+    launched=$!
+}
+
+# wait_for_launched: its exit code, although signals interrupt the waiting.
+wait_for_launched() {
+    local rc
+    while :; do
+        wait "$launched"
+        rc=$?
+        if [ $rc -le 128 ] || ! kill -0 "$launched" 2>/dev/null; then
+            return $rc
+        fi
+    done
+}
+
+# outcome RUN STAMP CODE: what became of a start, since launchers lie: RESULT says it. Prints ok, requeue,
+# stopped, refused, failed or killed.
+outcome() {
+    local run=$1 before=$2 rc=$3 word
+    if [ ! -e "$run/config.cfg" ]; then
+        echo refused # or the launcher could not start
+    elif [ ! -e "$run/RESULT" ]; then
+        echo killed
+    elif [ "$(result_stamp "$run")" = "$before" ]; then
+        echo refused
+    else
+        word=$(head -n 1 "$run/RESULT")
+        if [ "$word" = stopped ] && [ -e "$run/REQUEUE" ]; then word=requeue; fi
+        echo "$word"
+    fi
+}
+
+# again: this job once more, from where it stopped.
+again() {
+    trap - TERM USR1
+    echo "job $SLURM_JOB_ID: to be started again"
+    scontrol requeue "${SLURM_HET_JOB_ID:-$SLURM_JOB_ID}"
+    sleep 60 # Slurm ends this script meanwhile
+    exit 1
+}
+
+# step JOB CONFIG [--set section.name=value]...: runs it and ends this script with its outcome.
+step() {
+    local job=$1 run before rc word
+    shift
+    [ $# -ge 1 ] || { echo "usage: sbatch slurm/$job.sbatch CONFIG [--set section.name=value]..." >&2; exit 2; }
+    run=$(run_of "$@")
+    before=$(result_stamp "$run")
+    # Slurm warns this shell ahead of the limit (--signal=B:USR1): the ranks finish what they are at.
+    trap 'kill -USR1 "$launched" 2>/dev/null' USR1
+    trap '' TERM # reaches the ranks by itself; this shell stays to say what became of them
+    # shellcheck disable=SC2086
+    launch $job "$@"
+    wait_for_launched
+    rc=$?
+    word=$(outcome "$run" "$before" $rc)
+    echo "job ${SLURM_JOB_ID:-}: $job in $run: $word (the launcher says $rc)"
+    case $word in
+    ok) rm -f "$run/killed.$SLURM_JOB_ID"; exit 0 ;;
+    requeue) again ;;
+    refused) exit $((rc == 0 ? 2 : rc)) ;;
+    killed)
+        # a rank or the launcher was killed; where a node fails, Slurm itself starts the job again
+        echo killed >>"$run/killed.$SLURM_JOB_ID"
+        if [ "$(wc -l <"$run/killed.$SLURM_JOB_ID")" -le "$RESTARTS" ]; then again; fi
+        exit 1
+        ;;
+    *) exit $((rc == 0 ? 1 : rc)) ;; # failed; stopped by SIGTERM, which is no success either
+    esac
+}
