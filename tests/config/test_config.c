@@ -265,28 +265,88 @@ static void help_lists_every_key_of_its_sections(void **state)
     free(text);
 }
 
+/* The names of the .cfg files of a folder; free(). */
+static size_t list_configs(const char *folder, char ***names)
+{
+    size_t n, kept = 0;
+    assert_int_equal(md_dir_list(folder, names, &n), MD_OK);
+    for (size_t i = 0; i < n; i++)
+        if (md_str_ends((*names)[i], ".cfg"))
+            (*names)[kept++] = (*names)[i];
+    assert_true(kept > 0);
+    return kept;
+}
+
+static config *load_sample(const char *folder, const char *name)
+{
+    char path[512];
+    config *c = NULL;
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (config_load(path, NULL, 0, &c) != MD_OK)
+        fail_msg("%s", md_status_text());
+    return c;
+}
+
 /* Every sample in configs/ names only keys that exist, with values in range. */
 static void samples_are_valid(void **state)
 {
     (void)state;
-    static const char *const folders[] = {"configs", "configs/reference", "configs/paper"};
-    for (size_t k = 0; k < 3; k++) {
-        char **names, path[512];
-        size_t n, seen = 0;
-        assert_int_equal(md_dir_list(folders[k], &names, &n), MD_OK);
-        for (size_t i = 0; i < n; i++) {
-            if (!md_str_ends(names[i], ".cfg"))
-                continue;
-            (void)snprintf(path, sizeof path, "%s/%s", folders[k], names[i]);
-            config *c;
-            if (config_load(path, NULL, 0, &c) != MD_OK)
-                fail_msg("%s", md_status_text());
-            config_free(c);
-            seen++;
-        }
+    static const char *const folders[] = {"configs", "configs/reference", "configs/paper",
+                                          "configs/paper/with", "configs/tiny"};
+    for (size_t k = 0; k < sizeof folders / sizeof folders[0]; k++) {
+        char **names;
+        size_t n = list_configs(folders[k], &names);
+        for (size_t i = 0; i < n; i++)
+            config_free(load_sample(folders[k], names[i]));
         free(names);
-        assert_true(seen > 0);
     }
+}
+
+/* The data sets' files of one procedure differ in nothing but what tells the data sets apart. */
+static void data_sets_are_alike(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"busi.cfg", "ddti.cfg", "isic2017.cfg", "isic2018.cfg",
+                                       "ph2.cfg"};
+    char **names;
+    assert_int_equal(list_configs("configs/paper", &names), 5);
+    free(names);
+    config *first = load_sample("configs/paper", sets[0]);
+    for (int i = 1; i < 5; i++) {
+        config *c = load_sample("configs/paper", sets[i]);
+        char format[64];
+        (void)snprintf(format, sizeof format, "data.format=%s",
+                       config_string(first, KEY_data_format));
+        assert_string_not_equal(config_string(c, KEY_data_root),
+                                config_string(first, KEY_data_root));
+        assert_int_equal(config_set(c, format, "test"), MD_OK);
+        config_key differs = config_diff(first, c, NULL);
+        if (differs != KEY_N)
+            fail_msg("%s: %s", sets[i], config_path(differs));
+        assert_string_equal(config_string(c, KEY_model_encoder), "");
+        config_free(c);
+    }
+    config_free(first);
+}
+
+/* A file over another: its keys win, the others stay, and messages name the file. */
+static void files_over_files(void **state)
+{
+    (void)state;
+    config *c = load_sample("configs/paper", "busi.cfg");
+    assert_int_equal(config_overlay(c, "configs/paper/with/table3-both.cfg"), MD_OK);
+    assert_int_equal(config_int(c, KEY_quality_corrode_px), 1);
+    assert_false(config_bool(c, KEY_quality_redraw));
+    assert_string_equal(config_string(c, KEY_model_encoder), "data/dinov2-base");
+    assert_string_equal(config_string(c, KEY_model_prompt), "An image of hta");
+    assert_int_equal(config_int(c, KEY_generate_pairs), 1500);
+    assert_int_equal(config_overlay(c, "configs/paper/with/pairs-2750.cfg"), MD_OK);
+    assert_int_equal(config_int(c, KEY_generate_pairs), 2750);
+    assert_int_equal(config_int(c, KEY_quality_corrode_px), 1);
+    assert_int_equal(config_fail(c, KEY_generate_pairs, "no"), MD_USAGE);
+    assert_non_null(strstr(md_status_text(), "configs/paper/with/pairs-2750.cfg:2: "));
+    assert_int_equal(config_overlay(c, "configs/none.cfg"), MD_BAD_INPUT);
+    config_free(c);
 }
 
 /* libconfig ends the process when its own allocations fail, so only ours are made to fail: the ones
@@ -331,6 +391,8 @@ int main(void)
         cmocka_unit_test(suggestions),
         cmocka_unit_test(help_lists_every_key_of_its_sections),
         cmocka_unit_test(samples_are_valid),
+        cmocka_unit_test(data_sets_are_alike),
+        cmocka_unit_test(files_over_files),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);

@@ -5,7 +5,9 @@
    is that one. RUN must be long enough for this to happen.
    check_presets corroded RUN OTHER: the same pictures and guides; RUN's masks are the guides,
    OTHER's the guides eroded by a disc of radius 1.
-   check_presets kept RUN: every pair is accepted with its guide for a mask, and its /reason tells.
+   check_presets filtered RUN OTHER: the same pictures; OTHER's are each accepted or rejected at
+   their first draw, and rejected ones say why. check_presets kept RUN: every pair is accepted with
+   its guide for a mask, and its /reason tells.
  */
 #include "base/file.h"
 #include "image/mask.h"
@@ -149,6 +151,29 @@ static md_status check_corroded(const char *plain, const char *corroded)
     return MD_OK;
 }
 
+static md_status check_filtered(const char *plain, const char *filtered)
+{
+    run a = {0}, b = {0};
+    pairs_row row;
+    MD_TRY(open_run(plain, &a));
+    MD_TRY(open_run(filtered, &b));
+    if (pairs_rows(a.pairs) != pairs_rows(b.pairs) || a.pixels != b.pixels)
+        MD_FAIL(MD_BAD_INPUT, "%s and %s differ in size", plain, filtered);
+    for (int64_t i = 0; i < pairs_rows(a.pairs); i++) {
+        MD_TRY(pairs_read_row(b.pairs, i, &row));
+        MD_TRY(pairs_read_pixels(a.pairs, i, picture, mask, guide));
+        MD_TRY(pairs_read_pixels(b.pairs, i, other, wanted, wanted));
+        bool judged = row.state == PAIRS_ACCEPTED || (row.state == PAIRS_REJECTED && *row.reason);
+        if (!judged || row.attempt != 0 || !(row.similarity >= -1 && row.similarity <= 1) ||
+            memcmp(picture, other, (size_t)(3 * a.pixels)) != 0)
+            MD_FAIL(MD_BAD_INPUT, "slot %lld: state %d, attempt %d, similarity %g, \"%s\"",
+                    (long long)i, (int)row.state, row.attempt, (double)row.similarity, row.reason);
+    }
+    close_run(&a);
+    close_run(&b);
+    return MD_OK;
+}
+
 static md_status check_kept(const char *dir)
 {
     run r = {0};
@@ -174,11 +199,13 @@ int main(int argc, char **argv)
         status = check_reference(argv[2]);
     } else if (argc == 4 && strcmp(what, "corroded") == 0) {
         status = check_corroded(argv[2], argv[3]);
+    } else if (argc == 4 && strcmp(what, "filtered") == 0) {
+        status = check_filtered(argv[2], argv[3]);
     } else if (argc == 3 && strcmp(what, "kept") == 0) {
         status = check_kept(argv[2]);
     } else {
         (void)fprintf(stderr, "check_presets reference|kept RUN\n"
-                              "check_presets corroded RUN OTHER\n");
+                              "check_presets corroded|filtered RUN OTHER\n");
         return 2;
     }
     if (status != MD_OK) {
