@@ -36,10 +36,10 @@ static int ascending(const void *a, const void *b)
 double band_quantile(double *v, int64_t n, double q)
 {
     qsort(v, (size_t)n, sizeof *v, ascending);
-    double at = q * (double)(n - 1);
+    double at = q * (double)(n + 1) - 1;
     int64_t below = (int64_t)at;
-    if (below + 1 >= n)
-        return v[n - 1];
+    if (at <= 0 || below + 1 >= n)
+        return v[at <= 0 ? 0 : n - 1];
     return v[below] + (at - (double)below) * (v[below + 1] - v[below]);
 }
 
@@ -96,7 +96,7 @@ static int64_t count_groups(const references *r, const bool *skip)
 static void find_part(const config *cfg, const references *r, picture_part part, const bool *skip,
                       double *v, band *out)
 {
-    double q = config_float(cfg, KEY_quality_quantile);
+    double q = config_float(cfg, KEY_quality_quantile) / N_PARTS;
     int64_t n = compare_real(r, part, skip, v, v + r->n);
     out->low[part] = config_float(cfg, low_keys[part]);
     out->high[part] = config_float(cfg, high_keys[part]);

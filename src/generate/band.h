@@ -24,18 +24,21 @@ typedef struct band_source {
     int64_t duplicates;     /* left out before */
 } band_source;
 
-/* The limits that cfg asks for. Those that it leaves open are the quality.quantile and
-   1 - quality.quantile quantiles among the real images, each against those of other groups. Near
-   duplicates across groups are left out first: of two images whose distance (1 - similarity) is
-   below an eighth of the median distance to the nearest, the later. MD_BAD_INPUT where fewer than
-   two groups are left and a limit is open. */
+/* The limits that cfg asks for. Those that it leaves open come from the real images, each against
+   those of other groups: quality.quantile of further real images are expected below the low ones,
+   as many above the high ones, the whole image and the lesion's box taken together. Near duplicates
+   across groups are left out first: of two images whose distance (1 - similarity) is below an
+   eighth of the median distance to the nearest, the later. MD_BAD_INPUT where fewer than two groups
+   are left and a limit is open. */
 MD_MUST md_status band_find(const config *cfg, const references *r, band *out, band_source *from);
 /* Logs the limits and what they come from; warns when that is little. */
 void band_tell(const band *b, const band_source *from);
 /* MD_USAGE, naming the key, when `then` (by the name of `store`) was judged by other rules. */
 MD_MUST md_status band_same_rules(const config *now, const config *then, const char *store);
 
-/* As numpy's default: the q-quantile of v[n] between the two nearest order statistics; sorts v. */
+/* The limit below which a further draw falls with probability q: the order statistic of rank q (n +
+   1), between two of them linear, at the ends the extreme (Weibull; numpy's "weibull"). The usual
+   quantile, numpy's default, lets 8 % fall below the 5 % one of 30. Sorts v. */
 double band_quantile(double *v, int64_t n, double q);
 
 typedef enum verdict {
