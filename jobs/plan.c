@@ -235,13 +235,16 @@ static md_status plan_generate(plan_job *p)
                    fmin(pairs, (double)config_int(p->cfg, KEY_data_pairs)));
     plan_print_run(p, "generate step", step, batches * painter_evaluations(k));
     plan_print_run(p, "generate decode", codec_decode_plan(painter_codec(k)), batches);
-    plan_print_stage(p, "generate", painter_bytes(k));
+    size_t encoder = 0;
+    md_status status = plan_assess(p, &encoder);
+    plan_print_stage(p, "generate", painter_bytes(k) + encoder);
     (void)printf("UNet: %.4g GFLOP for one picture and prompt of %lld pixels\n",
                  (double)md_plan_flops(step) / 1e9 / (guidance_for(o.guidance)->copies * o.batch),
                  (long long)p->size);
     (void)printf("sampler: %s, %d evaluations for %d steps\n", painter_sampler(k)->name,
                  painter_evaluations(k), o.steps);
-    md_status status = painter_fits(k, p->budget);
+    if (status == MD_OK)
+        status = painter_fits(k, p->budget > encoder ? p->budget - encoder : 1);
     painter_free(k);
     return status;
 }

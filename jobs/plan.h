@@ -22,6 +22,9 @@ void plan_print_run(plan_job *p, const char *name, const md_plan *plan, double r
 void plan_print_training(plan_job *p, const char *name, train *t, double runs);
 /* "generate: at most 1234.5 MiB of 8192.0, about 3 h 05 min" */
 void plan_print_stage(plan_job *p, const char *name, size_t most);
+/* The encoder's line, and the bytes that it takes beside the painter; none without model.encoder.
+ */
+MD_MUST md_status plan_assess(plan_job *p, size_t *bytes);
 /* The mask generator's lines; none where guides are the training masks. */
 MD_MUST md_status plan_masks(plan_job *p);
 /* The repair's lines, with the foundation held as painting holds it. */

@@ -1,5 +1,7 @@
 #include "model/features.h"
+#include "base/file.h"
 #include "model/config.h"
+#include "model/foundation_internal.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +48,32 @@ md_status features_open(const char *folder, features **out)
         status = preprocess_read(f->encoder->path, &f->prep);
     if (status == MD_OK)
         status = check(f);
+    if (status != MD_OK)
+        features_free(f);
+    else
+        *out = f;
+    return status;
+}
+
+static md_status read_config(features *f, const char *folder)
+{
+    char path[FOUNDATION_PATH], file[FOUNDATION_PATH];
+    model_config c;
+    MD_TRY(model__resolve_folder(folder, "config.json", path));
+    MD_TRY(md_path_join(file, sizeof file, path, "config.json"));
+    MD_TRY(dino_config_read(file, &c.dino));
+    MD_TRY(standalone_new(MODEL_DINO, &c, &f->encoder));
+    MD_TRY(preprocess_read(path, &f->prep));
+    return check(f);
+}
+
+md_status features_open_config(const char *folder, features **out)
+{
+    features *f = calloc(1, sizeof *f);
+    if (!f)
+        MD_FAIL(MD_NOMEM, "encoder: out of memory");
+    f->owned = true;
+    md_status status = read_config(f, folder);
     if (status != MD_OK)
         features_free(f);
     else

@@ -15,6 +15,8 @@ typedef struct features features;
 
 /* Opens and checks; takes no device memory. */
 MD_MUST md_status features_open(const char *folder, features **out);
+/* Without weights, for a plan: config.json and preprocessing alone. */
+MD_MUST md_status features_open_config(const char *folder, features **out);
 /* For an encoder that is in memory already, loaded on be: borrowed. */
 MD_MUST md_status features_wrap(standalone *encoder, const preprocess *p, features **out);
 void features_free(features *f);           /* NULL is fine; before its backend is closed */
