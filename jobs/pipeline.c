@@ -1,11 +1,13 @@
 /* pipeline: every stage, one after the other, each skipped when its result is complete. The models
    are trained side by side, where pipeline.parallel says so and there is a worker for each. A
    result made under another configuration is refused, naming the key. */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "cluster/groups.h"
 #include "finetune.h"
 #include "generate/pairs.h"
+#include "model/features.h"
 #include "session.h"
 #include "train/finetune.h"
 #include "train/loop.h"
@@ -97,6 +99,12 @@ static md_status sample_masks(job *j)
     return run_masks(j, "sample");
 }
 
+static md_status judges(const session *s, bool *wanted)
+{
+    *wanted = config_string(s->j->cfg, KEY_model_encoder)[0] != '\0';
+    return MD_OK;
+}
+
 static const stage stages[] = {
     {"import", NULL, NULL, import_is_complete, run_import, false},
     {"lesion model", "models/lesion/DONE", NULL, NULL, train_lesion, true},
@@ -106,10 +114,22 @@ static const stage stages[] = {
     {"masks", NULL, draws_masks, NULL, sample_masks, false},
     {"backgrounds", NULL, repairs_backgrounds, NULL, job_backgrounds, false},
     {"generate", NULL, NULL, NULL, job_generate, false},
+    {"assess", NULL, judges, NULL, job_assess, false},
 };
 enum { N_STAGES = sizeof stages / sizeof *stages };
 
-/* Faults of the settings and of the foundation, and what it cannot paint, are known before any
+static md_status check_encoder(const config *c)
+{
+    features *encoder = NULL;
+    const char *folder = config_string(c, KEY_model_encoder);
+    if (!*folder)
+        return MD_OK;
+    md_status status = features_open(folder, &encoder);
+    features_free(encoder);
+    return status == MD_OK ? MD_OK : md_context(status, "model.encoder");
+}
+
+/* Faults of the settings and of the models, and what it cannot paint, are known before any
    work, rather than after hours of it. Collective(world). */
 static md_status check(job *j)
 {
@@ -121,6 +141,8 @@ static md_status check(job *j)
     if (masks)
         MD_TRY(mask_check(j->cfg));
     md_status status = session_open(&s, j, false);
+    if (status == MD_OK)
+        status = check_encoder(j->cfg);
     if (status == MD_OK)
         status = pairs_painter_options(j->cfg, config_int(j->cfg, KEY_data_size), &o);
     if (status == MD_OK)
@@ -159,6 +181,15 @@ static md_status consider(const session *s, const stage *g, prospect *p)
     MD_TRY(comm_broadcast(comm_world(), 0, p, sizeof *p, 0));
     if (p->wanted)
         md_info("pipeline", "%s%s", g->name, p->complete ? ": complete already" : "");
+    return MD_OK;
+}
+
+/* Collective(world). */
+static md_status run_stage(const session *s, const stage *g)
+{
+    double began = md_now();
+    MD_TRY(g->run(s->j));
+    md_info("pipeline", "%s: done in %.0f s", g->name, md_now() - began);
     return MD_OK;
 }
 
@@ -220,14 +251,14 @@ static md_status run_trainings(const session *s, int first, int end)
         prospect p;
         MD_TRY(consider(s, &stages[i], &p));
         if (p.there)
-            MD_TRY(stages[i].run(s->j));
+            MD_TRY(run_stage(s, &stages[i]));
         else if (p.wanted)
             pending[n++] = &stages[i];
     }
     if (n > 1 && config_bool(s->j->cfg, KEY_pipeline_parallel) && s->j->size - 1 >= n)
         return run_side_by_side(s, pending, n);
     for (int i = 0; i < n; i++)
-        MD_TRY(pending[i]->run(s->j));
+        MD_TRY(run_stage(s, pending[i]));
     return MD_OK;
 }
 
@@ -248,7 +279,7 @@ md_status job_pipeline(job *j)
         end = i + 1;
         MD_TRY(consider(&s, &stages[i], &p));
         if (p.wanted && !p.complete) {
-            MD_TRY(stages[i].run(j));
+            MD_TRY(run_stage(&s, &stages[i]));
             j->worked = true;
         }
     }
