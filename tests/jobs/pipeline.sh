@@ -74,6 +74,36 @@ cp -r small v && sed -i 's/"steps_offset": 1/"steps_offset": 0/' v/scheduler/sch
 run 2 2 generate small.cfg --set run=np1 --set generate.pairs=21 --set model.foundation=v
 grep -q 'another version of "scheduler"\|model.foundation is ' out || fail 'another schedule is not refused'
 
+# Every stage, on two workers one training after the other; started again it does nothing; another mask or
+# background is refused by its key, a missing encoder before any work.
+cat >every.cfg <<END
+$(cat small.cfg)
+masks = { size = 32; width = 8; layers = 1; steps = 300; batch = 4; lr = 2e-3; ema = 0.95; count = 8; sample_steps = 10; attempts = 80; };
+backgrounds = { from = "repaired"; steps = 8; };
+END
+sed -i 's/from = "data"/from = "masks"/' every.cfg
+encoder=(--set "model.encoder=$tree/tests/golden/features")
+run 2 3 pipeline every.cfg --set run=every --set model.encoder=nowhere
+grep -q 'model.encoder: .*nowhere' out || fail 'a missing encoder is not named'
+[ ! -e every/data.h5 ] || fail 'it worked before it looked for the encoder'
+run 0 3 pipeline every.cfg --set run=every "${encoder[@]}"
+for stage in import 'lesion model' 'background model' 'mask model' masks backgrounds generate assess; do
+    grep -q "pipeline: $stage: done in" out || fail "no stage $stage"
+done
+check_pairs every
+"$meddiff" status every >out 2>&1 || fail 'status of every stage'
+for line in 'models/lesion' 'models/background' 'models/masks' '^masks  *8 of 8 slots' '^backgrounds' '14 of 14 slots finished'; do
+    grep -q "$line" out || fail "status without \"$line\""
+done
+cp -r every before-every
+run 0 3 pipeline every.cfg --set run=every "${encoder[@]}"
+same every before-every
+for change in masks.lr=1e-3 backgrounds.steps=9 guide.grow=3; do
+    run 2 2 pipeline every.cfg --set run=every "${encoder[@]}" --set $change
+    grep -qE "(${change%=*}|finetune.steps) is " out || fail "the refusal does not name ${change%=*}"
+done
+same every before-every
+
 # check_pairs finds what is no result: a store that holds other pixels than its backgrounds say.
 inputs_of np1 other
 run 0 1 generate small.cfg --set run=other --set guide.paste=false
