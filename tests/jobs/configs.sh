@@ -33,14 +33,15 @@ for file in large/train/images/*.png; do
     cp "large/train/masks/${file##*/}" "ph2/PH2 Dataset images/$id/${id}_lesion/${id}_lesion.bmp"
 done
 
-# DDTI: an outline for each picture; an octagon in its middle.
+# DDTI: an outline for each picture; octagons of several sizes and places.
 mkdir ddti
 k=1
 for file in large/train/images/*.png; do
     cp "$file" "ddti/${k}_1.jpg"
     points=
-    for xy in 96,70 160,70 186,96 186,160 160,186 96,186 70,160 70,96; do
-        points="$points{\"x\": ${xy%,*}, \"y\": ${xy#*,}}, "
+    r=$((20 + 3 * k))
+    for xy in -1,-2 1,-2 2,-1 2,1 1,2 -1,2 -2,1 -2,-1; do
+        points="$points{\"x\": $((120 + k + r * ${xy%,*})), \"y\": $((140 - 2 * k + r * ${xy#*,}))}, "
     done
     echo "<case><number>$k</number><mark><image>1</image><svg>[{\"points\": [${points%, }], \"annotation\": {}, \"regionType\": \"freehand\"}]</svg></mark></case>" >"ddti/$k.xml"
     k=$((k + 1))
