@@ -27,10 +27,11 @@ isic_layout phantoms crowded/ISIC2018_Task1{-2_Training_Input,_Training_GroundTr
 # PH2: a folder for each case; pictures are told apart by content, so PNG does for its BMP.
 k=1
 for file in large/train/images/*.png; do
-    id=IMD$(printf %03d $((k++)))
+    id=IMD$(printf %03d $k)
     mkdir -p "ph2/PH2 Dataset images/$id/${id}_"{Dermoscopic_Image,lesion}
     cp "$file" "ph2/PH2 Dataset images/$id/${id}_Dermoscopic_Image/$id.bmp"
     cp "large/train/masks/${file##*/}" "ph2/PH2 Dataset images/$id/${id}_lesion/${id}_lesion.bmp"
+    k=$((k + 1))
 done
 
 # DDTI: an outline for each picture; octagons of several sizes and places.
@@ -47,12 +48,13 @@ for file in large/train/images/*.png; do
     k=$((k + 1))
 done
 
-few=(--set model.foundation=small --set data.size=64 --set data.pairs=8 --set finetune.steps=3
-    --set finetune.batch=2 --set generate.pairs=4 --set generate.steps=2 --set threads=1)
-# A mask generator that is just good enough, and limits that let everything through.
-every=(--set masks.width=8 --set masks.steps=300 --set masks.batch=4 --set masks.lr=2e-3 --set masks.ema=0.95
-    --set masks.count=4 --set masks.sample_steps=10 --set masks.attempts=100 --set masks.copy=0.99
-    --set backgrounds.steps=3 --set backgrounds.count=6 --set model.encoder=judge/encoder
+# Small, with a mask generator that is just good enough.
+few=(--set model.foundation=small --set data.size=64 --set data.pairs=12 --set finetune.steps=3
+    --set finetune.batch=2 --set generate.pairs=4 --set generate.steps=2 --set threads=1
+    --set masks.width=8 --set masks.steps=300 --set masks.batch=4 --set masks.lr=2e-3 --set masks.ema=0.95
+    --set masks.count=8 --set masks.sample_steps=10 --set masks.copy=0.99)
+# With limits that let every pair through.
+every=(--set backgrounds.steps=3 --set backgrounds.count=6 --set model.encoder=judge/encoder
     --set quality.low=-1 --set quality.high=1 --set quality.lesion_low=-1 --set quality.lesion_high=1)
 run 0 1 pretrain "$tree/configs/tiny-pretrain.cfg" --set run=encoder --set pretrain.out=judge \
     --set pretrain.what=encoder --set pretrain.encoder_steps=2 --set pretrain.encoder_batch=2 \
@@ -95,7 +97,7 @@ done
 
 # Pictures without room beside the lesion: known before the fine-tune.
 run 2 2 pipeline "$tree/configs/tiny/isic2018.cfg" "${few[@]}" --set data.root=crowded --set run=crowded-run \
-    --set backgrounds.from=crops
+    --set backgrounds.from=crops --set backgrounds.count=0
 grep -q 'nothing to paint into' out || fail 'no message that there are no backgrounds'
 [ ! -e crowded-run/models ] || fail 'it trained although there is nothing to paint into'
 finish configs
