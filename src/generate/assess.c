@@ -89,8 +89,8 @@ static md_status cache_key(const assessor *a, char hex[MD_SHA256_HEX])
     char data[MD_SHA256_HEX];
     md_text t = {0};
     MD_TRY(md_sha256_file(a->data_h5, data));
-    md_status status = md_text_add(&t, "%s %s %s %s %d", a->hash, data, md_dtype_name(a->dtype),
-                                   a->be->ops->name, REFERENCES_VIEWS);
+    md_status status = md_text_add(&t, "%s %s %s %s %d lesion alone", a->hash, data,
+                                   md_dtype_name(a->dtype), a->be->ops->name, REFERENCES_VIEWS);
     if (status == MD_OK)
         md_sha256(t.s, t.n, hex);
     md_text_free(&t);
@@ -180,10 +180,8 @@ static md_status encode(assessor *a, const assess_pair *pairs, int n)
         MD_FAIL(MD_INTERNAL, "assess: %d pairs, planned for %d", n, a->batch);
     memset(a->picture, 0, (size_t)(2 * a->batch) * sizeof *a->picture);
     for (int i = 0; i < n; i++) {
-        int64_t box[4];
         a->picture[i] = pairs[i].rgb;
-        MD_TRY(references_box(&pairs[i].guide, box));
-        MD_TRY(references_cut(&pairs[i].rgb, box, &a->picture[n + i]));
+        MD_TRY(references_lesion(&pairs[i].rgb, &pairs[i].guide, &a->picture[n + i]));
     }
     return features_encode(a->encoder, a->picture, 2 * n, a->feature);
 }

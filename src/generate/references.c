@@ -117,16 +117,39 @@ md_status references_box(const image *mask, int64_t box[4])
     return MD_OK;
 }
 
-md_status references_cut(const image *rgb, const int64_t box[4], image *out)
+/* The mask without its rim, or all of it where little would be left. */
+static md_status core_of(const image *mask, image *out)
 {
-    image cut;
-    int64_t w = box[3] - box[1];
-    MD_TRY(image_new(&cut, box[2] - box[0], w, rgb->c));
+    image_mask_stats all, core;
+    image eroded = {0};
+    MD_TRY(image_mask_measure(mask, &all));
+    MD_TRY(image_mask_erode(mask, REFERENCES_RIM_PX, &eroded));
+    md_status status = image_mask_measure(&eroded, &core);
+    if (status == MD_OK && core.area >= all.area / 4) {
+        *out = eroded;
+        return MD_OK;
+    }
+    image_free(&eroded);
+    return status == MD_OK ? image_copy(mask, out) : status;
+}
+
+md_status references_lesion(const image *rgb, const image *mask, image *out)
+{
+    static const uint8_t flat[3] = {124, 116, 104}; /* ImageNet's mean */
+    int64_t box[4];
+    image core = {0}, cut = {0};
+    MD_TRY(references_box(mask, box));
+    MD_TRY(core_of(mask, &core));
+    md_status status = image_new(&cut, box[2] - box[0], box[3] - box[1], 3);
     for (int64_t y = 0; y < cut.h; y++)
-        memcpy(cut.px + y * w * rgb->c, rgb->px + ((box[0] + y) * rgb->w + box[1]) * rgb->c,
-               (size_t)(w * rgb->c));
-    *out = cut;
-    return MD_OK;
+        for (int64_t x = 0; x < cut.w; x++) {
+            int64_t from = (box[0] + y) * rgb->w + box[1] + x;
+            memcpy(cut.px + 3 * (y * cut.w + x), core.px[from] ? rgb->px + 3 * from : flat, 3);
+        }
+    image_free(&core);
+    if (status == MD_OK)
+        *out = cut;
+    return status;
 }
 
 /* View 0: as it is; bit 0: left and right change places; bit 1: top and bottom. */
@@ -160,11 +183,10 @@ static md_status encode_views(features *encoder, const image *rgb, int views, fl
 static md_status encode_image(references *r, int64_t i, features *encoder, const image *rgb,
                               const image *mask)
 {
-    int64_t box[4], at = i * r->views * r->width;
+    int64_t at = i * r->views * r->width;
     image cut;
     MD_TRY(encode_views(encoder, rgb, (int)r->views, r->view[PART_WHOLE] + at));
-    MD_TRY(references_box(mask, box));
-    MD_TRY(references_cut(rgb, box, &cut));
+    MD_TRY(references_lesion(rgb, mask, &cut));
     md_status status = encode_views(encoder, &cut, (int)r->views, r->view[PART_LESION] + at);
     image_free(&cut);
     return status;

@@ -7,7 +7,7 @@
 #include "model/features.h"
 #include "store/data.h"
 
-enum { REFERENCES_VIEWS = 4, REFERENCES_NEAREST = 5 };
+enum { REFERENCES_VIEWS = 4, REFERENCES_NEAREST = 5, REFERENCES_RIM_PX = 3 };
 
 /* What of a picture is compared. */
 typedef enum picture_part { PART_WHOLE, PART_LESION, N_PARTS } picture_part;
@@ -53,7 +53,10 @@ void references_compare(const references *r, picture_part part, const float *fea
    small lesion gets a sixteenth of the picture. The encoder's centre cut (7/8 of the edge) then
    still shows the lesion whole. */
 MD_MUST md_status references_box(const image *mask, int64_t box[4]);
-/* That part of rgb [h,w,3]. */
-MD_MUST md_status references_cut(const image *rgb, const int64_t box[4], image *out);
+/* The lesion alone: that part of rgb [h,w,3] with a flat colour (which an encoder sees as zero)
+   where the mask is not, less a rim of REFERENCES_RIM_PX that a paste feathers (guide.feather_px).
+   With the surroundings in sight a copied lesion in another background goes unseen, since they are
+   half of the box: of 25 planted the tiny encoder knew 5, so it knows 24. */
+MD_MUST md_status references_lesion(const image *rgb, const image *mask, image *out);
 
 #endif

@@ -161,31 +161,14 @@ static pair noise(phantom_kind kind, int k)
     return p;
 }
 
-/* The lesion alone, without the rim that a paste feathers: the box that assessment looks at,
-   ImageNet's mean colour where the mask less FEATHER pixels is not. */
-static image box(const pair *p)
-{
-    static const uint8_t flat[3] = {124, 116, 104};
-    int64_t at[4];
-    image out, shown, core;
-    OK(image_copy(&p->rgb, &shown));
-    OK(image_mask_erode(&p->mask, FEATHER, &core));
-    for (int64_t i = 0; i < 3 * SIDE * SIDE; i++)
-        shown.px[i] = core.px[i / 3] ? shown.px[i] : flat[i % 3];
-    OK(references_box(&p->mask, at));
-    OK(references_cut(&shown, at, &out));
-    image_free(&shown);
-    image_free(&core);
-    return out;
-}
-
-/* z [2,WIDTH_MAX]: whole and box. */
+/* z [2,WIDTH_MAX]: whole, and the lesion alone as assessment looks at it. */
 static void encode_pair(features *f, const pair *p, float *z)
 {
-    image cut[2] = {p->rgb, box(p)};
+    image cut[2] = {p->rgb};
     float both[2 * WIDTH_MAX];
     int64_t d = features_width(f);
     assert_true(d <= WIDTH_MAX);
+    OK(references_lesion(&p->rgb, &p->mask, &cut[1]));
     OK(features_encode(f, cut, 2, both));
     for (int v = 0; v < 2; v++)
         memcpy(z + v * WIDTH_MAX, both + v * d, (size_t)d * sizeof *z);
