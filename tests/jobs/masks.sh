@@ -86,6 +86,8 @@ run 0 3 masks sample small.cfg
 cmp np1/masks.h5 run/masks.h5 || fail 'another masks.h5 after a kill'
 grep -q '"ks": ' np1/masks_report.json || fail 'no distances in the report'
 grep -q '^generated,' np1/masks_report.csv || fail 'no mask in the table'
+"$meddiff" status run >out 2>&1 || fail status
+grep -Eq '^masks +12 of 12 slots finished' out || fail 'status does not count the masks'
 # an end of the report alone is made up for
 rm run/masks_report.json
 run 0 1 masks small.cfg
