@@ -24,6 +24,7 @@ static const struct {
 } stores[] = {
     {"data.h5", verify_data},
     {"backgrounds.h5", verify_backgrounds},
+    {"masks.h5", verify_masks},
     {"pairs.h5", verify_pairs},
 };
 
@@ -133,7 +134,7 @@ static void check_file(verify *v, const char *path)
                 verify_failed(v);
         }
     if (strstr(path, ".tmp") && !v->live)
-        verify_note(v, "%s: a killed process left it; nothing reads it", path);
+        verify_note(v, "%s: not finished: left by a job that was stopped", path);
 }
 
 /* Every file below, but what verify_models.c looks at. */

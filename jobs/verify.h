@@ -38,6 +38,7 @@ bool verify_is_folder(const char *path);
 /* One store; they say what is wrong in it, and fail where it cannot be read. */
 md_status verify_data(verify *v, const char *path);
 md_status verify_backgrounds(verify *v, const char *path);
+md_status verify_masks(verify *v, const char *path);
 md_status verify_pairs(verify *v, const char *path);
 /* The configuration in a store; NULL after saying why there is none. */
 config *verify_own_config(verify *v, const char *path, const char *text);

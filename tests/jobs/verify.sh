@@ -149,7 +149,24 @@ plant config.cfg 'echo "seed = ;" >config.cfg'
 plant '"well" is none of ok, stopped, failed' 'echo well >RESULT'
 plant 'REQUEUE: is there, but RESULT says ok' 'touch REQUEUE'
 plant 'REQUEUE: is there without a RESULT' 'touch REQUEUE; rm RESULT'
-remark 'a killed process left it' 'touch pairs.h5.tmp'
+remark 'not finished: left by a job that was stopped' 'touch pairs.h5.tmp'
+
+# ---- masks.h5
+cat >masks.cfg <<END
+$(cat small.cfg)
+masks = { size = 32; width = 8; layers = 1; steps = 200; batch = 4; lr = 2e-3; count = 6; sample_steps = 10;
+          sample_batch = 4; copy = 0.99; };
+END
+mv run whole
+mkdir run && cp whole/{data,backgrounds}.h5 run
+run 0 2 masks masks.cfg
+verify 0 run
+plant 'mask 0: its pixels do not give the checksum' "$poke masks.h5 set state 0 2; $poke masks.h5 set masks 0 1"
+plant 'mask 3: nearest_id is no row' "$poke masks.h5 set nearest_id 3 99"
+plant 'mask 2: a negative attempt' "$poke masks.h5 set attempt 2 -1"
+plant 'bad/masks.h5' "$poke masks.h5 drop sha256_data"
+plant 'bad/masks.h5' 'truncate -s -1000 masks.h5'
+rm -rf run && mv whole run
 
 # ---- checkpoints, and a run that was killed
 mkdir trained && cp run/{data,backgrounds}.h5 trained
