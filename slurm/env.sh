@@ -102,7 +102,7 @@ again() {
     exit 1
 }
 
-# step JOB CONFIG [--set section.name=value]...: runs it and ends this script with its outcome.
+# step JOB CONFIG [--set section.name=value]...: runs it; ends this script unless it ends well.
 step() {
     local job=$1 run before rc word
     shift
@@ -111,7 +111,10 @@ step() {
     before=$(result_stamp "$run")
     # Slurm warns this shell ahead of the limit (--signal=B:USR1): the ranks finish what they are at.
     trap 'kill -USR1 "$launched" 2>/dev/null' USR1
-    trap '' TERM # reaches the ranks by itself; this shell stays to say what became of them
+    # SIGTERM reaches the ranks by itself; this shell stays to say what became of them. Whether the job starts again
+    # is then Slurm's: not when it was cancelled.
+    local terminated=0
+    trap 'terminated=1' TERM
     # shellcheck disable=SC2086
     launch $job "$@"
     wait_for_launched
@@ -119,13 +122,13 @@ step() {
     word=$(outcome "$run" "$before" $rc)
     echo "job ${SLURM_JOB_ID:-}: $job in $run: $word (the launcher says $rc)"
     case $word in
-    ok) rm -f "$run/killed.$SLURM_JOB_ID"; exit 0 ;;
+    ok) rm -f "$run/killed.$SLURM_JOB_ID" ;;
     requeue) again ;;
     refused) exit $((rc == 0 ? 2 : rc)) ;;
     killed)
         # a rank or the launcher was killed; where a node fails, Slurm itself starts the job again
         echo killed >>"$run/killed.$SLURM_JOB_ID"
-        if [ "$(wc -l <"$run/killed.$SLURM_JOB_ID")" -le "$RESTARTS" ]; then again; fi
+        if [ $terminated = 0 ] && [ "$(wc -l <"$run/killed.$SLURM_JOB_ID")" -le "$RESTARTS" ]; then again; fi
         exit 1
         ;;
     *) exit $((rc == 0 ? 1 : rc)) ;; # failed; stopped by SIGTERM, which is no success either
