@@ -47,7 +47,8 @@ cat >chain.cfg <<END
 run = "run";
 seed = 7;
 data = { format = "folder"; root = "../phantoms"; size = 64; pairs = 8; };
-model = { foundation = "../foundation"; };
+model = { foundation = "../foundation"; encoder = ""; };
+guide = { from = "data"; };
 finetune = { steps = 6; batch = 4; lr = 1e-4; };
 generate = { pairs = 10; steps = 4; batch = 2; guidance = 2.0; };
 checkpoint = { minutes = 0.0; };
