@@ -114,6 +114,9 @@ static void test_band(void **state)
     OK(band_find(c, &r, &b, &from));
     assert_int_equal(from.groups, 5);
     assert_float_equal(b.high[PART_WHOLE], cosine(12), 1e-5);
+    group[5] = group[4]; /* of one patient: no duplicates, as they never meet */
+    OK(band_find(c, &r, &b, &from));
+    assert_int_equal(from.duplicates, 0);
     config_free(c);
     /* what is set stands; the rest is found */
     c = with("quality = { low = -0.5; lesion_high = 0.75; quantile = 0.0; };");
