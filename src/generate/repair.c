@@ -167,7 +167,8 @@ md_status repair_contrast(const image *rgb, const image *mask, const int32_t val
         cut(&outer, valid);
         if (moments_of(rgb, mask, in, in_std) && moments_of(rgb, &outer, ring, ring_std))
             for (int c = 0; c < 3; c++)
-                most = fmax(most, fabs(in[c] - ring[c]) / fmax(ring_std[c], LEAST));
+                most = fmax(most, fabs(in[c] - ring[c]) / fmax(ring_std[c], LEAST) +
+                                      fabs(log(fmax(in_std[c], LEAST) / fmax(ring_std[c], LEAST))));
         *out = most;
     }
     image_free(&inner);

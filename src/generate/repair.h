@@ -28,8 +28,9 @@ typedef struct repair_report {
 MD_MUST md_status repair_region(const image *mask, const int32_t valid[4], double grow_px,
                                 image *out);
 /* How much the inside of the mask stands out against a ring around it that begins `gap` pixels from
-   it and is `width` wide: the largest difference of the channels' means, over the deviation of the
-   ring's pixels (at least 4 of 255). 0 where there is no ring. */
+   it and is `width` wide, in the channel where it does most: |difference of the means| over the
+   ring's deviation + |log of the deviations' ratio|, deviations of at least 4 of 255. 0 where there
+   is no ring. */
 MD_MUST md_status repair_contrast(const image *rgb, const image *mask, const int32_t valid[4],
                                   double gap, double width, double *out);
 

@@ -105,7 +105,7 @@ static void what_does_not_fit_is_refused(void **state)
     int32_t id;
     OK(image_new(&allowed, S, S, 1));
     FAILS(guide_draw(&b, 3, 7, 0, &allowed, &guide, &id), MD_BAD_INPUT,
-          "slot 7: no training mask fits where the background allows a lesion: 0 of its");
+          "slot 7: no mask fits where the background allows a lesion: 0 of its");
     for (int y = 60; y < 66; y++) /* wide enough for no mask, though larger than the spot */
         memset(allowed.px + y * S, 1, S);
     FAILS(guide_draw(&b, 3, 7, 0, &allowed, &guide, &id), MD_BAD_INPUT, "768 of its 16384 pixels");

@@ -63,6 +63,11 @@ static void contrast_is_measured(void **state)
         rgb.px[3 * k + 1] = rgb.px[3 * k];
     OK(repair_contrast(&rgb, &mask, all, 3.5, 8, &c));
     assert_true(c < 0.05);
+    for (int k = 0; k < S * S; k++) /* smooth inside: a deviation of 4 at least, against 10 */
+        if (mask.px[k])
+            memset(rgb.px + 3 * k, 100, 3);
+    OK(repair_contrast(&rgb, &mask, all, 3.5, 8, &c));
+    assert_true(fabs(c - log(2.5)) < 0.1);
     const int32_t none[4] = {30, 30, 34, 34};
     OK(repair_contrast(&rgb, &mask, none, 3.5, 8, &c));
     assert_true(c == 0);
