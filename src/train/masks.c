@@ -20,11 +20,14 @@ static md_tensor *build(void *user, md_graph *g, int64_t n)
     d->picture = md_input(g, "picture", MD_F32, 4, dim);
     d->noise = md_input(g, "noise", MD_F32, 4, dim);
     d->numbers = md_input(g, "numbers", MD_F32, 2, MD_DIMS(N_NUMBERS, n));
-    md_tensor *noisy = md_add(md_mul(d->picture, number(d, A, n, 4, one)),
-                              md_mul(d->noise, number(d, B, n, 4, one))); /* [n,e,e,1] */
+    md_tensor *a = number(d, A, n, 4, one), *b = number(d, B, n, 4, one);
+    md_tensor *noisy = md_add(md_mul(d->picture, a), md_mul(d->noise, b)); /* [n,e,e,1] */
+    md_tensor *wanted = d->prediction == SCHEDULE_EPSILON
+                            ? d->noise
+                            : md_sub(md_mul(d->noise, a), md_mul(d->picture, b));
     md_tensor *said = unet(nn_root(g, d->params, d->dtype), d->unet, md_cast(noisy, d->dtype),
                            number(d, T, n, 1, MD_DIMS(n)), NULL);
-    md_tensor *diff = md_sub(md_cast(said, MD_F32), d->noise);
+    md_tensor *diff = md_sub(md_cast(said, MD_F32), wanted);
     md_tensor *sums = md_sum_to(md_mul(diff, diff), 4, one); /* [n,1,1,1] */
     return md_sum(md_mul(sums, number(d, SHARE, n, 4, one)));
 }
@@ -120,15 +123,18 @@ unet_config mask_unet_for(const config *c)
 
 /* Linear, as Ho et al.: a smooth picture is large patches of one value, of which much is left under
    noise that hides every pixel; the cosine's long end would leave a mask's size to be read from
-   what the sampler takes for pure noise. */
+   what the sampler takes for pure noise. Velocity, since the mask's size is the mean of a picture:
+   under the first steps' noise an error d of the predicted noise is one of d / sqrt(a_t), up to 150
+   d, in that mean, and one of the velocity is d. */
 diffusion_schedule mask_schedule_for(const config *c)
 {
     static const schedule_betas betas[] = {SCHEDULE_LINEAR, SCHEDULE_SQUARED_COS};
+    static const schedule_prediction predictions[] = {SCHEDULE_V, SCHEDULE_EPSILON};
     return (diffusion_schedule){.train_steps = 1000,
                                 .beta_start = 1e-4,
                                 .beta_end = 0.02,
                                 .betas = betas[config_choice(c, KEY_masks_schedule)],
-                                .prediction = SCHEDULE_EPSILON,
+                                .prediction = predictions[config_choice(c, KEY_masks_prediction)],
                                 .spacing = SCHEDULE_TRAILING,
                                 .set_alpha_to_one = true,
                                 .clip = 1,
@@ -147,6 +153,7 @@ void mask_train_fill(const config *c, int64_t size, mask_train *out)
     out->dtype = config_choice(c, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32;
     out->view = mask_view_for(c, size);
     out->train_steps = mask_schedule_for(c).train_steps;
+    out->prediction = mask_schedule_for(c).prediction;
     out->seed = (uint64_t)config_int(c, KEY_seed);
     out->batch = config_int(c, KEY_masks_batch);
     out->augment = config_float(c, KEY_masks_augment);

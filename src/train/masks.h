@@ -1,6 +1,6 @@
-/* The mask generator's task: predict the noise in a picture of a mask (Ho et al. 2020,
-   arXiv:2006.11239), on the masks of the training pairs alone. Pictures are signed distances
-   (image/mask_field.h), moved a little each time. */
+/* The mask generator's task: denoise pictures of masks (Ho et al. 2020, arXiv:2006.11239), on the
+   masks of the training pairs alone. Pictures are signed distances (image/mask_field.h), moved a
+   little each time. */
 #ifndef MD_TRAIN_MASKS_H
 #define MD_TRAIN_MASKS_H
 
@@ -19,6 +19,7 @@ typedef struct mask_train {
     const float *fields;          /* [n,size,size] of image_mask_field */
     const double *alphas_cumprod; /* [train_steps] */
     int train_steps;
+    schedule_prediction prediction; /* epsilon or v */
     uint64_t seed;
     int64_t batch;  /* of a step, over all workers */
     double augment; /* strength; see image_affine_jitter */
@@ -28,7 +29,7 @@ typedef struct mask_train {
     float *host; /* pictures and noises of a micro-batch; NULL at first */
 } mask_train;
 
-/* The loss of a sample is the mean of (prediction - noise)^2. `d` must outlive the task. */
+/* The loss of a sample is the mean squared error of the prediction. `d` must outlive the task. */
 train_task mask_train_task(mask_train *d);
 
 /* The picture that `position` of `step` is made of, before noise [edge,edge]; a pure function. */

@@ -34,7 +34,7 @@ def main():
     scheduler.set_timesteps(50)
     if scheduler.timesteps.tolist() != list(range(999, 0, -20)):
         return "timesteps %s" % scheduler.timesteps.tolist()
-    if scheduler.config.prediction_type != "epsilon" or not scheduler.config.clip_sample:
+    if scheduler.config.prediction_type != "v_prediction" or not scheduler.config.clip_sample:
         return "prediction %s, clip_sample %s" % (scheduler.config.prediction_type, scheduler.config.clip_sample)
     edge = ours.config.sample_size
     x = torch.randn(2, 1, edge, edge, generator=torch.Generator().manual_seed(1))

@@ -54,6 +54,16 @@ said '^0 of 38 blocks are recomputed'
 said '^generate: at most [0-9.]+ MiB of 60000\.0, about [0-9]+ h [0-9]+ min on one worker'
 [ -e runs ] && fail 'a run directory was made'
 
+# the mask generator as the paper has it: 64, 128, 256, 512 channels (diffusers' UNet2DModel counts the same);
+# gradients, and moments with the average: 4 and 12 bytes each; 1500 masks by 16 in 50 steps
+said '^mask UNet: 61\.83 M parameters'
+said '^masks step +235\.9 +235\.9 +707\.6 .* 10000 '
+said '^masks draw +235\.9 +0\.0 +0\.0 .* 4700 '
+plan 0 sd15.cfg --set guide.from=data
+grep -q '^mask' out && fail 'a mask generator although guides are the training masks'
+plan 2 sd15.cfg --set masks.size=512 --set data.size=256
+complained 'masks.size'
+
 plan 0 sd15.cfg --set generate.guidance=1 --set generate.batch=1 --set generate.sampler=ddim
 said '^generate step .* 803\.[0-9]+ +75000 '
 said '^sampler: ddim, 50 evaluations for 50 steps'

@@ -44,7 +44,7 @@ static int close_world(void **state)
     return !all;
 }
 
-static mask_train task_of(double augment)
+static mask_train task_of(double augment, schedule_prediction prediction)
 {
     return (mask_train){.unet = &world.config.unet,
                         .params = world.params,
@@ -54,15 +54,16 @@ static mask_train task_of(double augment)
                         .fields = world.fields,
                         .alphas_cumprod = world.alphas,
                         .train_steps = 1000,
+                        .prediction = prediction,
                         .seed = 9,
                         .batch = BATCH,
                         .augment = augment};
 }
 
 /* Loss of n samples from `first` on of step 3. */
-static double loss_of(int64_t first, int64_t n)
+static double loss_of(int64_t first, int64_t n, schedule_prediction prediction)
 {
-    mask_train d = task_of(1);
+    mask_train d = task_of(1, prediction);
     train_task task = mask_train_task(&d);
     md_graph *g;
     md_plan *p;
@@ -83,19 +84,25 @@ static double loss_of(int64_t first, int64_t n)
 static void splits(void **state)
 {
     (void)state;
-    double whole = loss_of(0, BATCH), parts = loss_of(0, 2) + loss_of(2, 2) + loss_of(4, 2);
-    assert_true(isfinite(whole) && whole > 0);
-    assert_true(fabs(whole - parts) < 1e-6 * whole);
-    assert_true(loss_of(BATCH, 3) == 0); /* behind the batch */
-    /* a random network knows nothing of the noise: the error of a guess of variance v is 1 + v */
-    assert_true(whole > 0.5 && whole < 20);
+    static const schedule_prediction each[] = {SCHEDULE_EPSILON, SCHEDULE_V};
+    double whole[2];
+    for (int i = 0; i < 2; i++) {
+        whole[i] = loss_of(0, BATCH, each[i]);
+        double parts = loss_of(0, 2, each[i]) + loss_of(2, 2, each[i]) + loss_of(4, 2, each[i]);
+        assert_true(isfinite(whole[i]) && whole[i] > 0);
+        assert_true(fabs(whole[i] - parts) < 1e-6 * whole[i]);
+        assert_true(loss_of(BATCH, 3, each[i]) == 0); /* behind the batch */
+        /* a random network knows nothing: the error of a guess of variance v is about 1 + v */
+        assert_true(whole[i] > 0.2 && whole[i] < 20);
+    }
+    assert_true(fabs(whole[0] - whole[1]) > 1e-3 * whole[0]);
 }
 
 static void pictures(void **state)
 {
     (void)state;
     float a[PX], b[PX];
-    mask_train d = task_of(1), still = task_of(0);
+    mask_train d = task_of(1, SCHEDULE_V), still = task_of(0, SCHEDULE_V);
     mask_train_picture(&d, 3, 1, a);
     mask_train_picture(&d, 0, 0, b); /* a call in between */
     mask_train_picture(&d, 3, 1, b);
