@@ -23,7 +23,7 @@ seed = 1;
 threads = 1;
 data = { size = 128; pairs = 0; near_duplicates = "warn"; };
 masks = {
-    size = 32; width = 8; layers = 1; ramp = 0.035;
+    size = 32; width = 8; layers = 1; ramp = 0.05;
     steps = 2000; batch = 16; lr = 2e-3; ema = 0.99; augment = 0.3;
     count = 1000; sample_steps = 25; sample_batch = 20; affine = 0.0; threshold = 0.0;
 };
