@@ -208,7 +208,7 @@ static void h5dump_and_h5py_read_it(void **state)
             "assert math.isnan(f['similarity'][3]) and f['crc'].dtype=='uint32'\n"
             "assert f.attrs['schema']=='meddiff.pairs' and f.attrs['schema_version']==1\n"
             "assert f.attrs['seed']==0xfedcba9876543210\n"
-            "assert list(f.attrs['band'])==[0.25,0.75]\n"
+            "assert list(f.attrs['band'])==[0.25,0.75,0.375,0.875]\n"
             "assert f.attrs['prompt'].startswith('an image of hta')\"",
             path, helper_path("want.raw"));
         if (rc)
