@@ -96,11 +96,6 @@ md_status references_open_holdout(const char *data_h5, int64_t width, references
 
 /* ---- pictures */
 
-static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
-{
-    return v < lo ? lo : v > hi ? hi : v;
-}
-
 md_status references_box(const image *mask, int64_t box[4])
 {
     image_mask_stats m;
@@ -109,9 +104,10 @@ md_status references_box(const image *mask, int64_t box[4])
         MD_FAIL(MD_BAD_INPUT, "a mask without a pixel has no box");
     int64_t most = mask->h < mask->w ? mask->h : mask->w;
     int64_t h = m.y1 - m.y0, w = m.x1 - m.x0;
-    int64_t edge = clamp(((h > w ? h : w) * 6 + 4) / 5, (most + 15) / 16, most);
-    box[0] = clamp((m.y0 + m.y1 - edge) / 2, 0, mask->h - edge);
-    box[1] = clamp((m.x0 + m.x1 - edge) / 2, 0, mask->w - edge);
+    int64_t edge = ((h > w ? h : w) * 6 + 4) / 5, least = (most + 15) / 16;
+    edge = edge < least ? least : edge;
+    box[0] = m.y0 - (edge - h) / 2;
+    box[1] = m.x0 - (edge - w) / 2;
     box[2] = box[0] + edge;
     box[3] = box[1] + edge;
     return MD_OK;
@@ -133,19 +129,43 @@ static md_status core_of(const image *mask, image *out)
     return status == MD_OK ? image_copy(mask, out) : status;
 }
 
+/* Where a row of the square lies in the picture: pixels [*first, *last) of it, the others beyond.
+ */
+static void overlap(int64_t from, int64_t edge, int64_t width, int64_t *first, int64_t *last)
+{
+    *first = from < 0 ? -from : 0;
+    *last = from + edge > width ? width - from : edge;
+}
+
+/* The mask in the square, 0 beyond the picture. */
+static md_status cut_mask(const image *mask, const int64_t box[4], image *out)
+{
+    int64_t edge = box[2] - box[0], y0, y1, x0, x1;
+    MD_TRY(image_new(out, edge, edge, 1));
+    overlap(box[0], edge, mask->h, &y0, &y1);
+    overlap(box[1], edge, mask->w, &x0, &x1);
+    for (int64_t y = y0; y < y1; y++)
+        memcpy(out->px + y * edge + x0, mask->px + (box[0] + y) * mask->w + box[1] + x0,
+               (size_t)(x1 - x0));
+    return MD_OK;
+}
+
 md_status references_lesion(const image *rgb, const image *mask, image *out)
 {
     static const uint8_t flat[3] = {124, 116, 104}; /* ImageNet's mean */
     int64_t box[4];
-    image core = {0}, cut = {0};
+    image whole = {0}, core = {0}, cut = {0};
     MD_TRY(references_box(mask, box));
-    MD_TRY(core_of(mask, &core));
-    md_status status = image_new(&cut, box[2] - box[0], box[3] - box[1], 3);
+    MD_TRY(cut_mask(mask, box, &whole));
+    md_status status = core_of(&whole, &core); /* in the square: the same at the picture's edge */
+    if (status == MD_OK)
+        status = image_new(&cut, whole.h, whole.w, 3);
     for (int64_t y = 0; y < cut.h; y++)
         for (int64_t x = 0; x < cut.w; x++) {
-            int64_t from = (box[0] + y) * rgb->w + box[1] + x;
-            memcpy(cut.px + 3 * (y * cut.w + x), core.px[from] ? rgb->px + 3 * from : flat, 3);
+            int64_t at = y * cut.w + x, from = (box[0] + y) * rgb->w + box[1] + x;
+            memcpy(cut.px + 3 * at, core.px[at] ? rgb->px + 3 * from : flat, 3);
         }
+    image_free(&whole);
     image_free(&core);
     if (status == MD_OK)
         *out = cut;

@@ -49,14 +49,16 @@ double references_similarity(const references *r, picture_part part, const float
 void references_compare(const references *r, picture_part part, const float *feature,
                         int32_t without, const bool *skip, likeness *out);
 
-/* The square {y0,x0,y1,x1} around a mask's box, with edges grown by a fifth, inside the picture. A
-   small lesion gets a sixteenth of the picture. The encoder's centre cut (7/8 of the edge) then
-   still shows the lesion whole. */
+/* The square {y0,x0,y1,x1} around a mask's box, with edges grown by a fifth; it may reach beyond
+   the picture, so that a lesion that was moved to the picture's edge looks as it did. A small
+   lesion gets a sixteenth of the picture. The encoder's centre cut (7/8 of the edge) then still
+   shows the lesion whole. */
 MD_MUST md_status references_box(const image *mask, int64_t box[4]);
-/* The lesion alone: that part of rgb [h,w,3] with a flat colour (which an encoder sees as zero)
-   where the mask is not, less a rim of REFERENCES_RIM_PX that a paste feathers (guide.feather_px).
-   With the surroundings in sight a copied lesion in another background goes unseen, since they are
-   half of the box: of 25 planted the tiny encoder knew 5, so it knows 24. */
+/* The lesion alone: that square of rgb [h,w,3] with a flat colour (which an encoder sees as zero)
+   outside the picture and where the mask is not, less a rim of REFERENCES_RIM_PX that a paste
+   feathers (guide.feather_px). With the surroundings in sight a copied lesion in another background
+   goes unseen, since they are half of the box: of 25 planted the tiny encoder knew 5, so it
+   knows 24. */
 MD_MUST md_status references_lesion(const image *rgb, const image *mask, image *out);
 
 #endif

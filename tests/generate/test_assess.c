@@ -200,13 +200,44 @@ static void test_box(void **state)
     OK(references_box(&mask, box)); /* 10 x 20: a square of 24 around it */
     assert_true(box[0] == 13 && box[1] == 28 && box[2] == 37 && box[3] == 52);
     memset(mask.px, 0, 64 * 64);
-    mask.px[63] = 1; /* a pixel in a corner: a 16th of the picture, inside */
+    mask.px[63] = 1; /* a pixel in a corner: a 16th of the picture, beyond its edges */
     OK(references_box(&mask, box));
-    assert_true(box[0] == 0 && box[1] == 60 && box[2] == 4 && box[3] == 64);
+    assert_true(box[0] == -1 && box[1] == 62 && box[2] == 3 && box[3] == 66);
     memset(mask.px, 1, 64 * 64);
-    OK(references_box(&mask, box)); /* never more than the picture */
-    assert_true(box[0] == 0 && box[1] == 0 && box[2] == 64 && box[3] == 64);
+    OK(references_box(&mask, box));
+    assert_true(box[0] == -6 && box[1] == -6 && box[2] == 71 && box[3] == 71);
     image_free(&mask);
+}
+
+/* A lesion looks the same wherever it lies, at the picture's edge too. */
+static void test_lesion_anywhere(void **state)
+{
+    (void)state;
+    enum { S = 64, H = 12, W = 20 };
+    static const int at[][2] = {{20, 30}, {0, 0}, {S - H, S - W}, {1, 41}};
+    image first = {0};
+    for (int k = 0; k < 4; k++) {
+        image rgb, mask, cut;
+        OK(image_new(&rgb, S, S, 3));
+        OK(image_new(&mask, S, S, 1));
+        memset(rgb.px, 40 * k, 3 * S * S); /* surroundings do not show */
+        for (int y = 0; y < H; y++)
+            for (int x = 0; x < W; x++) {
+                int64_t i = (at[k][0] + y) * S + at[k][1] + x;
+                mask.px[i] = 1;
+                for (int c = 0; c < 3; c++)
+                    rgb.px[3 * i + c] = (uint8_t)(5 * y + 7 * x + c);
+            }
+        OK(references_lesion(&rgb, &mask, &cut));
+        if (k == 0)
+            OK(image_copy(&cut, &first));
+        assert_true(cut.h == first.h && cut.w == first.w);
+        assert_memory_equal(cut.px, first.px, (size_t)(3 * cut.h * cut.w));
+        image_free(&rgb);
+        image_free(&mask);
+        image_free(&cut);
+    }
+    image_free(&first);
 }
 
 static void test_alignment(void **state)
@@ -287,10 +318,15 @@ static void test_rejects(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quantile),  cmocka_unit_test(test_compare),
-        cmocka_unit_test(test_band),      cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_verdicts),  cmocka_unit_test(test_box),
-        cmocka_unit_test(test_alignment), cmocka_unit_test(test_rejects),
+        cmocka_unit_test(test_quantile),
+        cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_band),
+        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_box),
+        cmocka_unit_test(test_lesion_anywhere),
+        cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_rejects),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,7 +117,7 @@ expect 2 data.h5 generate good.cfg --set model.foundation=whole --set data.size=
 expect 2 'data.size is 128 in good.cfg but 64 in runs/good/data.h5' finetune good.cfg \
     --set model.foundation=whole --set data.size=128
 spoil && rm model/tokenizer/vocab.json
-expect 2 model/tokenizer/vocab.json pipeline good.cfg --set model.foundation=model --set run=runs/p
+expect 2 model/tokenizer/vocab.json pipeline good.cfg --set model.foundation=model --set guide.from=data --set run=runs/p
 [ ! -e runs/p/data.h5 ] || fail 'the import ran before the foundation was checked'
 before=$(<runs/good/RESULT)
 exec 9<runs/good

@@ -96,7 +96,7 @@ for config in "$tree"/configs/*.cfg "$tree"/configs/*/*.cfg; do
 done
 
 # Pictures without room beside the lesion: known before the fine-tune.
-run 2 2 pipeline "$tree/configs/tiny/isic2018.cfg" "${few[@]}" --set data.root=crowded --set run=crowded-run \
+run 2 2 pipeline "$tree/configs/tiny/isic2018.cfg" "${few[@]}" --set data.root=crowded --set model.encoder= --set run=crowded-run \
     --set backgrounds.from=crops --set backgrounds.count=0
 grep -q 'nothing to paint into' out || fail 'no message that there are no backgrounds'
 [ ! -e crowded-run/models ] || fail 'it trained although there is nothing to paint into'
