@@ -6,12 +6,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Of the whole image, and of the lesion's box. */
 static void check_band(verify *v, const char *path, const double band[PAIRS_BAND])
 {
+    static const char *const parts[] = {"whole image", "lesion's box"};
     for (int i = 0; i < PAIRS_BAND; i += 2)
         if (isnan(band[i]) != isnan(band[i + 1]) || band[i] > band[i + 1])
-            verify_problem(v, "%s: the band %g to %g is none", path, band[i], band[i + 1]);
+            verify_problem(v, "%s: the band of the %s, %g to %g, is none", path, parts[i / 2],
+                           band[i], band[i + 1]);
 }
 
 static config *check_pairs_head(verify *v, const char *path, pairs_store *p)

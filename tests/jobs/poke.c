@@ -136,7 +136,9 @@ static int poke(hid_t file, int n, char **word)
     if (n == 3 && !strcmp(word[0], "clear"))
         return clear(file, word[1], strtoull(word[2], NULL, 10));
     if (n >= 3 && !strcmp(word[0], "numbers")) {
-        double a = atof(word[2]), b = atof(word[n - 1]), v[] = {a, b, a, b}; /* 4: band */
+        double v[4]; /* as many as a band has, the words over and over */
+        for (int i = 0; i < 4; i++)
+            v[i] = atof(word[2 + i % (n - 2)]);
         return set_attribute(file, word[1], NULL, v);
     }
     return poor("the words are in the head of poke.c");

@@ -107,7 +107,8 @@ for name in prompt licences band seed contains_real_pixels config; do
 done
 plant 'pairs.h5:1: syntax error' "$poke pairs.h5 attribute config 'seed = ;'"
 plant 'pairs.h5: its seed is 8' "$poke pairs.h5 numbers seed 8"
-plant 'pairs.h5: the band 0.9 to 0.1 is none' "$poke pairs.h5 numbers band 0.9 0.1"
+plant 'pairs.h5: the band of the whole image, 0.9 to 0.1, is none' "$poke pairs.h5 numbers band 0.9 0.1 0.1 0.9"
+plant "pairs.h5: the band of the lesion's box, 0.9 to 0.1, is none" "$poke pairs.h5 numbers band 0.1 0.9 0.9 0.1"
 for store in data backgrounds; do
     plant "another version of \"$store\"" "$poke pairs.h5 attribute sha256_$store cafe"
 done
@@ -154,8 +155,8 @@ remark 'not finished: left by a job that was stopped' 'touch pairs.h5.tmp'
 # ---- masks.h5
 cat >masks.cfg <<END
 $(cat small.cfg)
-masks = { size = 32; width = 8; layers = 1; steps = 200; batch = 4; lr = 2e-3; count = 6; sample_steps = 10;
-          sample_batch = 4; copy = 0.99; };
+masks = { size = 32; width = 8; layers = 1; steps = 300; batch = 4; lr = 2e-3; ema = 0.95; count = 12; sample_steps = 10;
+          sample_batch = 4; attempts = 8; copy = 0.99; };
 END
 mv run whole
 mkdir run && cp whole/{data,backgrounds}.h5 run
