@@ -22,6 +22,7 @@ enum {
     FEATHER = 3
 };
 enum { JPEG, TURNED, MIRRORED, MOVED, KINDS };
+enum { TURNED_LEAST = 24 }; /* of COPIES / KINDS */
 
 static const char tiny[] = "data/tiny/encoder";
 static md_backend *be;
@@ -270,7 +271,7 @@ static void test_copies_and_noise(void **state)
     OK(features_load(f));
     for (int kind = 0; kind < 2; kind++) {
         outcome o = judge(f, kind ? PHANTOM_ULTRASOUND : PHANTOM_SKIN);
-        assert_true(o.caught >= 95);
+        assert_true(o.caught >= 95 && o.of_kind[TURNED] >= TURNED_LEAST);
         assert_int_equal(o.noise, NOISE);
     }
     features_free(f);
@@ -289,7 +290,8 @@ static void test_control(void **state)
     OK(features_plan(f, be, MD_F32, 2));
     OK(features_load(f));
     (void)judge(f, PHANTOM_SKIN);
-    assert_true(judge(f, PHANTOM_ULTRASOUND).caught < 95);
+    /* the other kinds differ so little from what they copy that any weights know them */
+    assert_true(judge(f, PHANTOM_ULTRASOUND).of_kind[TURNED] < TURNED_LEAST);
     features_free(f);
     standalone_free(s, be);
 }

@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Which limits of similarity tell copies from further real images, over many draws of the training images.
+
+    limits.py ENCODER UNSEEN [--images 240] [--references 30] [--draws 80] [--save FILE]
+
+UNSEEN is a run directory with phantoms imported (data.h5, backgrounds.h5), as tests/quality/phantoms.sh leaves it in
+WORK/unseen. Outside the program: transformers' Dinov2Model and numpy repeat what generate/references.c and band.c do,
+so that thousands of trials cost one pass of the encoder; tests/quality/phantoms.sh is the measurement of the program.
+Needs transformers, PyTorch, h5py, Pillow.
+"""
+import argparse
+import io
+
+import numpy as np
+
+FLAT = (124, 116, 104)
+KINDS = ("jpeg", "turned", "mirrored", "transplanted", "noise")
+
+
+def views(images):
+    return [v for im in images for v in (im, im[:, ::-1], im[::-1], im[::-1, ::-1])]
+
+
+def erode(mask, r=3):
+    out, padded = np.ones_like(mask), np.pad(mask, r)
+    h, w = mask.shape
+    for dy in range(-r, r + 1):
+        for dx in range(-r, r + 1):
+            if dy * dy + dx * dx <= r * r:
+                out &= padded[r + dy:r + dy + h, r + dx:r + dx + w]
+    return out
+
+
+def lesion(image, mask):
+    """references_lesion"""
+    ys, xs = np.where(mask)
+    y0, y1, x0, x1 = ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
+    edge = max((max(y1 - y0, x1 - x0) * 6 + 4) // 5, (mask.shape[0] + 15) // 16)
+    core = erode(mask)
+    shown = np.where((core if core.sum() >= mask.sum() / 4 else mask)[..., None], image, np.array(FLAT, np.uint8))
+    pad = mask.shape[0] // 2
+    shown = np.stack([np.pad(shown[..., c], pad, constant_values=v) for c, v in enumerate(FLAT)], -1)
+    y, x = pad + y0 - (edge - (y1 - y0)) // 2, pad + x0 - (edge - (x1 - x0)) // 2
+    return shown[y:y + edge, x:x + edge]
+
+
+def plant(images, masks, backgrounds, rng):
+    """{kind: [(picture, mask)]}, one for each image, and 60 of noise."""
+    from PIL import Image
+
+    def jpeg(a):
+        f = io.BytesIO()
+        Image.fromarray(a).save(f, "JPEG", quality=60)
+        return np.asarray(Image.open(f).convert("RGB"))
+
+    def turn(a, m, degrees):
+        p = 20
+        big = Image.fromarray(np.pad(a, ((p, p), (p, p), (0, 0)), mode="symmetric"))
+        of = Image.fromarray(np.pad(m, p).astype(np.uint8) * 255)
+        return (np.asarray(big.rotate(degrees, resample=Image.BICUBIC))[p:-p, p:-p],
+                np.asarray(of.rotate(degrees, resample=Image.NEAREST))[p:-p, p:-p] > 0)
+
+    def transplant(i):
+        scene, a, m = backgrounds[rng.integers(len(backgrounds))].copy(), images[i], masks[i]
+        if i % 2:  # elsewhere too
+            ys, xs = np.where(m)
+            by = tuple(int(rng.integers(-v.min(), n - v.max())) for v, n in zip((ys, xs), m.shape))
+            a, m = np.roll(a, by, (0, 1)), np.roll(m, by, (0, 1))
+        scene[m] = a[m]
+        return scene, m
+
+    pairs = list(zip(images, masks))
+    return {"jpeg": [(jpeg(a), m) for a, m in pairs],
+            "turned": [turn(a, m, 2 if i % 2 else -2) for i, (a, m) in enumerate(pairs)],
+            "mirrored": [(a[:, ::-1], m[:, ::-1]) for a, m in pairs],
+            "transplanted": [transplant(i) for i in range(len(images))],
+            "noise": [(rng.integers(0, 256, a.shape, dtype=np.uint8), m) for a, m in pairs[:60]]}
+
+
+def encode(a):
+    """Features of all pictures, whole (0) and lesion (1): {name: [n,(views,)D]}"""
+    import h5py
+    import torch
+    from transformers import BitImageProcessor, Dinov2Model
+    net, prepare = Dinov2Model.from_pretrained(a.encoder).eval(), BitImageProcessor.from_pretrained(a.encoder)
+
+    def features(images):
+        out = []
+        for k in range(0, len(images), 64):
+            x = prepare([np.ascontiguousarray(i) for i in images[k:k + 64]], return_tensors="pt").pixel_values
+            with torch.no_grad():
+                f = net(x).pooler_output.numpy()
+            out.append(f / np.linalg.norm(f, axis=1, keepdims=True))
+        return np.concatenate(out)
+
+    with h5py.File(a.unseen + "/data.h5", "r") as d:
+        rows = np.flatnonzero(d["kind"][:] == 0)[:a.images]
+        images, masks = d["images"][:][rows], d["masks"][:][rows] > 0
+    with h5py.File(a.unseen + "/backgrounds.h5", "r") as d:
+        backgrounds = d["images"][:]
+    out = {"real0": features(views(images)).reshape(len(rows), 4, -1),
+           "real1": features(views([lesion(*p) for p in zip(images, masks)])).reshape(len(rows), 4, -1)}
+    for kind, planted in plant(images, masks, backgrounds, np.random.default_rng(5)).items():
+        out[kind + "0"] = features([p for p, _ in planted])
+        out[kind + "1"] = features([lesion(*p) for p in planted])
+    return out
+
+
+def quantile(v, q):
+    """band_quantile"""
+    v, at = np.sort(v), np.clip(q * (len(v) + 1) - 1, 0, len(v) - 1)
+    low = int(at)
+    high = min(low + 1, len(v) - 1)
+    return v[low] + (at - low) * (v[high] - v[low])
+
+
+def nearest(similarities):
+    s = np.sort(similarities, 1)[:, ::-1]
+    return s[:, 0], s[:, :5].mean(1)
+
+
+def trial(f, a, q, rng):
+    """Shares rejected of one draw of references: {kind: share}, "unseen", and of these as copies."""
+    def similar(name, rows, refs, part):
+        return np.einsum("id,jvd->ijv", f[name + str(part)][rows], f["real%d" % part][refs]).max(2)
+
+    order = rng.permutation(len(f["real0"]))
+    refs, others = order[:a.references], order[a.references:]
+    limits = []
+    for part in (0, 1):
+        own = np.einsum("id,jvd->ijv", f["real%d" % part][refs][:, 0], f["real%d" % part][refs]).max(2)
+        near, mean = nearest(np.where(np.eye(len(refs)) > 0, -9, own))
+        limits.append((quantile(near, 1 - q / 2), quantile(mean, q / 2)))
+    f = dict(f, unseen0=f["real0"][:, 0], unseen1=f["real1"][:, 0])
+    out = {}
+    for kind in KINDS + ("unseen",):
+        rows = others if kind == "unseen" else refs if kind != "noise" else np.arange(len(f["noise0"]))
+        copy = far = False
+        for part in (0, 1):
+            near, mean = nearest(similar(kind, rows, refs, part))
+            copy, far = copy | (near > limits[part][0]), far | (mean < limits[part][1])
+        out[kind] = (copy | far).mean()
+        if kind == "unseen":
+            out["as copies"] = copy.mean()
+    return out
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("encoder")
+    p.add_argument("unseen")
+    p.add_argument("--images", type=int, default=240)
+    p.add_argument("--references", type=int, default=30)
+    p.add_argument("--draws", type=int, default=80)
+    p.add_argument("--quantiles", default="0.05", help="values of quality.quantile, separated by commas")
+    p.add_argument("--save", help="features, kept for another call")
+    a = p.parse_args()
+    try:
+        features = dict(np.load(a.save)) if a.save else None
+    except OSError:
+        features = None
+    if features is None:
+        features = encode(a)
+        if a.save:
+            np.savez(a.save, **features)
+    for q in map(float, a.quantiles.split(",")):
+        rng = np.random.default_rng(11)
+        rows = [trial(features, a, q, rng) for _ in range(a.draws)]
+        mean = {k: np.mean([r[k] for r in rows]) for k in rows[0]}
+        copies = np.mean([[r[k] for k in KINDS[:4]] for r in rows], 1)
+        unseen = np.array([r["unseen"] for r in rows])
+        print("quantile %g, %d references: copies %.1f %% (least of a draw %.0f; %s), noise %.1f %%, unseen %.1f %% (sd %.1f; as "
+              "copies %.1f), above 15 %% in %.0f %% of draws" % (
+                  q, a.references, 100 * copies.mean(), 100 * copies.min(),
+                  ", ".join("%s %.0f" % (k, 100 * mean[k]) for k in KINDS[:4]), 100 * mean["noise"], 100 * unseen.mean(),
+                  100 * unseen.std(), 100 * mean["as copies"], 100 * (unseen > 0.15).mean()))
+
+
+if __name__ == "__main__":
+    main()
