@@ -9,12 +9,13 @@ so that thousands of trials cost one pass of the encoder; tests/quality/phantoms
 Needs transformers, PyTorch, h5py, Pillow.
 """
 import argparse
-import io
 
 import numpy as np
 
+import planted
+
 FLAT = (124, 116, 104)
-KINDS = ("jpeg", "turned", "mirrored", "transplanted", "noise")
+KINDS = planted.COPIES + ("noise",)
 
 
 def views(images):
@@ -45,36 +46,21 @@ def lesion(image, mask):
 
 
 def plant(images, masks, backgrounds, rng):
-    """{kind: [(picture, mask)]}, one for each image, and 60 of noise."""
-    from PIL import Image
-
-    def jpeg(a):
-        f = io.BytesIO()
-        Image.fromarray(a).save(f, "JPEG", quality=60)
-        return np.asarray(Image.open(f).convert("RGB"))
-
-    def turn(a, m, degrees):
-        p = 20
-        big = Image.fromarray(np.pad(a, ((p, p), (p, p), (0, 0)), mode="symmetric"))
-        of = Image.fromarray(np.pad(m, p).astype(np.uint8) * 255)
-        return (np.asarray(big.rotate(degrees, resample=Image.BICUBIC))[p:-p, p:-p],
-                np.asarray(of.rotate(degrees, resample=Image.NEAREST))[p:-p, p:-p] > 0)
-
+    """{kind: [(picture, mask)]}, one for each image as planted.py makes them, and 60 of noise."""
     def transplant(i):
-        scene, a, m = backgrounds[rng.integers(len(backgrounds))].copy(), images[i], masks[i]
+        a, m = images[i], masks[i]
         if i % 2:  # elsewhere too
             ys, xs = np.where(m)
             by = tuple(int(rng.integers(-v.min(), n - v.max())) for v, n in zip((ys, xs), m.shape))
             a, m = np.roll(a, by, (0, 1)), np.roll(m, by, (0, 1))
-        scene[m] = a[m]
-        return scene, m
+        return planted.transplanted(a, m, backgrounds[rng.integers(len(backgrounds))])
 
     pairs = list(zip(images, masks))
-    return {"jpeg": [(jpeg(a), m) for a, m in pairs],
-            "turned": [turn(a, m, 2 if i % 2 else -2) for i, (a, m) in enumerate(pairs)],
-            "mirrored": [(a[:, ::-1], m[:, ::-1]) for a, m in pairs],
+    return {"jpeg": [planted.jpeg(a, m) for a, m in pairs],
+            "turned": [planted.turned(a, m, 2.0 if i % 2 else -2.0) for i, (a, m) in enumerate(pairs)],
+            "mirrored": [planted.mirrored(a, m) for a, m in pairs],
             "transplanted": [transplant(i) for i in range(len(images))],
-            "noise": [(rng.integers(0, 256, a.shape, dtype=np.uint8), m) for a, m in pairs[:60]]}
+            "noise": [planted.noise(a, m, rng) for a, m in pairs[:60]]}
 
 
 def encode(a):
@@ -100,9 +86,9 @@ def encode(a):
         backgrounds = d["images"][:]
     out = {"real0": features(views(images)).reshape(len(rows), 4, -1),
            "real1": features(views([lesion(*p) for p in zip(images, masks)])).reshape(len(rows), 4, -1)}
-    for kind, planted in plant(images, masks, backgrounds, np.random.default_rng(5)).items():
-        out[kind + "0"] = features([p for p, _ in planted])
-        out[kind + "1"] = features([lesion(*p) for p in planted])
+    for kind, pairs in plant(images, masks, backgrounds, np.random.default_rng(5)).items():
+        out[kind + "0"] = features([p for p, _ in pairs])
+        out[kind + "1"] = features([lesion(*p) for p in pairs])
     return out
 
 
@@ -167,12 +153,12 @@ def main():
         rng = np.random.default_rng(11)
         rows = [trial(features, a, q, rng) for _ in range(a.draws)]
         mean = {k: np.mean([r[k] for r in rows]) for k in rows[0]}
-        copies = np.mean([[r[k] for k in KINDS[:4]] for r in rows], 1)
+        copies = np.mean([[r[k] for k in planted.COPIES] for r in rows], 1)
         unseen = np.array([r["unseen"] for r in rows])
         print("quantile %g, %d references: copies %.1f %% (least of a draw %.0f; %s), noise %.1f %%, unseen %.1f %% (sd %.1f; as "
               "copies %.1f), above 15 %% in %.0f %% of draws" % (
                   q, a.references, 100 * copies.mean(), 100 * copies.min(),
-                  ", ".join("%s %.0f" % (k, 100 * mean[k]) for k in KINDS[:4]), 100 * mean["noise"], 100 * unseen.mean(),
+                  ", ".join("%s %.0f" % (k, 100 * mean[k]) for k in planted.COPIES), 100 * mean["noise"], 100 * unseen.mean(),
                   100 * unseen.std(), 100 * mean["as copies"], 100 * (unseen > 0.15).mean()))
 
 

@@ -58,6 +58,18 @@ def turned(image, mask, degrees=2.0):
             np.asarray(truth.rotate(degrees, Image.BILINEAR).crop(here)) >= 128)
 
 
+def mirrored(image, mask):
+    return image[:, ::-1], mask[:, ::-1]
+
+
+def transplanted(image, mask, ground):
+    return np.where(mask[..., None], image, ground), mask
+
+
+def noise(image, mask, rng):
+    return rng.integers(0, 256, image.shape, np.uint8), mask
+
+
 def planted(run, unseen):
     """Yields (kind, image [H,W,3], mask [H,W], background_id or None)."""
     rng = np.random.default_rng(1)
@@ -67,12 +79,11 @@ def planted(run, unseen):
         image, mask = images[i % len(images)], masks[i % len(images)]
         yield ("jpeg", *jpeg(image, mask), None)
         yield ("turned", *turned(image, mask, 2.0 if i % 2 else -2.0), None)
-        yield "mirrored", image[:, ::-1], mask[:, ::-1], None
+        yield ("mirrored", *mirrored(image, mask), None)
         ground = int(rng.integers(len(grounds)))
-        yield "transplanted", np.where(mask[..., None], image, grounds[ground]), mask, ground
+        yield ("transplanted", *transplanted(image, mask, grounds[ground]), ground)
     for i in range(NOISE):
-        mask = masks[i % len(masks)]
-        yield "noise", rng.integers(0, 256, images[0].shape, np.uint8), mask, None
+        yield ("noise", *noise(images[0], masks[i % len(masks)], rng), None)
     images, masks = meddiff_data.read(unseen, lesion=True)
     for i in range(UNSEEN):
         yield "unseen", images[i], masks[i], None
