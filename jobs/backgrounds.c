@@ -17,10 +17,7 @@ static md_status load(session *s)
 {
     MD_TRY(session_use_tuned(s, "background",
                              "\"meddiff finetune\" with --set finetune.region=background first"));
-    foundation_hold(s->f, s->dtype, 0);
-    for (int part = 0; session_works() && part < MODEL_N_PARTS; part++)
-        MD_TRY(foundation_load(s->f, (model_part)part, s->be));
-    return MD_OK;
+    return session_load(s);
 }
 
 static md_status run(session *s, const char *store)
@@ -54,7 +51,7 @@ static md_status made_under(const session *s, const char *store)
     MD_TRY(data_open(store, DATA_BACKGROUNDS, &d));
     md_status status = data_text(d, "config", &text);
     if (status == MD_OK)
-        status = session_made_under(s, text, store, complete_under);
+        status = config_same_as(s->j->cfg, text, store, complete_under);
     free(text);
     data_close(d);
     return status;

@@ -103,7 +103,6 @@ static md_status save_extras(session *s, const char *folder, const extras *e)
 /* The trained parts or their adapters, then DONE. */
 static md_status save(session *s, const char *folder)
 {
-    char done[SESSION_PATH];
     extras e;
     bool adapts = finetune_adapts(s->j->cfg);
     MD_TRY(adapts ? foundation_save_lora(s->f, folder, s->be) : save_parts(s, folder));
@@ -111,11 +110,7 @@ static md_status save(session *s, const char *folder)
     if (adapts && (e.merged || e.single))
         MD_TRY(foundation_merge_lora(s->f, folder));
     MD_TRY(save_extras(s, folder, &e));
-    MD_TRY(md_path_join(done, sizeof done, folder, "DONE"));
-    md_status status = MD_OK;
-    const char *text = config_text(s->j->cfg, &status);
-    MD_TRY(status);
-    return md_file_write_atomic(done, text, strlen(text));
+    return session_mark_trained(s, folder);
 }
 
 static md_status load_foundation(session *s)
@@ -199,22 +194,6 @@ static md_status run(session *s)
     return status;
 }
 
-static md_status is_complete(const session *s, bool *complete)
-{
-    enum { MOST = 1 << 20 };
-    char done[SESSION_PATH];
-    void *text = NULL;
-    size_t n = 0;
-    MD_TRY(session_path(s, done, "models/%s/DONE", region_name(s->j->cfg)));
-    *complete = md_file_exists(done);
-    if (!*complete)
-        return MD_OK;
-    MD_TRY(md_file_read(done, MOST, &text, &n));
-    md_status status = session_made_under(s, text, done, sections);
-    free(text);
-    return status;
-}
-
 /* What was not asked for when the training ended. */
 static md_status save_extras_later(session *s, const char *folder, const extras *e)
 {
@@ -233,7 +212,8 @@ static md_status train_region(job *j)
     extras e = {0};
     MD_TRY(session_path(&s, folder, "models/%s", region_name(j->cfg)));
     MD_TRY(finetune_check(j->cfg));
-    MD_TRY(comm_agree(comm_world(), is_complete(&s, &complete)));
+    MD_TRY(
+        comm_agree(comm_world(), session_is_trained(&s, region_name(j->cfg), sections, &complete)));
     if (complete)
         MD_TRY(comm_agree(comm_world(), list_extras(&s, folder, &e)));
     if (complete && !e.merged && !e.single) {

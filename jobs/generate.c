@@ -33,10 +33,7 @@ static md_status need_inputs(const session *s, char path[SESSION_PATH])
 static md_status load(session *s)
 {
     MD_TRY(use_lesion_model(s));
-    foundation_hold(s->f, s->dtype, 0);
-    for (int part = 0; session_works() && part < MODEL_N_PARTS; part++)
-        MD_TRY(foundation_load(s->f, (model_part)part, s->be));
-    return MD_OK;
+    return session_load(s);
 }
 
 /* What the guide's parts did, of three pairs. */

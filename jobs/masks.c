@@ -91,18 +91,6 @@ static void end(session *s, learning *l)
     free(l->alphas);
 }
 
-/* The model, then DONE with the configuration it was made under. */
-static md_status save(session *s, const learning *l, const char *folder)
-{
-    char done[SESSION_PATH];
-    md_status status = MD_OK;
-    MD_TRY(mask_model_save(&l->model, folder, s->be));
-    MD_TRY(md_path_join(done, sizeof done, folder, "DONE"));
-    const char *text = config_text(s->j->cfg, &status);
-    MD_TRY(status);
-    return md_file_write_atomic(done, text, strlen(text));
-}
-
 static md_status learn(session *s)
 {
     char data[SESSION_PATH], folder[SESSION_PATH], checkpoints[SESSION_PATH], metrics[SESSION_PATH];
@@ -127,26 +115,12 @@ static md_status learn(session *s)
     if (status == MD_OK && l.t)
         status = train_swap_ema(l.t);
     if (status == MD_OK && session_first_worker())
-        status = save(s, &l, folder);
+        status = mask_model_save(&l.model, folder, s->be);
+    if (status == MD_OK && session_first_worker())
+        status = session_mark_trained(s, folder);
     if (status == MD_OK && session_first_worker())
         status = train_checkpoint_clear(checkpoints);
     end(s, &l);
-    return status;
-}
-
-static md_status is_trained(const session *s, bool *complete)
-{
-    enum { MOST = 1 << 20 };
-    char done[SESSION_PATH];
-    void *text = NULL;
-    size_t n = 0;
-    MD_TRY(session_path(s, done, "models/masks/DONE"));
-    *complete = md_file_exists(done);
-    if (!*complete)
-        return MD_OK;
-    MD_TRY(md_file_read(done, MOST, &text, &n));
-    md_status status = session_made_under(s, text, done, learned);
-    free(text);
     return status;
 }
 
@@ -221,7 +195,7 @@ md_status job_masks(job *j)
     bool trained = false;
     MD_TRY(mask_check(j->cfg));
     MD_TRY(comm_agree(comm_world(), session_need_data(&s)));
-    MD_TRY(comm_agree(comm_world(), is_trained(&s, &trained)));
+    MD_TRY(comm_agree(comm_world(), session_is_trained(&s, "masks", learned, &trained)));
     if (trained && trains)
         md_info("masks", "models/masks is complete already; remove it to train again");
     if (!trains)

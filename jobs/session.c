@@ -140,16 +140,6 @@ md_status session_training_budget(const config *cfg, const foundation *f, md_bac
     return MD_OK;
 }
 
-md_status session_made_under(const session *s, const char *text, const char *name,
-                             const char *sections)
-{
-    config *old = NULL;
-    MD_TRY(config_parse(text, strlen(text), name, &old));
-    md_status status = config_same(s->j->cfg, old, sections);
-    config_free(old);
-    return status;
-}
-
 md_status session_need_data(const session *s)
 {
     char path[SESSION_PATH], *text = NULL;
@@ -161,7 +151,7 @@ md_status session_need_data(const session *s)
     MD_TRY(data_open(path, DATA_IMAGES, &d));
     md_status status = data_text(d, "config", &text);
     if (status == MD_OK)
-        status = session_made_under(s, text, path, ". data");
+        status = config_same_as(s->j->cfg, text, path, ". data");
     free(text);
     data_close(d);
     return status;
@@ -221,6 +211,41 @@ md_status session_use_tuned(const session *s, const char *region, const char *hi
     if (!md_file_exists(done))
         MD_FAIL(MD_BAD_INPUT, "%s does not exist: run %s", done, hint);
     return foundation_use_tuned(s->f, folder);
+}
+
+md_status session_is_trained(const session *s, const char *name, const char *sections,
+                             bool *trained)
+{
+    enum { MOST = 1 << 20 };
+    char done[SESSION_PATH];
+    void *text = NULL;
+    size_t n = 0;
+    MD_TRY(session_path(s, done, "models/%s/DONE", name));
+    *trained = md_file_exists(done);
+    if (!*trained)
+        return MD_OK;
+    MD_TRY(md_file_read(done, MOST, &text, &n));
+    md_status status = config_same_as(s->j->cfg, text, done, sections);
+    free(text);
+    return status;
+}
+
+md_status session_mark_trained(const session *s, const char *folder)
+{
+    char done[SESSION_PATH];
+    md_status status = MD_OK;
+    const char *text = config_text(s->j->cfg, &status);
+    MD_TRY(status);
+    MD_TRY(md_path_join(done, sizeof done, folder, "DONE"));
+    return md_file_write_atomic(done, text, strlen(text));
+}
+
+md_status session_load(session *s)
+{
+    foundation_hold(s->f, s->dtype, 0);
+    for (int part = 0; session_works() && part < MODEL_N_PARTS; part++)
+        MD_TRY(foundation_load(s->f, (model_part)part, s->be));
+    return MD_OK;
 }
 
 md_status session_path(const session *s, char out[SESSION_PATH], const char *fmt, ...)

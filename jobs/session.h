@@ -38,10 +38,6 @@ MD_MUST md_status session_budget(const config *cfg, md_backend *be, int sharing,
 /* What of it is left for a fine-tune beside the parts that are not trained. */
 MD_MUST md_status session_training_budget(const config *cfg, const foundation *f, md_backend *be,
                                           int sharing, size_t *bytes);
-/* `text` is the configuration that the result `name` was made under: MD_USAGE, naming the key, when
-   ours differs in what shapes it. */
-MD_MUST md_status session_made_under(const session *s, const char *text, const char *name,
-                                     const char *sections);
 /* data.h5 is there and was imported under this configuration; else what to do about it. */
 MD_MUST md_status session_need_data(const session *s);
 /* And backgrounds.h5 beside it, as backgrounds.from and backgrounds.count say. */
@@ -57,6 +53,14 @@ MD_MUST md_status session_background_kind(const session *s, data_kind *out);
 /* The model that RUN/models/<region> holds takes the foundation's place; where there is none, what
    to do about it: `hint` after "run ...". */
 MD_MUST md_status session_use_tuned(const session *s, const char *region, const char *hint);
+/* *trained: RUN/models/<name> is complete; MD_USAGE, naming the key, when it was trained under
+   another configuration in these sections. */
+MD_MUST md_status session_is_trained(const session *s, const char *name, const char *sections,
+                                     bool *trained);
+/* Writes <folder>/DONE, with the configuration: last, when the model is there. */
+MD_MUST md_status session_mark_trained(const session *s, const char *folder);
+/* All parts of the foundation, on a worker, to paint with. */
+MD_MUST md_status session_load(session *s);
 bool session_works(void);        /* this rank is a worker */
 bool session_first_worker(void); /* the one that writes files for all */
 bool session_wants_stop(void);   /* a signal asked for an end */

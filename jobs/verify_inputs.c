@@ -1,7 +1,7 @@
 /* verify: the SHA-256 of what pairs.h5 was made from, against the files that are there. */
 #include "base/file.h"
 #include "base/sha256.h"
-#include "model/schedule_json.h"
+#include "generate/origin.h"
 #include "model/standalone.h"
 #include "verify.h"
 
@@ -9,10 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is there of the model that painted. */
+/* What is there. */
 typedef struct sources {
     const verify *v;
-    foundation *f; /* with what models/lesion put in its place; NULL when it cannot be opened */
+    int n_origin; /* 0 where the model that painted cannot be opened */
+    char origin[ORIGIN_N_PARTS][MD_SHA256_HEX];
 } sources;
 
 /* Fills hex, or leaves it empty where the source is not there. */
@@ -25,32 +26,12 @@ static md_status hash_store(const sources *s, const char *name, char hex[MD_SHA2
     return verify_path(s->v, file, path) ? md_sha256_file(path, hex) : MD_OK;
 }
 
-static md_status hash_part(const sources *s, const char *name, char hex[MD_SHA256_HEX])
+static md_status hash_origin(const sources *s, const char *name, char hex[MD_SHA256_HEX])
 {
-    static const model_part parts[] = {MODEL_UNET, MODEL_VAE, MODEL_TEXT_ENCODER};
-    for (size_t i = 0; s->f && i < sizeof parts / sizeof *parts; i++)
-        if (!strcmp(model_registry(parts[i])->folder, name))
-            return foundation_hash(s->f, parts[i], hex);
+    for (int i = 0; i < s->n_origin; i++)
+        if (!strcmp(origin_names[i], name))
+            memcpy(hex, s->origin[i], MD_SHA256_HEX);
     return MD_OK;
-}
-
-static md_status hash_schedule(const sources *s, const char *name, char hex[MD_SHA256_HEX])
-{
-    (void)name;
-    md_text t = {0};
-    if (!s->f)
-        return MD_OK;
-    md_status status = schedule_write(&t, &s->f->schedule);
-    if (status == MD_OK)
-        md_sha256(t.s, t.n, hex);
-    md_text_free(&t);
-    return status;
-}
-
-static md_status hash_lora(const sources *s, const char *name, char hex[MD_SHA256_HEX])
-{
-    (void)name;
-    return s->f && *s->f->lora ? md_sha256_file(s->f->lora, hex) : MD_OK;
 }
 
 static md_status hash_mask_model(const sources *s, const char *name, char hex[MD_SHA256_HEX])
@@ -70,9 +51,9 @@ static const struct {
     const char *name; /* attribute sha256_<name> */
     hasher hash;
 } inputs[] = {
-    {"data", hash_store},         {"masks", hash_store}, {"backgrounds", hash_store},
-    {"unet", hash_part},          {"vae", hash_part},    {"text_encoder", hash_part},
-    {"scheduler", hash_schedule}, {"lora", hash_lora},   {"mask_model", hash_mask_model},
+    {"data", hash_store},       {"masks", hash_store}, {"backgrounds", hash_store},
+    {"unet", hash_origin},      {"vae", hash_origin},  {"text_encoder", hash_origin},
+    {"scheduler", hash_origin}, {"lora", hash_origin}, {"mask_model", hash_mask_model},
 };
 
 /* The foundation as generate took it; NULL after saying why it is not. */
@@ -128,10 +109,15 @@ static void check_input(verify *v, const sources *s, pairs_store *p, const char 
 
 void verify_inputs(verify *v, pairs_store *p, const config *cfg)
 {
-    sources s = {v, open_model(v, cfg)};
+    sources s = {.v = v};
     const char *name;
+    foundation *f = open_model(v, cfg);
+    if (f && origin_of(f, s.origin, &s.n_origin) != MD_OK) {
+        verify_failed(v);
+        s.n_origin = 0;
+    }
+    foundation_free(f, NULL);
     for (int i = 0; (name = pairs_input_name(i)); i++)
         if (pairs_has_input(p, name))
             check_input(v, &s, p, name);
-    foundation_free(s.f, NULL);
 }

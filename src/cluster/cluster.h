@@ -43,6 +43,8 @@ MD_MUST md_status cluster_reply_fail(cluster_batch *b, int index, md_status stat
    more often than once a second. MD_STOPPED when the batch should be dropped: after SIGTERM, or
    when the coordinator ended the run. */
 MD_MUST md_status cluster_beat(cluster_batch *b);
+/* The same as a callback, of a void pointer to the batch. */
+MD_MUST md_status cluster_beat_of(void *batch);
 
 typedef enum cluster_verdict {
     CLUSTER_ACCEPT, /* the item is done */
@@ -73,9 +75,9 @@ typedef struct cluster_counts {
 
 typedef struct cluster_work {
     const char *name; /* "pairs", for messages */
-    void *user;       /* first argument of every callback */
 
     /* rank 0 only */
+    void *user;                /* first argument of the next callbacks */
     const cluster_item *items; /* [n_items], borrowed; only what is still to do */
     int64_t n_items;
     /* A result, once per (id, attempt), in order of arrival. A failure here ends the run
@@ -95,7 +97,8 @@ typedef struct cluster_work {
     double silent_s;  /* a worker not heard for this long counts as lost until it speaks; 0: 120 */
 
     /* workers only. A returned failure is the failure of all items of the batch without a reply. */
-    md_status (*on_lease)(void *user, cluster_batch *b);
+    void *worker; /* first argument of on_lease */
+    md_status (*on_lease)(void *worker, cluster_batch *b);
 } cluster_work;
 
 /* Works until every item is accepted, dropped or failed. On every rank MD_OK then (failed items are

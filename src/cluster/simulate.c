@@ -420,7 +420,7 @@ static void begin_actor(sim *s, int r)
     a->link = (cluster_link){a,        link_send, link_receive, link_pending, link_mark_lost,
                              link_now, link_stop};
     a->work = (cluster_work){.name = "simulated items",
-                             .user = r == 0 ? (void *)s : a,
+                             .user = s,
                              .items = s->items,
                              .n_items = in->items,
                              .on_result = on_result,
@@ -428,6 +428,7 @@ static void begin_actor(sim *s, int r)
                              .batch = in->batch,
                              .lease_s = in->lease_s,
                              .silent_s = in->silent_s,
+                             .worker = a,
                              .on_lease = on_lease};
     heap_put(s, r, r);
 }

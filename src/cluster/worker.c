@@ -177,6 +177,11 @@ md_status cluster_reply_fail(cluster_batch *b, int index, md_status status)
     return MD_OK;
 }
 
+md_status cluster_beat_of(void *batch)
+{
+    return cluster_beat(batch);
+}
+
 md_status cluster_beat(cluster_batch *b)
 {
     cluster_worker *w = b->w;
@@ -233,7 +238,7 @@ static md_status run_batch(cluster_worker *w)
     for (int i = 0; i < n; i++)
         b.reply[i].entry = entry[i];
     md_status_clear();
-    md_status status = w->work->on_lease(w->work->user, &b);
+    md_status status = w->work->on_lease(w->work->worker, &b);
     bool dropped = status == MD_STOPPED && (w->last_lease != lease || w->ended ||
                                             w->link->stop(w->link->self) != CLUSTER_GO);
     for (int i = 0; i < n && !dropped; i++) {

@@ -533,3 +533,13 @@ md_status config_same(const config *a, const config *b, const char *sections)
     md_text_free(&was);
     return status;
 }
+
+md_status config_same_as(const config *now, const char *text, const char *name,
+                         const char *sections)
+{
+    config *then = NULL;
+    MD_TRY(config_parse(text, strlen(text), name, &then));
+    md_status status = config_same(now, then, sections);
+    config_free(then);
+    return status;
+}

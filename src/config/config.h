@@ -64,6 +64,9 @@ MD_MUST md_status config_save(config *c, const char *path);
 config_key config_diff(const config *a, const config *b, const char *sections);
 /* config_diff as an error: "finetune.lr is 1e-05 here but 5e-06 in <name of b>". */
 MD_MUST md_status config_same(const config *a, const config *b, const char *sections);
+/* The same against what config_text wrote, as it is kept in `name`, a file made under it. */
+MD_MUST md_status config_same_as(const config *now, const char *text, const char *name,
+                                 const char *sections);
 
 const char *config_path(config_key key); /* "finetune.lr" */
 const char *config_meaning(config_key key);

@@ -54,12 +54,9 @@ static md_status create_store(desk *d, const char *origin)
 static md_status check_store(desk *d, const char *origin)
 {
     char *text = NULL, *from = NULL;
-    config *then = NULL;
     md_status status = data_text(d->store, "config", &text);
     if (status == MD_OK)
-        status = config_parse(text, strlen(text), d->j->store, &then);
-    if (status == MD_OK)
-        status = config_same(d->j->cfg, then, d->j->sections);
+        status = config_same_as(d->j->cfg, text, d->j->store, d->j->sections);
     if (status == MD_OK)
         status = data_text(d->store, "made_from", &from);
     if (status == MD_OK && (strcmp(from, origin) || data_rows(d->store) != d->out.rows))
@@ -67,7 +64,6 @@ static md_status check_store(desk *d, const char *origin)
                          "its repairs come from another background model or other images\n"
                          "there:\n%snow:\n%s",
                          from, origin);
-    config_free(then);
     free(text);
     free(from);
     return status == MD_OK
@@ -134,15 +130,9 @@ static md_status open_desk(desk *d)
     return MD_OK;
 }
 
-/* One process alone is both sides. */
-typedef struct sides {
-    desk *desk;
-    repair_worker *worker;
-} sides;
-
 static md_status on_result(void *user, const cluster_result *r, cluster_verdict *verdict)
 {
-    desk *d = ((sides *)user)->desk;
+    desk *d = user;
     repair_report report;
     data_row row;
     if (r->size != sizeof report)
@@ -158,7 +148,7 @@ static md_status on_result(void *user, const cluster_result *r, cluster_verdict 
 
 static md_status on_failed(void *user, cluster_item item, md_status status, const char *text)
 {
-    desk *d = ((sides *)user)->desk;
+    desk *d = user;
     (void)status;
     d->out.failed++;
     md_warn("backgrounds", "row %lld failed for good: %s", (long long)item.id, text);
@@ -167,28 +157,24 @@ static md_status on_failed(void *user, cluster_item item, md_status status, cons
 
 static md_status on_tick(void *user, const cluster_counts *c)
 {
-    desk *d = ((sides *)user)->desk;
+    desk *d = user;
     d->out.rate = c->rate;
     md_progress_at(&d->bar, d->out.kept + c->accepted + c->failed);
     return data_sync(d->store);
 }
 
-static md_status on_lease(void *user, cluster_batch *b)
-{
-    return repair_worker_lease(((sides *)user)->worker, b);
-}
-
-static md_status run(const backgrounds_job *j, sides *s)
+static md_status run(desk *d, repair_worker *w)
 {
     cluster_work work = {.name = "backgrounds",
-                         .user = s,
-                         .items = s->desk->items,
-                         .n_items = s->desk->n_items,
+                         .user = d,
+                         .items = d->items,
+                         .n_items = d->n_items,
                          .on_result = on_result,
                          .on_failed = on_failed,
                          .on_tick = on_tick,
-                         .on_lease = on_lease,
-                         .batch = (int)config_int(j->cfg, KEY_generate_batch)};
+                         .worker = w,
+                         .on_lease = repair_worker_lease,
+                         .batch = (int)config_int(d->j->cfg, KEY_generate_batch)};
     return cluster_run(&work, NULL);
 }
 
@@ -253,19 +239,19 @@ static md_status finish(desk *d)
     return data_finish(store);
 }
 
-/* What the sides hold is freed by the caller. */
-static md_status repair(const backgrounds_job *j, sides *s)
+/* What desk and worker hold is freed by the caller. */
+static md_status repair(desk *d, repair_worker **w)
 {
-    desk *d = s->desk;
+    const backgrounds_job *j = d->j;
     bool leads = comm_rank(comm_world()) == 0;
-    md_status status = j->be ? repair_worker_open(j, &s->worker) : MD_OK;
+    md_status status = j->be ? repair_worker_open(j, w) : MD_OK;
     MD_TRY(comm_agree(comm_world(), status));
     MD_TRY(comm_agree(comm_world(), leads ? open_desk(d) : MD_OK));
-    status = j->be ? repair_worker_start(s->worker) : MD_OK;
+    status = j->be ? repair_worker_start(*w) : MD_OK;
     MD_TRY(comm_agree(comm_world(), status));
     if (leads)
         d->bar = md_progress_begin("backgrounds", "pictures", d->out.kept, d->out.rows);
-    status = run(j, s);
+    status = run(d, *w);
     if (!leads)
         return status;
     md_progress_end(&d->bar, d->out.rows);
@@ -276,10 +262,10 @@ static md_status repair(const backgrounds_job *j, sides *s)
 md_status backgrounds_repair(const backgrounds_job *j, backgrounds_outcome *out)
 {
     desk d = {.j = j};
-    sides s = {.desk = &d};
-    md_status status = repair(j, &s);
+    repair_worker *w = NULL;
+    md_status status = repair(&d, &w);
     *out = d.out;
-    repair_worker_close(s.worker);
+    repair_worker_close(w);
     data_close(d.store);
     data_close(d.data);
     free(d.rows);

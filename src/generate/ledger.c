@@ -118,7 +118,8 @@ static void list(const int64_t count[N_VERDICTS], char *out, size_t size)
     }
 }
 
-md_status ledger_finish(ledger *l)
+/* Puts rejected.csv in order and says what was rejected. */
+static md_status finish(ledger *l)
 {
     char text[256];
     int64_t rejected = 0;
@@ -133,7 +134,8 @@ md_status ledger_finish(ledger *l)
     return rejects_order(l->rejected);
 }
 
-md_status ledger_reasons(pairs_store *p, char *out, size_t size)
+/* Rejected slots of the store by reason, "2 too similar, 1 not aligned", into out[size]. */
+static md_status list_reasons(pairs_store *p, char *out, size_t size)
 {
     int64_t count[N_VERDICTS] = {0};
     for (int64_t slot = 0; slot < pairs_rows(p); slot++) {
@@ -144,4 +146,16 @@ md_status ledger_reasons(pairs_store *p, char *out, size_t size)
     }
     list(count, out, size);
     return MD_OK;
+}
+
+md_status ledger_total(ledger *l, pairs_outcome *out)
+{
+    int64_t n[PAIRS_N_STATES];
+    MD_TRY(finish(l));
+    MD_TRY(pairs_sync(l->store));
+    MD_TRY(pairs_count_states(l->store, n));
+    out->accepted = n[PAIRS_ACCEPTED];
+    out->rejected = n[PAIRS_REJECTED];
+    out->failed = n[PAIRS_FAILED];
+    return list_reasons(l->store, out->reasons, sizeof out->reasons);
 }

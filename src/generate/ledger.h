@@ -5,6 +5,7 @@
 
 #include "cluster/cluster.h"
 #include "generate/assess.h"
+#include "generate/pairs.h"
 #include "generate/rejects.h"
 #include "store/pairs.h"
 
@@ -35,11 +36,9 @@ MD_MUST md_status ledger_record(ledger *l, const cluster_result *r, bool redraw,
                                 cluster_verdict *v);
 MD_MUST md_status ledger_fail(ledger *l, cluster_item item, md_status status, const char *text);
 MD_MUST md_status ledger_sync(ledger *l);
-/* Puts rejected.csv in order and says what was rejected. */
-MD_MUST md_status ledger_finish(ledger *l);
+/* The end of a run: puts rejected.csv in order, says what was rejected, and counts the whole store,
+   earlier runs' slots too: accepted, rejected, failed, reasons. */
+MD_MUST md_status ledger_total(ledger *l, pairs_outcome *out);
 void ledger_close(ledger *l);
-
-/* Rejected slots of the store by reason, "2 too similar, 1 not aligned", into out[size]. */
-MD_MUST md_status ledger_reasons(pairs_store *p, char *out, size_t size);
 
 #endif

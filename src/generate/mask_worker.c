@@ -121,14 +121,9 @@ static md_status finish(mask_worker *w, mask_place place, const float *picture, 
     return status;
 }
 
-static md_status beat(void *user)
+md_status mask_worker_lease(void *worker, cluster_batch *b)
 {
-    return cluster_beat(user);
-}
-
-md_status mask_worker_lease(void *user, cluster_batch *b)
-{
-    mask_worker *w = user;
+    mask_worker *w = worker;
     int n = cluster_batch_size(b);
     mask_place place[CLUSTER_LEASE_MAX];
     mask_report report[CLUSTER_LEASE_MAX];
@@ -140,7 +135,7 @@ md_status mask_worker_lease(void *user, cluster_batch *b)
         cluster_item it = cluster_batch_item(b, i);
         place[i] = (mask_place){it.id, it.attempt};
     }
-    MD_TRY(mask_sampler_draw(w->sampler, place, n, beat, b, w->pictures, w->finite));
+    MD_TRY(mask_sampler_draw(w->sampler, place, n, cluster_beat_of, b, w->pictures, w->finite));
     for (int i = 0; i < n; i++) {
         if (w->finite[i])
             done[i] = finish(w, place[i], w->pictures + i * px, &report[i]);

@@ -18,7 +18,7 @@ MD_MUST md_status mask_worker_open(const masks_job *j, mask_worker **out);
 /* Opens the store, which exists by now, and takes all memory. */
 MD_MUST md_status mask_worker_start(mask_worker *w);
 void mask_worker_close(mask_worker *w);
-/* cluster_work's on_lease; user: mask_worker. */
-MD_MUST md_status mask_worker_lease(void *user, cluster_batch *b);
+/* cluster_work's on_lease; worker: mask_worker. */
+MD_MUST md_status mask_worker_lease(void *worker, cluster_batch *b);
 
 #endif

@@ -224,60 +224,36 @@ static md_status end_round(desk *d)
     return MD_OK;
 }
 
-/* ---- both sides */
+/* ---- both sides: one process alone is desk and worker */
 
-typedef struct sides { /* one process alone is both */
-    desk *desk;
-    mask_worker *worker;
-} sides;
-
-static md_status result_at_desk(void *user, const cluster_result *r, cluster_verdict *verdict)
-{
-    return on_result(((sides *)user)->desk, r, verdict);
-}
-
-static md_status failure_at_desk(void *user, cluster_item item, md_status status, const char *text)
-{
-    return on_failed(((sides *)user)->desk, item, status, text);
-}
-
-static md_status tick_at_desk(void *user, const cluster_counts *c)
-{
-    return on_tick(((sides *)user)->desk, c);
-}
-
-static md_status lease_at_worker(void *user, cluster_batch *b)
-{
-    return mask_worker_lease(((sides *)user)->worker, b);
-}
-
-static md_status draw(const masks_job *j, sides *s)
+static md_status draw(desk *d, mask_worker *w)
 {
     cluster_work work = {.name = "masks",
-                         .user = s,
-                         .items = s->desk->items,
-                         .n_items = s->desk->n_items,
-                         .on_result = result_at_desk,
-                         .on_failed = failure_at_desk,
-                         .on_tick = tick_at_desk,
-                         .on_lease = lease_at_worker,
-                         .batch = (int)config_int(j->cfg, KEY_masks_sample_batch)};
+                         .user = d,
+                         .items = d->items,
+                         .n_items = d->n_items,
+                         .on_result = on_result,
+                         .on_failed = on_failed,
+                         .on_tick = on_tick,
+                         .worker = w,
+                         .on_lease = mask_worker_lease,
+                         .batch = (int)config_int(d->j->cfg, KEY_masks_sample_batch)};
     return cluster_run(&work, NULL);
 }
 
 /* Rounds until nothing is left to draw; every rank hears from rank 0 whether there is another. */
-static md_status draw_rounds(const masks_job *j, sides *s, bool leads)
+static md_status draw_rounds(desk *d, mask_worker *w, bool leads)
 {
     for (;;) {
         int64_t left = 0;
-        MD_TRY(comm_agree(comm_world(), leads ? end_round(s->desk) : MD_OK));
+        MD_TRY(comm_agree(comm_world(), leads ? end_round(d) : MD_OK));
         if (leads)
-            left = s->desk->n_items;
+            left = d->n_items;
         MD_TRY(comm_broadcast(comm_world(), 0, &left, sizeof left, 0));
         if (left == 0)
             return MD_OK;
-        s->desk->out.drawn = true;
-        MD_TRY(draw(j, s));
+        d->out.drawn = true;
+        MD_TRY(draw(d, w));
     }
 }
 
@@ -306,18 +282,18 @@ static md_status conclude(desk *d)
     return MD_OK;
 }
 
-static md_status generate(const masks_job *j, sides *s)
+static md_status generate(desk *d, mask_worker **w)
 {
-    desk *d = s->desk;
+    const masks_job *j = d->j;
     bool leads = comm_rank(comm_world()) == 0;
-    md_status status = j->be ? mask_worker_open(j, &s->worker) : MD_OK;
+    md_status status = j->be ? mask_worker_open(j, w) : MD_OK;
     MD_TRY(comm_agree(comm_world(), status));
     MD_TRY(comm_agree(comm_world(), leads ? open_desk(d) : MD_OK));
-    status = j->be ? mask_worker_start(s->worker) : MD_OK;
+    status = j->be ? mask_worker_start(*w) : MD_OK;
     MD_TRY(comm_agree(comm_world(), status));
     if (leads)
         d->bar = md_progress_begin("masks", "masks", 0, d->rows);
-    status = draw_rounds(j, s, leads);
+    status = draw_rounds(d, *w, leads);
     if (leads) {
         md_progress_end(&d->bar, d->rows - d->n_items);
         tell_redraws(d);
@@ -329,10 +305,10 @@ static md_status generate(const masks_job *j, sides *s)
 md_status masks_generate(const masks_job *j, masks_outcome *out)
 {
     desk d = {.j = j};
-    sides s = {.desk = &d};
-    md_status status = generate(j, &s);
+    mask_worker *w = NULL;
+    md_status status = generate(&d, &w);
     *out = d.out;
-    mask_worker_close(s.worker);
+    mask_worker_close(w);
     masks_close(d.store);
     free(d.state);
     free(d.attempt);

@@ -22,7 +22,6 @@ typedef struct desk {
     ledger book;
     cluster_item *items; /* still to do */
     int64_t n_items, rows, done_before;
-    int64_t n_made; /* slots that this run had to paint or judge */
     md_progress bar;
     pairs_outcome out;
 } desk;
@@ -86,7 +85,6 @@ static md_status create_store(const desk *k, const pairs_input *input, int n, co
 /* A store that was judged otherwise, or by nobody, is judged anew by `assess`, not here. */
 static md_status check_rules(const desk *d, pairs_store *p)
 {
-    char *text = NULL;
     config *then = NULL;
     bool judged = pairs_has_input(p, "encoder");
     if (judged != (d->assess != NULL))
@@ -94,12 +92,9 @@ static md_status check_rules(const desk *d, pairs_store *p)
                            judged ? "is empty" : "is set", d->j->store,
                            judged ? "judged: set it as it was"
                                   : "not judged: \"meddiff assess\" does that, or leave it empty");
-    MD_TRY(pairs_text(p, "config", &text));
-    md_status status = config_parse(text, strlen(text), d->j->store, &then);
-    if (status == MD_OK)
-        status = band_same_rules(d->j->cfg, then, d->j->store);
+    MD_TRY(pairs_config(p, &then));
+    md_status status = band_same_rules(d->j->cfg, then, d->j->store);
     config_free(then);
-    free(text);
     return status;
 }
 
@@ -154,13 +149,11 @@ static md_status fill_items(desk *d, const uint8_t *state, const int32_t *attemp
             d->items[d->n_items++] = (cluster_item){i, (uint32_t)(attempt[i] + again)};
     }
     d->done_before = d->rows - d->n_items;
-    d->n_made += d->n_items;
     return MD_OK;
 }
 
 static md_status list_items(desk *d)
 {
-    d->rows = pairs_rows(d->book.store);
     d->n_items = 0;
     free(d->items);
     uint8_t *state = malloc((size_t)d->rows);
@@ -176,6 +169,8 @@ static md_status list_items(desk *d)
         status = pairs_read_attempts(d->book.store, attempt);
     if (status == MD_OK)
         status = fill_items(d, state, attempt);
+    if (status == MD_OK && d->n_items > 0)
+        status = summary_drop(d->j);
     free(state);
     free(attempt);
     return status;
@@ -250,43 +245,28 @@ static md_status open_desk(desk *d)
     return MD_OK;
 }
 
-/* One process alone is both sides. */
-typedef struct sides {
-    desk *desk;
-    pairs_worker *worker;
-} sides;
-
-static md_status result_at_desk(void *user, const cluster_result *r, cluster_verdict *v)
+static md_status on_result(void *user, const cluster_result *r, cluster_verdict *v)
 {
-    return ledger_record(&((sides *)user)->desk->book, r, true, v);
+    return ledger_record(&((desk *)user)->book, r, true, v);
 }
 
-static md_status failure_at_desk(void *user, cluster_item item, md_status status, const char *text)
+static md_status on_failed(void *user, cluster_item item, md_status status, const char *text)
 {
-    return ledger_fail(&((sides *)user)->desk->book, item, status, text);
+    return ledger_fail(&((desk *)user)->book, item, status, text);
 }
 
-static md_status tick_at_desk(void *user, const cluster_counts *c)
-{
-    return on_tick(((sides *)user)->desk, c);
-}
-
-static md_status lease_at_worker(void *user, cluster_batch *b)
-{
-    return pairs_worker_lease(((sides *)user)->worker, b);
-}
-
-static md_status run_once(const pairs_job *j, sides *s, cluster_counts *counts)
+static md_status run_once(desk *d, pairs_worker *w, cluster_counts *counts)
 {
     cluster_work work = {.name = "pairs",
-                         .user = s,
-                         .items = s->desk->items,
-                         .n_items = s->desk->n_items,
-                         .on_result = result_at_desk,
-                         .on_failed = failure_at_desk,
-                         .on_tick = tick_at_desk,
-                         .on_lease = lease_at_worker,
-                         .batch = (int)config_int(j->cfg, KEY_generate_batch)};
+                         .user = d,
+                         .items = d->items,
+                         .n_items = d->n_items,
+                         .on_result = on_result,
+                         .on_failed = on_failed,
+                         .on_tick = on_tick,
+                         .worker = w,
+                         .on_lease = pairs_worker_lease,
+                         .batch = (int)config_int(d->j->cfg, KEY_generate_batch)};
     return cluster_run(&work, counts);
 }
 
@@ -307,64 +287,46 @@ static md_status find_overwritten(desk *d, const cluster_counts *c, int *again)
     return MD_OK;
 }
 
-static md_status run(const pairs_job *j, sides *s)
+static md_status run(desk *d, pairs_worker *w)
 {
-    desk *d = s->desk;
     bool leads = comm_rank(comm_world()) == 0;
     for (int again = 1; again;) {
         cluster_counts c = {0};
         MD_TRY(comm_agree(comm_world(), leads ? list_items(d) : MD_OK));
         if (leads) {
             if (d->done_before)
-                md_info("generate", "%s: %lld of %lld slots are done", j->store,
+                md_info("generate", "%s: %lld of %lld slots are done", d->j->store,
                         (long long)d->done_before, (long long)d->rows);
             d->bar = md_progress_begin("generate", "pairs", d->done_before, d->rows);
         }
-        MD_TRY(run_once(j, s, &c));
+        MD_TRY(run_once(d, w, &c));
         MD_TRY(comm_agree(comm_world(), leads ? find_overwritten(d, &c, &again) : MD_OK));
         MD_TRY(comm_broadcast(comm_world(), 0, &again, sizeof again, 0));
     }
     return MD_OK;
 }
 
-/* Over the whole store, earlier runs' slots too. */
 static md_status count(desk *d)
 {
-    int64_t n[PAIRS_N_STATES];
-    MD_TRY(ledger_finish(&d->book));
-    MD_TRY(pairs_sync(d->book.store));
-    MD_TRY(pairs_count_states(d->book.store, n));
-    d->out.accepted = n[PAIRS_ACCEPTED];
-    d->out.rejected = n[PAIRS_REJECTED];
-    d->out.failed = n[PAIRS_FAILED];
-    MD_TRY(pairs_count_remarked(d->book.store, &d->out.kept_guide));
-    return ledger_reasons(d->book.store, d->out.reasons, sizeof d->out.reasons);
+    MD_TRY(ledger_total(&d->book, &d->out));
+    return pairs_count_remarked(d->book.store, &d->out.kept_guide);
 }
 
 /* Everything that can be known before there is a store, and then the store. Collective(world). */
-static md_status open_sides(const pairs_job *j, sides *s)
+static md_status open_sides(desk *d, pairs_worker **w)
 {
-    desk *d = s->desk;
+    const pairs_job *j = d->j;
     md_status status = assessor_open(j->cfg, j->data, j->be,
                                      (int)config_int(j->cfg, KEY_generate_batch), &d->assess);
     if (status == MD_OK && j->be)
-        status = pairs_worker_open(j, d->assess, &s->worker);
+        status = pairs_worker_open(j, d->assess, w);
     MD_TRY(comm_agree(comm_world(), status));
     if (d->assess)
         MD_TRY(assessor_prepare(d->assess, j->features));
     status = comm_rank(comm_world()) == 0 ? open_desk(d) : MD_OK;
     MD_TRY(comm_agree(comm_world(), status));
-    status = j->be ? pairs_worker_start(s->worker) : MD_OK;
+    status = j->be ? pairs_worker_start(*w) : MD_OK;
     return comm_agree(comm_world(), status);
-}
-
-/* Figures of the set, unless they stand for it already. Collective(world). */
-static md_status summarize(const pairs_job *j, desk *d)
-{
-    bool leads = comm_rank(comm_world()) == 0;
-    int stands = leads && d->n_made == 0 && md_file_exists(j->summary);
-    MD_TRY(comm_broadcast(comm_world(), 0, &stands, sizeof stands, 0));
-    return stands ? MD_OK : summary_write(j, d->assess, leads ? d->book.store : NULL);
 }
 
 /* Counts and the preview; rank 0. */
@@ -375,18 +337,17 @@ static md_status finish(const pairs_job *j, desk *d)
     return pairs_preview(j->store, j->preview, 40);
 }
 
-/* The whole of it; what the sides hold is freed by the caller. */
-static md_status generate(const pairs_job *j, sides *s)
+/* The whole of it; what desk and worker hold is freed by the caller. */
+static md_status generate(desk *d, pairs_worker **w)
 {
-    desk *d = s->desk;
+    const pairs_job *j = d->j;
     bool leads = comm_rank(comm_world()) == 0;
-    MD_TRY(open_sides(j, s));
+    MD_TRY(open_sides(d, w));
     md_status status = MD_OK;
     if (d->assess)
         status = reassess_written(j, d->assess, leads ? &d->book : NULL, &d->out.assessed);
-    d->n_made += d->out.assessed;
     if (status == MD_OK)
-        status = run(j, s);
+        status = run(d, *w);
     if (status != MD_OK && leads) {
         char why[1024]; /* counting must not lose the reason of a stop */
         (void)snprintf(why, sizeof why, "%s", md_status_text());
@@ -396,16 +357,16 @@ static md_status generate(const pairs_job *j, sides *s)
     }
     MD_TRY(status);
     MD_TRY(comm_agree(comm_world(), leads ? finish(j, d) : MD_OK));
-    return d->assess ? summarize(j, d) : MD_OK;
+    return d->assess ? summary_write(j, d->assess, leads ? d->book.store : NULL) : MD_OK;
 }
 
 md_status pairs_generate(const pairs_job *j, pairs_outcome *out)
 {
     desk d = {.j = j};
-    sides s = {.desk = &d};
-    md_status status = generate(j, &s);
+    pairs_worker *w = NULL;
+    md_status status = generate(&d, &w);
     *out = d.out;
-    pairs_worker_close(s.worker);
+    pairs_worker_close(w);
     ledger_close(&d.book);
     assessor_free(d.assess);
     free(d.items);

@@ -8,16 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One process alone is both sides. */
-typedef struct sides {
-    ledger *l;
-    reader *r;
+/* The coordinator's side. */
+typedef struct desk {
+    ledger *l; /* NULL on other ranks */
     md_progress bar;
-} sides;
+} desk;
 
-static md_status on_lease(void *user, cluster_batch *b)
+static md_status on_lease(void *worker, cluster_batch *b)
 {
-    reader *r = ((sides *)user)->r;
+    reader *r = worker;
     int n = cluster_batch_size(b);
     assess_pair pair[CLUSTER_LEASE_MAX];
     assessment m[CLUSTER_LEASE_MAX];
@@ -35,19 +34,19 @@ static md_status on_lease(void *user, cluster_batch *b)
 
 static md_status on_result(void *user, const cluster_result *r, cluster_verdict *v)
 {
-    return ledger_record(((sides *)user)->l, r, false, v);
+    return ledger_record(((desk *)user)->l, r, false, v);
 }
 
 static md_status on_failed(void *user, cluster_item item, md_status status, const char *text)
 {
-    return ledger_fail(((sides *)user)->l, item, status, text);
+    return ledger_fail(((desk *)user)->l, item, status, text);
 }
 
 static md_status on_tick(void *user, const cluster_counts *c)
 {
-    sides *s = user;
-    md_progress_at(&s->bar, c->accepted + c->dropped + c->failed);
-    return ledger_sync(s->l);
+    desk *d = user;
+    md_progress_at(&d->bar, c->accepted + c->dropped + c->failed);
+    return ledger_sync(d->l);
 }
 
 static md_status list_written(pairs_store *p, cluster_item **items, int64_t *n)
@@ -70,39 +69,42 @@ static md_status list_written(pairs_store *p, cluster_item **items, int64_t *n)
 }
 
 /* The items of rank 0, n > 0; every rank knows. */
-static md_status lease(const pairs_job *j, sides *s, const cluster_item *items, int64_t n)
+static md_status lease(const pairs_job *j, desk *d, reader *r, const cluster_item *items, int64_t n)
 {
     cluster_work work = {.name = "assess",
-                         .user = s,
+                         .user = d,
                          .items = items,
                          .n_items = n,
                          .on_result = on_result,
                          .on_failed = on_failed,
                          .on_tick = on_tick,
+                         .worker = r,
                          .on_lease = on_lease,
                          .batch = (int)config_int(j->cfg, KEY_generate_batch)};
-    if (s->l)
-        s->bar = md_progress_begin("assess", "pairs", 0, n);
+    if (d->l)
+        d->bar = md_progress_begin("assess", "pairs", 0, n);
     md_status status = cluster_run(&work, NULL);
-    if (s->l)
-        md_progress_end(&s->bar, n);
+    if (d->l)
+        md_progress_end(&d->bar, n);
     return status;
 }
 
 md_status reassess_written(const pairs_job *j, assessor *a, ledger *l, int64_t *n)
 {
     reader r = {0};
-    sides s = {.l = l, .r = &r};
+    desk d = {.l = l};
     cluster_item *items = NULL;
     *n = 0;
     md_status status = l ? list_written(l->store, &items, n) : MD_OK;
+    if (status == MD_OK && *n > 0)
+        status = summary_drop(j);
     if (status == MD_OK && j->be)
         status = reader_open(&r, j, a);
     status = comm_agree(comm_world(), status);
     if (status == MD_OK)
         status = comm_broadcast(comm_world(), 0, n, sizeof *n, 0);
     if (status == MD_OK && *n > 0)
-        status = lease(j, &s, items, *n);
+        status = lease(j, &d, &r, items, *n);
     reader_close(&r);
     free(items);
     return status;
@@ -113,7 +115,7 @@ md_status reassess_written(const pairs_job *j, assessor *a, ledger *l, int64_t *
 /* Whether the store's judgement stands under this configuration. */
 static md_status is_judged(const pairs_job *j, const assessor *a, pairs_store *p, bool *judged)
 {
-    char *hash = NULL, *text = NULL;
+    char *hash = NULL;
     config *then = NULL;
     *judged = false;
     if (!pairs_has_input(p, "encoder"))
@@ -121,15 +123,13 @@ static md_status is_judged(const pairs_job *j, const assessor *a, pairs_store *p
     MD_TRY(pairs_text(p, "sha256_encoder", &hash));
     *judged = strcmp(hash, assessor_hash(a)) == 0;
     free(hash);
-    MD_TRY(pairs_text(p, "config", &text));
-    md_status status = config_parse(text, strlen(text), j->store, &then);
-    if (status == MD_OK && band_same_rules(j->cfg, then, j->store) != MD_OK) {
+    MD_TRY(pairs_config(p, &then));
+    if (band_same_rules(j->cfg, then, j->store) != MD_OK) {
         *judged = false;
         md_status_clear();
     }
     config_free(then);
-    free(text);
-    return status;
+    return MD_OK;
 }
 
 /* Under this configuration, but with the slots that there are. */
@@ -175,18 +175,6 @@ static md_status prepare(const pairs_job *j, const assessor *a)
     return unjudge(j, a, rows, limits);
 }
 
-static md_status count(ledger *l, pairs_outcome *out)
-{
-    int64_t n[PAIRS_N_STATES];
-    MD_TRY(ledger_finish(l));
-    MD_TRY(pairs_sync(l->store));
-    MD_TRY(pairs_count_states(l->store, n));
-    out->accepted = n[PAIRS_ACCEPTED];
-    out->rejected = n[PAIRS_REJECTED];
-    out->failed = n[PAIRS_FAILED];
-    return ledger_reasons(l->store, out->reasons, sizeof out->reasons);
-}
-
 static md_status judge_all(const pairs_job *j, assessor *a, ledger *l, pairs_outcome *out)
 {
     bool leads = comm_rank(comm_world()) == 0;
@@ -196,7 +184,7 @@ static md_status judge_all(const pairs_job *j, assessor *a, ledger *l, pairs_out
         status = ledger_open(l, j->store, j->rejected, a, j->cfg);
     MD_TRY(comm_agree(comm_world(), status));
     MD_TRY(reassess_written(j, a, leads ? l : NULL, &out->assessed));
-    MD_TRY(comm_agree(comm_world(), leads ? count(l, out) : MD_OK));
+    MD_TRY(comm_agree(comm_world(), leads ? ledger_total(l, out) : MD_OK));
     return summary_write(j, a, leads ? l->store : NULL);
 }
 

@@ -317,11 +317,6 @@ static md_status judge(const repair_worker *w, scene *s, uint8_t *rgb)
     return MD_OK;
 }
 
-static md_status beat(void *user)
-{
-    return cluster_beat(user);
-}
-
 /* One try of each of the first n scenes. */
 static md_status paint(repair_worker *w, cluster_batch *b, int n, int try)
 {
@@ -332,7 +327,7 @@ static md_status paint(repair_worker *w, cluster_batch *b, int n, int try)
         item[i] = (painter_item){r.id, REPEAT + r.repeat * TRIES + (uint32_t)try, &s->region,
                                  s->filled.px, s->moments};
     }
-    MD_TRY(painter_paint(w->painter, item, n, beat, b, w->rgb, w->finite));
+    MD_TRY(painter_paint(w->painter, item, n, cluster_beat_of, b, w->rgb, w->finite));
     for (int i = 0; i < n; i++)
         if (w->finite[i])
             MD_TRY(judge(w, &w->scenes[i], w->rgb + 3 * i * w->size * w->size));
@@ -371,9 +366,9 @@ static md_status repair(repair_worker *w, cluster_batch *b, int n)
     return MD_OK;
 }
 
-md_status repair_worker_lease(void *user, cluster_batch *b)
+md_status repair_worker_lease(void *worker, cluster_batch *b)
 {
-    repair_worker *w = user;
+    repair_worker *w = worker;
     int n = cluster_batch_size(b);
     if (n > w->batch)
         MD_FAIL(MD_INTERNAL, "repair: a lease of %d rows", n);

@@ -40,7 +40,7 @@ MD_MUST md_status repair_worker_open(const backgrounds_job *j, repair_worker **o
 /* Opens the unfinished store, which exists by now, and takes all memory. */
 MD_MUST md_status repair_worker_start(repair_worker *w);
 void repair_worker_close(repair_worker *w);
-/* cluster_work's on_lease; user: repair_worker. */
-MD_MUST md_status repair_worker_lease(void *user, cluster_batch *b);
+/* cluster_work's on_lease; worker: repair_worker. */
+MD_MUST md_status repair_worker_lease(void *worker, cluster_batch *b);
 
 #endif

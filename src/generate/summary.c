@@ -4,8 +4,10 @@
 #include "comm/comm.h"
 #include "generate/figures.h"
 #include "generate/reader.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MOST_SIMILAR = 20 };
 static const char *const part_names[N_PARTS] = {"whole", "lesion"};
@@ -48,9 +50,9 @@ static md_status list_accepted(census *c, pairs_store *p)
     return MD_OK;
 }
 
-static md_status on_lease(void *user, cluster_batch *b)
+static md_status on_lease(void *worker, cluster_batch *b)
 {
-    census *c = user;
+    census *c = worker;
     int n = cluster_batch_size(b);
     assess_pair pair[CLUSTER_LEASE_MAX];
     pairs_report report[CLUSTER_LEASE_MAX];
@@ -182,15 +184,27 @@ static md_status encode_all(const pairs_job *j, assessor *a, pairs_store *store,
                          .n_items = c->n,
                          .on_result = on_result,
                          .on_failed = on_failed,
+                         .worker = c,
                          .on_lease = on_lease,
                          .batch = (int)config_int(j->cfg, KEY_generate_batch)};
     return cluster_run(&work, NULL);
+}
+
+md_status summary_drop(const pairs_job *j)
+{
+    if (unlink(j->summary) != 0 && errno != ENOENT)
+        MD_FAIL(MD_IO, "%s: cannot remove: %s", j->summary, strerror(errno));
+    return MD_OK;
 }
 
 md_status summary_write(const pairs_job *j, assessor *a, pairs_store *store)
 {
     census c = {0};
     references holdout = {0};
+    int stands = store && md_file_exists(j->summary);
+    MD_TRY(comm_broadcast(comm_world(), 0, &stands, sizeof stands, 0));
+    if (stands)
+        return MD_OK;
     md_status status = assessor_holdout(a, &holdout);
     if (status == MD_OK)
         status = encode_all(j, a, store, &c);

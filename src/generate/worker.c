@@ -277,11 +277,6 @@ static md_status assess(pairs_worker *w, cluster_batch *b, const recipe *r, cons
     return MD_OK;
 }
 
-static md_status beat(void *user)
-{
-    return cluster_beat(user);
-}
-
 /* Paints the items whose recipe stands (their places in `of`) and replies for each. */
 static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *of, int n)
 {
@@ -291,7 +286,7 @@ static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *
         const scene *s = &w->scenes[r[of[i]].scene];
         item[i] = (painter_item){it.id, it.attempt, &r[of[i]].guide, s->rgb, s->moments};
     }
-    MD_TRY(painter_paint(w->painter, item, n, beat, b, w->rgb, w->finite));
+    MD_TRY(painter_paint(w->painter, item, n, cluster_beat_of, b, w->rgb, w->finite));
     pairs_report report[CLUSTER_LEASE_MAX];
     md_status done[CLUSTER_LEASE_MAX];
     for (int i = 0; i < n; i++) {
@@ -314,9 +309,9 @@ static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *
     return MD_OK;
 }
 
-md_status pairs_worker_lease(void *user, cluster_batch *b)
+md_status pairs_worker_lease(void *worker, cluster_batch *b)
 {
-    pairs_worker *w = user;
+    pairs_worker *w = worker;
     int n = cluster_batch_size(b), kept = 0, of[CLUSTER_LEASE_MAX];
     recipe *r = calloc((size_t)n, sizeof *r);
     if (!r || n > w->batch) {

@@ -14,7 +14,7 @@ MD_MUST md_status pairs_worker_open(const pairs_job *j, assessor *assess, pairs_
 /* Opens the store, which exists by now, and takes all memory. */
 MD_MUST md_status pairs_worker_start(pairs_worker *w);
 void pairs_worker_close(pairs_worker *w);
-/* cluster_work's on_lease; user: pairs_worker. */
-MD_MUST md_status pairs_worker_lease(void *user, cluster_batch *b);
+/* cluster_work's on_lease; worker: pairs_worker. */
+MD_MUST md_status pairs_worker_lease(void *worker, cluster_batch *b);
 
 #endif

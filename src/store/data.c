@@ -117,11 +117,11 @@ static md_status make(const char *temp, data_schema schema, int64_t rows, int64_
         if (at[i] >= 0)
             c[at[i]].dim[0] = c[at[i]].dim[1] = size;
     store_attr attr[] = {
-        {"config", STORE_ATTR_TEXT, 0, info->config, {{0}}},
-        {"code_version", STORE_ATTR_TEXT, 0, info->code_version, {{0}}},
-        {"format", STORE_ATTR_TEXT, 0, info->format, {{0}}},
-        {"licences", STORE_ATTR_TEXT, 0, info->licences, {{0}}},
-        {"made_from", STORE_ATTR_TEXT, 0, info->made_from, {{0}}},
+        store_text_attr("config", info->config),
+        store_text_attr("code_version", info->code_version),
+        store_text_attr("format", info->format),
+        store_text_attr("licences", info->licences),
+        store_text_attr("made_from", info->made_from),
         {"seed", STORE_ATTR_U64, 1, NULL, {.u = {info->seed}}},
     };
     MD_TRY(store_make(temp, schema_names[schema], c, n, rows, attr, sizeof attr / sizeof *attr));

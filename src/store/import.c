@@ -417,14 +417,10 @@ md_status import_is_done(config *cfg, const char *run, bool *done)
     if (!md_file_exists(path))
         return MD_OK;
     data_store *d = NULL;
-    config *then = NULL;
     MD_TRY(data_open(path, DATA_IMAGES, &d));
     md_status status = data_text(d, "config", &text);
     if (status == MD_OK)
-        status = config_parse(text, strlen(text), path, &then);
-    if (status == MD_OK)
-        status = config_same(cfg, then, ". data");
-    config_free(then);
+        status = config_same_as(cfg, text, path, ". data");
     free(text);
     data_close(d);
     MD_TRY(status);

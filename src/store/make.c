@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "store/table_internal.h"
 
 #define PAGE 4096
@@ -176,6 +177,25 @@ static int64_t estimate(const store_column *columns, int n_columns, int64_t rows
         bytes +=
             attrs[i].kind == STORE_ATTR_TEXT && attrs[i].text ? (int64_t)strlen(attrs[i].text) : 0;
     return bytes;
+}
+
+store_attr store_text_attr(const char *name, const char *text)
+{
+    return (store_attr){name, STORE_ATTR_TEXT, 0, text, {{0}}};
+}
+
+md_status store_replace(const char *path, store_maker make, const void *what)
+{
+    char temp[4096];
+    MD_TRY(store_temp_name(path, temp, sizeof temp));
+    md_status status = make(temp, what);
+    if (status == MD_OK)
+        status = md_file_publish(temp, path);
+    if (status != MD_OK) {
+        (void)unlink(temp);
+        return md_frame(status, __FILE__, __LINE__);
+    }
+    return MD_OK;
 }
 
 md_status store_make(const char *path, const char *schema, const store_column *columns,

@@ -30,29 +30,25 @@ struct masks_store {
 
 /* ---- making ---- */
 
-static store_attr text_attr(const char *name, const char *text)
-{
-    return (store_attr){name, STORE_ATTR_TEXT, 0, text, {{0}}};
-}
-
 static store_attr count_attr(const char *name, int64_t v)
 {
     return (store_attr){name, STORE_ATTR_I64, 1, NULL, {{v}}};
 }
 
-static md_status make(const char *path, const masks_spec *s)
+static md_status make(const char *path, const void *spec)
 {
+    const masks_spec *s = spec;
     store_attr seed = {"seed", STORE_ATTR_U64, 1, NULL, {.u = {s->seed}}};
     store_attr area = {
         "limit_area", STORE_ATTR_F64, 2, NULL, {.f = {s->limits.area[0], s->limits.area[1]}}};
     store_attr copy = {"limit_copy", STORE_ATTR_F64, 1, NULL, {.f = {s->limits.copy}}};
     const store_attr attr[] = {
-        text_attr("config", s->config),
-        text_attr("code_version", s->code_version),
-        text_attr("licences", s->licences),
-        text_attr("sha256_data", s->sha256_data),
-        text_attr("sha256_mask_model", s->sha256_model),
-        text_attr("shape_columns", "area perimeter eccentricity solidity centre_y centre_x"),
+        store_text_attr("config", s->config),
+        store_text_attr("code_version", s->code_version),
+        store_text_attr("licences", s->licences),
+        store_text_attr("sha256_data", s->sha256_data),
+        store_text_attr("sha256_mask_model", s->sha256_model),
+        store_text_attr("shape_columns", "area perimeter eccentricity solidity centre_y centre_x"),
         seed,
         area,
         copy,
@@ -69,18 +65,10 @@ static md_status make(const char *path, const masks_spec *s)
 
 md_status masks_create(const char *path, const masks_spec *spec)
 {
-    char temp[4096];
     if (spec->rows < 1 || spec->size < 1)
         MD_FAIL(MD_USAGE, "%s: a store of %lld masks of %lld pixels", path, (long long)spec->rows,
                 (long long)spec->size);
-    MD_TRY(store_temp_name(path, temp, sizeof temp));
-    MD_TRY(make(temp, spec));
-    md_status status = md_file_publish(temp, path);
-    if (status != MD_OK) {
-        (void)remove(temp);
-        return md_frame(status, __FILE__, __LINE__);
-    }
-    return MD_OK;
+    return store_replace(path, make, spec);
 }
 
 /* ---- opening ---- */
@@ -262,12 +250,8 @@ md_status masks_check(masks_store *m, const config *now, const char *sections,
                       const char *sha256_data, const char *sha256_model)
 {
     char *text = NULL;
-    config *then = NULL;
     MD_TRY(masks_text(m, "config", &text));
-    md_status status = config_parse(text, strlen(text), store_path(m->t), &then);
-    if (status == MD_OK)
-        status = config_same(now, then, sections);
-    config_free(then);
+    md_status status = config_same_as(now, text, store_path(m->t), sections);
     free(text);
     MD_TRY(status);
     MD_TRY(check_input(m, "sha256_data", "data.h5", sha256_data));

@@ -61,11 +61,6 @@ pairs_row pairs_row_empty(void)
 
 /* ---- making ---- */
 
-static store_attr text_attr(const char *name, const char *text)
-{
-    return (store_attr){name, STORE_ATTR_TEXT, 0, text, {{0}}};
-}
-
 /* The inputs whose hashes a store carries, also when it grows; a new one is a new word here. */
 static const char *const input_names[PAIRS_MAX_INPUTS] = {
     "data",         "masks",     "backgrounds", "unet",       "vae",
@@ -79,16 +74,17 @@ static bool is_input(const char *name)
     return false;
 }
 
-static md_status make(const char *path, const pairs_spec *s)
+static md_status make(const char *path, const void *spec)
 {
+    const pairs_spec *s = spec;
     store_attr attr[10 + PAIRS_MAX_INPUTS];
     char input_name[PAIRS_MAX_INPUTS][64];
     int n = 0;
-    attr[n++] = text_attr("prompt", s->prompt);
-    attr[n++] = text_attr("foundation", s->foundation);
-    attr[n++] = text_attr("config", s->config);
-    attr[n++] = text_attr("code_version", s->code_version);
-    attr[n++] = text_attr("licences", s->licences);
+    attr[n++] = store_text_attr("prompt", s->prompt);
+    attr[n++] = store_text_attr("foundation", s->foundation);
+    attr[n++] = store_text_attr("config", s->config);
+    attr[n++] = store_text_attr("code_version", s->code_version);
+    attr[n++] = store_text_attr("licences", s->licences);
     attr[n] = (store_attr){"seed", STORE_ATTR_U64, 1, NULL, {{0}}};
     attr[n++].v.u[0] = s->seed;
     attr[n] = (store_attr){"band", STORE_ATTR_F64, PAIRS_BAND, NULL, {{0}}};
@@ -101,7 +97,7 @@ static md_status make(const char *path, const pairs_spec *s)
         if (!is_input(s->input[i].name))
             MD_FAIL(MD_INTERNAL, "%s: no input is called %s", path, s->input[i].name);
         (void)snprintf(input_name[i], sizeof input_name[i], "sha256_%s", s->input[i].name);
-        attr[n++] = text_attr(input_name[i], s->input[i].hex);
+        attr[n++] = store_text_attr(input_name[i], s->input[i].hex);
     }
     store_column c[N_COLUMNS];
     memcpy(c, columns, sizeof c);
@@ -118,15 +114,7 @@ md_status pairs_create(const char *path, const pairs_spec *spec)
     if (spec->rows < 1 || spec->height < 1 || spec->width < 1)
         MD_FAIL(MD_USAGE, "%s: a store of %lld pairs of %lldx%lld pixels", path,
                 (long long)spec->rows, (long long)spec->width, (long long)spec->height);
-    char temp[4096];
-    MD_TRY(store_temp_name(path, temp, sizeof temp));
-    MD_TRY(make(temp, spec));
-    md_status status = md_file_publish(temp, path);
-    if (status != MD_OK) {
-        (void)remove(temp);
-        return md_frame(status, __FILE__, __LINE__);
-    }
-    return MD_OK;
+    return store_replace(path, make, spec);
 }
 
 /* ---- opening ---- */
@@ -453,7 +441,8 @@ static md_status read_spec(pairs_store *p, spec_copy *c)
 
 /* What a copy has otherwise than its source. */
 typedef struct change {
-    int64_t rows; /* < 0: as many */
+    const char *path; /* the source */
+    int64_t rows;     /* < 0: as many */
     const char *config_text, *encoder;
     const double *band; /* NULL: as it was; so the texts */
     bool unjudge;
@@ -468,15 +457,16 @@ static void set_encoder(pairs_spec *s, const char *hex)
     s->n_inputs += i == s->n_inputs;
 }
 
-static md_status copy_into(const char *path, const char *temp, const change *c)
+static md_status copy_into(const char *temp, const void *what)
 {
+    const change *c = what;
     md_status status = MD_OK;
     pairs_store *from = NULL, *to = NULL;
     spec_copy copy = {0};
-    MD_TRY_GOTO(pairs_open_reader(path, &from), done);
+    MD_TRY_GOTO(pairs_open_reader(c->path, &from), done);
     if (c->rows >= 0 && c->rows < pairs_rows(from)) {
         status = md_fail(MD_USAGE, __FILE__, __LINE__,
-                         "%s holds %lld slots; a store grows, it does not shrink to %lld", path,
+                         "%s holds %lld slots; a store grows, it does not shrink to %lld", c->path,
                          (long long)pairs_rows(from), (long long)c->rows);
         goto done;
     }
@@ -499,21 +489,10 @@ done:
     return status;
 }
 
-static md_status replace(const char *path, const change *c)
-{
-    char temp[4096];
-    MD_TRY(store_temp_name(path, temp, sizeof temp));
-    md_status status = copy_into(path, temp, c);
-    if (status == MD_OK)
-        status = md_file_publish(temp, path);
-    if (status != MD_OK)
-        (void)remove(temp);
-    return status;
-}
-
 md_status pairs_grow(const char *path, int64_t rows, const char *config_text)
 {
-    md_status status = replace(path, &(change){.rows = rows, .config_text = config_text});
+    md_status status = store_replace(
+        path, copy_into, &(change){.path = path, .rows = rows, .config_text = config_text});
     return status == MD_OK ? MD_OK
                            : md_context(status, "growing %s to %lld pairs", path, (long long)rows);
 }
@@ -521,7 +500,9 @@ md_status pairs_grow(const char *path, int64_t rows, const char *config_text)
 md_status pairs_unjudge(const char *path, const char *config_text, const double band[PAIRS_BAND],
                         const char *encoder)
 {
-    md_status status = replace(path, &(change){.rows = -1,
+    md_status status = store_replace(path, copy_into,
+                                     &(change){.path = path,
+                                               .rows = -1,
                                                .config_text = config_text,
                                                .encoder = encoder,
                                                .band = band,
@@ -535,6 +516,15 @@ md_status pairs_text(pairs_store *p, const char *name, char **out)
 {
     MD_TRY(store_attr_text(p->t, name, out));
     return MD_OK;
+}
+
+md_status pairs_config(pairs_store *p, config **out)
+{
+    char *text = NULL;
+    MD_TRY(pairs_text(p, "config", &text));
+    md_status status = config_parse(text, strlen(text), store_path(p->t), out);
+    free(text);
+    return status;
 }
 
 const char *pairs_input_name(int i)
@@ -592,14 +582,10 @@ static md_status check_input(pairs_store *p, const pairs_input *in)
 md_status pairs_check_config(pairs_store *p, const config *now, const char *sections,
                              const pairs_input *input, int n_inputs)
 {
-    char *text = NULL;
     config *then = NULL;
-    MD_TRY(pairs_text(p, "config", &text));
-    md_status status = config_parse(text, strlen(text), store_path(p->t), &then);
-    if (status == MD_OK)
-        status = config_same(now, then, sections);
+    MD_TRY(pairs_config(p, &then));
+    md_status status = config_same(now, then, sections);
     config_free(then);
-    free(text);
     MD_TRY(status);
     for (int i = 0; i < n_inputs; i++)
         MD_TRY(check_input(p, &input[i]));

@@ -119,6 +119,8 @@ MD_MUST md_status pairs_unjudge(const char *path, const char *config_text,
 
 /* Attributes. Text is malloced for the caller. */
 MD_MUST md_status pairs_text(pairs_store *p, const char *name, char **out);
+/* The configuration it was made under; the caller's. */
+MD_MUST md_status pairs_config(pairs_store *p, config **out);
 /* The i-th name that an input may have, NULL behind the last; whether this store has its hash. */
 const char *pairs_input_name(int i);
 bool pairs_has_input(pairs_store *p, const char *name);

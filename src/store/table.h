@@ -45,6 +45,8 @@ typedef struct store_attr {
     } v;
 } store_attr;
 
+store_attr store_text_attr(const char *name, const char *text);
+
 typedef enum store_mode {
     STORE_READ, /* serial driver, no lock: works while others write, and sees what they wrote */
     STORE_WRITE /* MPI-IO driver on MPI_COMM_SELF where MPI runs; raw data only, metadata is frozen
@@ -61,6 +63,10 @@ MD_MUST md_status store_make(const char *path, const char *schema, const store_c
                              int n_columns, int64_t rows, const store_attr *attrs, int n_attrs);
 /* "<path>.tmp" into out[bytes]. */
 MD_MUST md_status store_temp_name(const char *path, char *out, size_t bytes);
+/* Has `make` write a file under a temporary name, which then takes the place of `path`. On failure
+   neither is touched or left. Local. */
+typedef md_status (*store_maker)(const char *temp, const void *what);
+MD_MUST md_status store_replace(const char *path, store_maker make, const void *what);
 
 /* Opens and checks every column against the file: presence, type, shape. Dimensions given as
    STORE_ANY are taken from the file. BAD_INPUT for a foreign, truncated or damaged file. Local. */

@@ -233,13 +233,9 @@ md_status train_checkpoint_check(const char *dir, int64_t step)
 static md_status check_config(const format_tensors *f, const config *cfg, const char *sections)
 {
     const char *text = format_tensors_meta(f, "config");
-    config *old = NULL;
     if (!text)
         MD_FAIL(MD_BAD_INPUT, "%s: holds no configuration", format_tensors_name(f));
-    MD_TRY(config_parse(text, strlen(text), format_tensors_name(f), &old));
-    md_status status = config_same(cfg, old, sections);
-    config_free(old);
-    return status;
+    return config_same_as(cfg, text, format_tensors_name(f), sections);
 }
 
 static md_status read_state(train *t, const format_tensors *f, float *host)

@@ -231,6 +231,7 @@ void sim_run(sim *s, double limit_s)
                                  .max_failures = s->max_failures,
                                  .lease_s = s->lease_s,
                                  .silent_s = s->silent_s,
+                                 .worker = &w.actor[r],
                                  .on_lease = on_lease};
         if (r > 0)
             must(cluster__worker_new(&work[r], &link[r], 5, 0, &worker[r]));

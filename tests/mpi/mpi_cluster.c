@@ -94,6 +94,7 @@ static md_status one_run(test_state *t, cluster_counts *counts)
                          .n_items = t->rank == 0 ? ITEMS : 0,
                          .on_result = on_result,
                          .on_failed = on_failed,
+                         .worker = t,
                          .on_lease = on_lease,
                          .lease_items = 6,
                          .batch = 2,
