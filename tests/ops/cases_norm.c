@@ -21,6 +21,10 @@ static const op_case rows[] = {
     {OP(group_norm), IN(2, 32, 32, 64), IN(64), IN(64), SILU(32), .flags = FULL | BIG},
     {OP(group_norm), IN(1, 64, 64, 32), IN(32), IN(32), GROUPS(8), .flags = FULL | BIG},
     {OP(group_norm), IN(2, 77, 40), IN(40), IN(40), GROUPS(8), .flags = FULL | BIG},
+    /* groups larger than a block of a GPU holds */
+    {OP(group_norm), IN(1, 96, 96, 32), IN(32), IN(32), SILU(8), .flags = FULL | BIG},
+    {OP(group_norm), IN(2, 61, 57, 40), IN(40), IN(40), GROUPS(4), .offset = 30,
+     .flags = GRAD | BIG},
     /* mean^2 - E[x^2] in f32 would lose what the tolerance allows */
     {OP(group_norm), IN(1, 32, 32, 32), IN(32), IN(32), GROUPS(4), .offset = 30,
      .flags = GRAD | BIG},

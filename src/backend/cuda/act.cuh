@@ -8,7 +8,7 @@ enum { AFFINE = 100 }; /* beside the values of md_act; p, q: alpha, beta */
 
 GPU_DEVICE float sigmoid(float x)
 {
-    return 1.0f / (1.0f + expf(-x));
+    return gpu_reciprocal(1.0f + gpu_exp(-x));
 }
 
 GPU_DEVICE float normal_cdf(float x)

@@ -24,9 +24,14 @@ struct bf16 {
 #include <cuda_bf16.h>
 
 #define GPU_KERNEL static __global__
-#define GPU_DEVICE static __device__ __forceinline__
+/* Launched with up to `threads` threads a block: limits the registers of each. */
+#define GPU_KERNEL_OF(threads) static __global__ __launch_bounds__(threads)
+#define GPU_DEVICE             static __device__ __forceinline__
 /* Before a loop whose index picks registers: an array indexed at run time would lie in memory. */
 #define GPU_UNROLL _Pragma("unroll")
+/* Before a loop of loads that do not wait for each other: n of them are then on their way. */
+#define GPU_PRAGMA(text) _Pragma(#text)
+#define GPU_UNROLL_BY(n) GPU_PRAGMA(unroll n)
 /* An array that the block shares; undefined at the block's start. */
 #define GPU_SHARED(type, name, n) __shared__ type name[n]
 /* Runs kernel(args...) and gives the error code of the launch, 0 if there is none. `kernel` in
@@ -43,6 +48,17 @@ GPU_DEVICE float gpu_shuffle_xor(float v, int lane_mask)
 GPU_DEVICE float gpu_shuffle(float v, int lane)
 {
     return __shfl_sync(0xffffffffu, v, lane);
+}
+
+/* e^v within 2 ulp + |v| 2^-24, and 1 / v within 2 ulp (0 above 2^126), by the units for it. */
+GPU_DEVICE float gpu_exp(float v)
+{
+    return __expf(v);
+}
+
+GPU_DEVICE float gpu_reciprocal(float v)
+{
+    return __fdividef(1.0f, v);
 }
 
 /* Stores `code` if the word is still 0. */
@@ -82,9 +98,11 @@ void gpu_host_shared(void *p, size_t bytes);
 int gpu_host_launch(void *stream, const char *name, unsigned grid, unsigned block,
                     const std::function<void()> &thread);
 
-#define GPU_KERNEL static
-#define GPU_DEVICE static inline
+#define GPU_KERNEL             static
+#define GPU_KERNEL_OF(threads) static
+#define GPU_DEVICE             static inline
 #define GPU_UNROLL
+#define GPU_UNROLL_BY(n)
 #define GPU_SHARED(type, name, n)                                                                  \
     static type name[n];                                                                           \
     gpu_host_shared(name, sizeof name)
@@ -100,6 +118,16 @@ static inline int gpu_host_call(void (*kernel)(T...), void *stream, const char *
                                 unsigned block, typename gpu_host_argument<T>::type... args)
 {
     return gpu_host_launch(stream, name, grid, block, [=] { kernel(args...); });
+}
+
+GPU_DEVICE float gpu_exp(float v)
+{
+    return expf(v);
+}
+
+GPU_DEVICE float gpu_reciprocal(float v)
+{
+    return 1.0f / v;
 }
 
 GPU_DEVICE void gpu_fault(uint32_t *word, uint32_t code)

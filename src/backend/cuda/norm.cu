@@ -5,10 +5,14 @@
    A norm over groups goes in three passes: partial results per chunk of rows and channel, which
    neighbouring threads read along the channels; their sum over chunks and the group's channels;
    the result. The sums have one order: no atomics. */
+#include "backend/cuda/act.cuh"
 #include "backend/cuda/gpu.cuh"
 #include "backend/cuda/norm.h"
 
 enum { THREADS = 256, SUM_SLOTS = 16, BLOCKS_PER_SM = 8 };
+
+/* Of a group that a block holds in registers: at most HELD bytes per thread. */
+enum { HELD_THREADS = 1024, HELD = 64 };
 
 /* How a block's threads lie over a chunk: `wide` along the channels, V channels each, by `high`
    rows; `tiles` of that width in a row. */
@@ -17,30 +21,35 @@ struct norm_tiles {
     int wide, high, tiles;
 };
 
+/* Indices are 32 bits: a division of 64 bits costs more than a row. */
 struct norm_place {
-    int64_t sample, chunk, first_row, end_row;
-    int channel; /* this thread's first */
-    int slot;    /* its row within `high` */
+    int sample, chunk, first_row;
+    int rows;      /* of the chunk */
+    int channel;   /* this thread's first */
+    int slot;      /* its row within `high` */
+    int64_t first; /* the element at the chunk's first row and this channel */
     bool active;
 };
 
-template <int V> GPU_DEVICE norm_place place_of(const norm_tiles &t, int64_t unit)
+template <int V> GPU_DEVICE norm_place place_of(const norm_tiles &t, int unit)
 {
-    const cuda_norm_shape &z = t.z;
+    const int chunks = (int)t.z.chunks, rows = (int)t.z.rows, channels = (int)t.z.channels;
+    const int chunk_rows = (int)t.z.chunk_rows, row = unit / chunks;
     norm_place p;
-    p.chunk = unit % z.chunks;
-    p.sample = unit / z.chunks / t.tiles;
-    p.first_row = p.chunk * z.chunk_rows;
-    p.end_row = p.first_row + z.chunk_rows < z.rows ? p.first_row + z.chunk_rows : z.rows;
-    p.channel = ((int)(unit / z.chunks % t.tiles) * t.wide + (int)threadIdx.x % t.wide) * V;
+    p.chunk = unit % chunks;
+    p.sample = row / t.tiles;
+    p.first_row = p.chunk * chunk_rows;
+    p.rows = p.first_row + chunk_rows < rows ? chunk_rows : rows - p.first_row;
+    p.channel = (row % t.tiles * t.wide + (int)threadIdx.x % t.wide) * V;
     p.slot = (int)threadIdx.x / t.wide;
-    p.active = p.slot < t.high && p.channel < z.channels;
+    p.first = ((int64_t)p.sample * rows + p.first_row) * channels + p.channel;
+    p.active = p.slot < t.high && p.channel < channels;
     return p;
 }
 
-GPU_DEVICE int64_t n_units(const norm_tiles &t)
+GPU_DEVICE int n_units(const norm_tiles &t)
 {
-    return t.z.samples * t.tiles * t.z.chunks;
+    return (int)t.z.samples * t.tiles * (int)t.z.chunks;
 }
 
 template <class T, int V> GPU_DEVICE void take(const T *from, float to[V])
@@ -58,72 +67,99 @@ template <class T, int V> GPU_DEVICE void give(T *to, const float from[V])
     *(gpu_vec<T, V> *)to = piece;
 }
 
-GPU_DEVICE float sigmoid(float x)
-{
-    return 1.0f / (1.0f + expf(-x));
-}
-
 GPU_DEVICE float silu_slope(float x)
 {
-    float s = sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+    return slope_of<MD_ACT_SILU>(x, 0.0f, 0.0f);
 }
 
-/* Where the pair of a sample's chunk and channel lies. */
-GPU_DEVICE float *pair_at(float *partial, const cuda_norm_shape &z, int64_t sample, int64_t chunk,
-                          int64_t channel)
+/* The pairs of a sample's chunk, one per channel. */
+GPU_DEVICE gpu_vec<float, 2> *pairs_of(float *partial, const cuda_norm_shape &z, int sample,
+                                       int chunk)
 {
-    return partial + 2 * ((sample * z.chunks + chunk) * z.channels + channel);
+    return (gpu_vec<float, 2> *)partial + ((int64_t)sample * z.chunks + chunk) * (int)z.channels;
 }
 
-GPU_DEVICE int64_t rows_of(const cuda_norm_shape &z, int64_t chunk)
+/* to[j] = from[group of channel + j] for V neighbours, with one division. */
+template <int V> GPU_DEVICE void by_group(const float *from, int channel, int per, float to[V])
 {
-    int64_t left = z.rows - chunk * z.chunk_rows;
-    return left < z.chunk_rows ? left : z.chunk_rows;
+    int g = channel / per, left = per - (channel - g * per);
+    for (int j = 0; j < V; j++) {
+        if (left == 0) {
+            left = per;
+            g++;
+        }
+        left--;
+        to[j] = from[g];
+    }
+}
+
+/* Two sums per column of a block's tile, over its `high` rows of threads. A column's threads lie a
+   padded row of shared memory apart from its neighbours', so that neither the writes nor the reads
+   meet in a bank. */
+template <int V> struct tile_sums {
+    enum { ROW = THREADS + 32 / V };
+};
+
+template <int V>
+GPU_DEVICE void put_sums(float *a, float *b, const float from_a[V], const float from_b[V])
+{
+    for (int j = 0; j < V; j++) {
+        a[j * tile_sums<V>::ROW + (int)threadIdx.x] = from_a[j];
+        b[j * tile_sums<V>::ROW + (int)threadIdx.x] = from_b[j];
+    }
+}
+
+template <int V>
+GPU_DEVICE void column_sums(const norm_tiles &t, const float *a, const float *b, int column,
+                            float *sum_a, float *sum_b)
+{
+    const int at = column % V * tile_sums<V>::ROW + column / V;
+    float x = a[at], y = b[at];
+    for (int s = 1; s < t.high; s++) {
+        x += a[at + s * t.wide];
+        y += b[at + s * t.wide];
+    }
+    *sum_a = x;
+    *sum_b = y;
 }
 
 /* ---- group_norm */
 
-/* (mean, sum of squared distances from it) per chunk and channel: Welford's recurrence per thread,
-   merged as Chan, Golub, LeVeque 1979 do, so that a large mean costs no digits. */
+/* (mean, sum of squared distances from it) per chunk and channel, from sums of differences from
+   the chunk's first row: a large mean costs no digits, and in a chunk of n rows the difference of
+   the two sums loses at most log2 n bits. */
 template <class T, int V> GPU_KERNEL void group_moments(norm_tiles t, const T *x, float *partial)
 {
-    GPU_SHARED(float, means, THREADS *V);
-    GPU_SHARED(float, squares, THREADS *V);
-    const int64_t C = t.z.channels;
-    for (int64_t unit = blockIdx.x; unit < n_units(t); unit += gridDim.x) {
+    GPU_SHARED(float, sums, V *tile_sums<V>::ROW);
+    GPU_SHARED(float, squares, V *tile_sums<V>::ROW);
+    const int C = (int)t.z.channels;
+    for (int unit = (int)blockIdx.x; unit < n_units(t); unit += (int)gridDim.x) {
         const norm_place p = place_of<V>(t, unit);
-        float mean[V] = {}, m2[V] = {}, seen = 0.0f;
-        for (int64_t r = p.first_row + p.slot; p.active && r < p.end_row; r += t.high) {
-            float v[V], share = 1.0f / ++seen;
-            take<T, V>(x + (p.sample * t.z.rows + r) * C + p.channel, v);
-            for (int j = 0; j < V; j++) {
-                float d = v[j] - mean[j];
-                mean[j] += d * share;
-                m2[j] += d * (v[j] - mean[j]);
+        float s[V] = {}, q[V] = {}, from[V] = {};
+        if (p.active) {
+            take<T, V>(x + p.first, from);
+            GPU_UNROLL_BY(4)
+            for (int r = p.slot; r < p.rows; r += t.high) {
+                float v[V];
+                take<T, V>(x + p.first + (int64_t)r * C, v);
+                for (int j = 0; j < V; j++) {
+                    const float d = v[j] - from[j];
+                    s[j] += d;
+                    q[j] += d * d;
+                }
             }
         }
-        for (int j = 0; j < V; j++) {
-            means[threadIdx.x * V + j] = mean[j];
-            squares[threadIdx.x * V + j] = m2[j];
-        }
+        put_sums<V>(sums, squares, s, q);
         __syncthreads();
-        const int64_t rows = p.end_row - p.first_row;
         const int first = p.channel - (int)threadIdx.x % t.wide * V; /* the tile's */
+        const T *row = x + (p.first - p.channel) + first;
+        gpu_vec<float, 2> *pairs = pairs_of(partial, t.z, p.sample, p.chunk) + first;
         for (int c = (int)threadIdx.x; c < t.wide * V && first + c < C; c += THREADS) {
-            const float near = means[c]; /* sums of differences lose fewer digits */
-            float m = 0.0f, q = 0.0f;
-            for (int s = 1; s < t.high && s < rows; s++)
-                m += (float)((rows - s + t.high - 1) / t.high) * (means[s * t.wide * V + c] - near);
-            m = near + m / (float)rows;
-            for (int s = 0; s < t.high && s < rows; s++) {
-                float off = means[s * t.wide * V + c] - m;
-                q += squares[s * t.wide * V + c] +
-                     (float)((rows - s + t.high - 1) / t.high) * off * off;
-            }
-            float *pair = pair_at(partial, t.z, p.sample, p.chunk, first + c);
-            pair[0] = m;
-            pair[1] = q;
+            float sum, square;
+            column_sums<V>(t, sums, squares, c, &sum, &square);
+            const float mean = sum / (float)p.rows;
+            pairs[c] =
+                gpu_vec<float, 2>{{gpu_float(row[c]) + mean, fmaxf(square - sum * mean, 0.0f)}};
         }
         __syncthreads();
     }
@@ -132,19 +168,25 @@ template <class T, int V> GPU_KERNEL void group_moments(norm_tiles t, const T *x
 /* A block per sample and group: its chunks' and channels' moments into one. */
 GPU_KERNEL void group_statistics(cuda_norm_shape z, float *partial, float *mean, float *rstd)
 {
-    const int per = (int)(z.channels / z.groups);
-    for (int64_t u = blockIdx.x; u < z.samples * z.groups; u += gridDim.x) {
-        const int64_t sample = u / z.groups, first = u % z.groups * per;
-        const float count = (float)(z.rows * per);
-        const float near = pair_at(partial, z, sample, 0, first)[0];
+    const int groups = (int)z.groups, per = (int)z.channels / groups, C = (int)z.channels;
+    const int n = (int)z.chunks * per, last = (int)z.chunks - 1;
+    const float rows = (float)z.chunk_rows, last_rows = (float)(z.rows - last * z.chunk_rows);
+    const float count = (float)(z.rows * per);
+    for (int u = (int)blockIdx.x; u < (int)z.samples * groups; u += (int)gridDim.x) {
+        const gpu_vec<float, 2> *pairs = pairs_of(partial, z, u / groups, 0) + u % groups * per;
+        const float near = pairs[0].v[0];
         float sum = 0.0f, squares = 0.0f;
-        for (int64_t i = threadIdx.x; i < z.chunks * per; i += blockDim.x)
-            sum += (float)rows_of(z, i / per) *
-                   (pair_at(partial, z, sample, i / per, first + i % per)[0] - near);
+        for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x) {
+            const int chunk = i / per;
+            sum += (chunk == last ? last_rows : rows) *
+                   (pairs[(int64_t)chunk * C + (i - chunk * per)].v[0] - near);
+        }
         const float m = near + gpu_block_sum(sum) / count;
-        for (int64_t i = threadIdx.x; i < z.chunks * per; i += blockDim.x) {
-            const float *pair = pair_at(partial, z, sample, i / per, first + i % per);
-            squares += pair[1] + (float)rows_of(z, i / per) * (pair[0] - m) * (pair[0] - m);
+        for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x) {
+            const int chunk = i / per;
+            const gpu_vec<float, 2> pair = pairs[(int64_t)chunk * C + (i - chunk * per)];
+            squares +=
+                pair.v[1] + (chunk == last ? last_rows : rows) * (pair.v[0] - m) * (pair.v[0] - m);
         }
         const float variance = gpu_block_sum(squares) / count;
         if (threadIdx.x == 0) {
@@ -158,23 +200,22 @@ template <class T, int V, bool SILU>
 GPU_KERNEL void group_apply(norm_tiles t, const T *x, const T *gamma, const T *beta,
                             const float *mean, const float *rstd, T *y)
 {
-    const int64_t C = t.z.channels;
-    const int per = (int)(C / t.z.groups);
-    for (int64_t unit = blockIdx.x; unit < n_units(t); unit += gridDim.x) {
+    const int C = (int)t.z.channels, groups = (int)t.z.groups, per = C / groups;
+    for (int unit = (int)blockIdx.x; unit < n_units(t); unit += (int)gridDim.x) {
         const norm_place p = place_of<V>(t, unit);
         if (!p.active)
             continue;
-        float mu[V], a[V], b[V];
+        float mu[V], rs[V], a[V], b[V];
         take<T, V>(gamma + p.channel, a);
         take<T, V>(beta + p.channel, b);
-        for (int j = 0; j < V; j++) {
-            int64_t g = p.sample * t.z.groups + (p.channel + j) / per;
-            mu[j] = mean[g];
-            a[j] *= rstd[g];
-        }
-        for (int64_t r = p.first_row + p.slot; r < p.end_row; r += t.high) {
+        by_group<V>(mean + p.sample * groups, p.channel, per, mu);
+        by_group<V>(rstd + p.sample * groups, p.channel, per, rs);
+        for (int j = 0; j < V; j++)
+            a[j] *= rs[j];
+        GPU_UNROLL_BY(4)
+        for (int r = p.slot; r < p.rows; r += t.high) {
             float v[V];
-            const int64_t at = (p.sample * t.z.rows + r) * C + p.channel;
+            const int64_t at = p.first + (int64_t)r * C;
             take<T, V>(x + at, v);
             for (int j = 0; j < V; j++) {
                 v[j] = (v[j] - mu[j]) * a[j] + b[j];
@@ -182,6 +223,62 @@ GPU_KERNEL void group_apply(norm_tiles t, const T *x, const T *gamma, const T *b
                     v[j] *= sigmoid(v[j]);
             }
             give<T, V>(y + at, v);
+        }
+    }
+}
+
+/* All of the above in one launch where a block can hold a group: K pieces of V per thread. */
+template <class T, int V, bool SILU>
+GPU_KERNEL_OF(HELD_THREADS)
+void group_held(cuda_norm_shape z, const T *x, const T *gamma, const T *beta, float *mean,
+                float *rstd, T *y)
+{
+    enum { K = HELD / (int)sizeof(T) / V };
+    const int groups = (int)z.groups, C = (int)z.channels, per = C / groups, wide = per / V;
+    const int n = (int)z.rows * wide;
+    const float count = (float)(z.rows * per);
+    for (int u = (int)blockIdx.x; u < (int)z.samples * groups; u += (int)gridDim.x) {
+        const int first = u % groups * per;
+        const int64_t origin = (int64_t)(u / groups) * z.rows * C + first;
+        gpu_vec<T, V> held[K];
+        float sum = 0.0f, squares = 0.0f;
+        GPU_UNROLL
+        for (int k = 0; k < K; k++) {
+            const int i = (int)threadIdx.x + k * (int)blockDim.x, row = i / wide;
+            if (i < n)
+                held[k] = *(const gpu_vec<T, V> *)(x + origin + row * C + (i - row * wide) * V);
+        }
+        GPU_UNROLL
+        for (int k = 0; k < K; k++)
+            for (int j = 0; j < V && (int)threadIdx.x + k * (int)blockDim.x < n; j++)
+                sum += gpu_float(held[k].v[j]);
+        const float m = gpu_block_sum(sum) / count;
+        GPU_UNROLL
+        for (int k = 0; k < K; k++)
+            for (int j = 0; j < V && (int)threadIdx.x + k * (int)blockDim.x < n; j++) {
+                const float d = gpu_float(held[k].v[j]) - m;
+                squares += d * d;
+            }
+        const float s = 1.0f / sqrtf(gpu_block_sum(squares) / count + (float)z.eps);
+        GPU_UNROLL
+        for (int k = 0; k < K; k++) {
+            const int i = (int)threadIdx.x + k * (int)blockDim.x, row = i / wide;
+            const int at = (i - row * wide) * V;
+            float a[V], b[V];
+            if (i >= n)
+                break;
+            take<T, V>(gamma + first + at, a);
+            take<T, V>(beta + first + at, b);
+            for (int j = 0; j < V; j++) {
+                a[j] = (gpu_float(held[k].v[j]) - m) * (s * a[j]) + b[j];
+                if (SILU)
+                    a[j] *= sigmoid(a[j]);
+            }
+            give<T, V>(y + origin + row * C + at, a);
+        }
+        if (threadIdx.x == 0) {
+            mean[u] = m;
+            rstd[u] = s;
         }
     }
 }
@@ -194,50 +291,46 @@ template <class T, int V, bool SILU, bool BY_ROW>
 GPU_KERNEL void grad_sums(norm_tiles t, const T *dy, const T *x, const T *gamma, const T *beta,
                           const float *mean, const float *rstd, float *partial)
 {
-    GPU_SHARED(float, ds, THREADS *V);
-    GPU_SHARED(float, dxs, THREADS *V);
-    const int64_t C = t.z.channels;
-    const int per = (int)(C / t.z.groups);
-    for (int64_t unit = blockIdx.x; unit < n_units(t); unit += gridDim.x) {
+    GPU_SHARED(float, ds, V *tile_sums<V>::ROW);
+    GPU_SHARED(float, dxs, V *tile_sums<V>::ROW);
+    const int C = (int)t.z.channels, groups = (int)t.z.groups, per = C / groups;
+    for (int unit = (int)blockIdx.x; unit < n_units(t); unit += (int)gridDim.x) {
         const norm_place p = place_of<V>(t, unit);
         float sum[V] = {}, sum_x[V] = {}, mu[V], rs[V], a[V] = {}, b[V] = {};
         if (p.active && SILU) {
             take<T, V>(gamma + p.channel, a);
             take<T, V>(beta + p.channel, b);
         }
-        for (int j = 0; j < V && p.active && !BY_ROW; j++) {
-            int64_t g = p.sample * t.z.groups + (p.channel + j) / per;
-            mu[j] = mean[g];
-            rs[j] = rstd[g];
+        if (p.active && !BY_ROW) {
+            by_group<V>(mean + p.sample * groups, p.channel, per, mu);
+            by_group<V>(rstd + p.sample * groups, p.channel, per, rs);
         }
-        for (int64_t r = p.first_row + p.slot; p.active && r < p.end_row; r += t.high) {
-            float v[V], d[V];
-            const int64_t at = (p.sample * t.z.rows + r) * C + p.channel;
+        GPU_UNROLL_BY(4)
+        for (int r = p.active ? p.slot : p.rows; r < p.rows; r += t.high) {
+            float v[V], d[V], row_mean = 0.0f, row_rstd = 0.0f;
+            const int64_t at = p.first + (int64_t)r * C;
             take<T, V>(x + at, v);
             take<T, V>(dy + at, d);
+            if (BY_ROW) {
+                row_mean = mean[p.first_row + r];
+                row_rstd = rstd[p.first_row + r];
+            }
             for (int j = 0; j < V; j++) {
-                float xhat = BY_ROW ? (v[j] - mean[r]) * rstd[r] : (v[j] - mu[j]) * rs[j];
+                float xhat = BY_ROW ? (v[j] - row_mean) * row_rstd : (v[j] - mu[j]) * rs[j];
                 if (SILU)
                     d[j] *= silu_slope(a[j] * xhat + b[j]);
                 sum[j] += d[j];
                 sum_x[j] += d[j] * xhat;
             }
         }
-        for (int j = 0; j < V; j++) {
-            ds[threadIdx.x * V + j] = sum[j];
-            dxs[threadIdx.x * V + j] = sum_x[j];
-        }
+        put_sums<V>(ds, dxs, sum, sum_x);
         __syncthreads();
         const int first = p.channel - (int)threadIdx.x % t.wide * V;
+        gpu_vec<float, 2> *pairs = pairs_of(partial, t.z, p.sample, p.chunk) + first;
         for (int c = (int)threadIdx.x; c < t.wide * V && first + c < C; c += THREADS) {
-            float *pair = pair_at(partial, t.z, p.sample, p.chunk, first + c);
-            float all = 0.0f, all_x = 0.0f;
-            for (int s = 0; s < t.high; s++) {
-                all += ds[s * t.wide * V + c];
-                all_x += dxs[s * t.wide * V + c];
-            }
-            pair[0] = all;
-            pair[1] = all_x;
+            gpu_vec<float, 2> pair;
+            column_sums<V>(t, ds, dxs, c, &pair.v[0], &pair.v[1]);
+            pairs[c] = pair;
         }
         __syncthreads();
     }
@@ -251,20 +344,22 @@ GPU_KERNEL void parameter_sums(cuda_norm_shape z, const float *partial, T *dgamm
     GPU_SHARED(float, ds, SUM_SLOTS *GPU_WARP);
     GPU_SHARED(float, dxs, SUM_SLOTS *GPU_WARP);
     const int lane = (int)threadIdx.x % GPU_WARP, slot = (int)threadIdx.x / GPU_WARP;
-    const int64_t rows = z.samples * z.chunks;
-    for (int64_t first = (int64_t)blockIdx.x * GPU_WARP; first < z.channels;
-         first += (int64_t)gridDim.x * GPU_WARP) {
-        const int64_t c = first + lane;
+    const int rows = (int)(z.samples * z.chunks), channels = (int)z.channels;
+    for (int first = (int)blockIdx.x * GPU_WARP; first < channels;
+         first += (int)gridDim.x * GPU_WARP) {
+        const int c = first + lane;
         float sum = 0.0f, sum_x = 0.0f;
-        for (int64_t r = slot; c < z.channels && r < rows; r += SUM_SLOTS) {
-            gpu_vec<float, 2> pair = ((const gpu_vec<float, 2> *)partial)[r * z.channels + c];
+        GPU_UNROLL_BY(4)
+        for (int r = c < channels ? slot : rows; r < rows; r += SUM_SLOTS) {
+            gpu_vec<float, 2> pair =
+                ((const gpu_vec<float, 2> *)partial)[(int64_t)r * channels + c];
             sum += pair.v[0];
             sum_x += pair.v[1];
         }
         ds[threadIdx.x] = sum;
         dxs[threadIdx.x] = sum_x;
         __syncthreads();
-        if (slot == 0 && c < z.channels) {
+        if (slot == 0 && c < channels) {
             sum = sum_x = 0.0f;
             for (int s = 0; s < SUM_SLOTS; s++) {
                 sum += ds[s * GPU_WARP + lane];
@@ -277,26 +372,29 @@ GPU_KERNEL void parameter_sums(cuda_norm_shape z, const float *partial, T *dgamm
     }
 }
 
-/* A block per sample and group: mean(d gamma) and mean(d gamma xhat). */
+/* A block per sample and group: mean(d gamma), and behind all of them mean(d gamma xhat). */
 template <class T>
 GPU_KERNEL void group_grad_means(cuda_norm_shape z, float *partial, const T *gamma, float *means)
 {
-    const int per = (int)(z.channels / z.groups);
-    for (int64_t u = blockIdx.x; u < z.samples * z.groups; u += gridDim.x) {
-        const int64_t sample = u / z.groups, first = u % z.groups * per;
+    const int groups = (int)z.groups, C = (int)z.channels, per = C / groups;
+    const int n = (int)z.chunks * per;
+    for (int u = (int)blockIdx.x; u < (int)z.samples * groups; u += (int)gridDim.x) {
+        const int first = u % groups * per;
+        const gpu_vec<float, 2> *pairs = pairs_of(partial, z, u / groups, 0) + first;
         float sum = 0.0f, sum_x = 0.0f;
-        for (int64_t i = threadIdx.x; i < z.chunks * per; i += blockDim.x) {
-            const float *pair = pair_at(partial, z, sample, i / per, first + i % per);
-            float a = gpu_float(gamma[first + i % per]);
-            sum += a * pair[0];
-            sum_x += a * pair[1];
+        for (int i = (int)threadIdx.x; i < n; i += (int)blockDim.x) {
+            const int chunk = i / per, c = i - chunk * per;
+            const gpu_vec<float, 2> pair = pairs[(int64_t)chunk * C + c];
+            const float a = gpu_float(gamma[first + c]);
+            sum += a * pair.v[0];
+            sum_x += a * pair.v[1];
         }
         const float count = (float)(z.rows * per);
         sum = gpu_block_sum(sum) / count;
         sum_x = gpu_block_sum(sum_x) / count;
         if (threadIdx.x == 0) {
-            means[2 * u] = sum;
-            means[2 * u + 1] = sum_x;
+            means[u] = sum;
+            means[(int)z.samples * groups + u] = sum_x;
         }
     }
 }
@@ -306,25 +404,22 @@ GPU_KERNEL void group_grad_apply(norm_tiles t, const T *dy, const T *x, const T 
                                  const T *beta, const float *mean, const float *rstd,
                                  const float *means, T *dx)
 {
-    const int64_t C = t.z.channels;
-    const int per = (int)(C / t.z.groups);
-    for (int64_t unit = blockIdx.x; unit < n_units(t); unit += gridDim.x) {
+    const int C = (int)t.z.channels, groups = (int)t.z.groups, per = C / groups;
+    for (int unit = (int)blockIdx.x; unit < n_units(t); unit += (int)gridDim.x) {
         const norm_place p = place_of<V>(t, unit);
         if (!p.active)
             continue;
         float mu[V], rs[V], a[V], b[V], m[V], m_x[V];
         take<T, V>(gamma + p.channel, a);
         take<T, V>(beta + p.channel, b);
-        for (int j = 0; j < V; j++) {
-            int64_t g = p.sample * t.z.groups + (p.channel + j) / per;
-            mu[j] = mean[g];
-            rs[j] = rstd[g];
-            m[j] = means[2 * g];
-            m_x[j] = means[2 * g + 1];
-        }
-        for (int64_t r = p.first_row + p.slot; r < p.end_row; r += t.high) {
+        by_group<V>(mean + p.sample * groups, p.channel, per, mu);
+        by_group<V>(rstd + p.sample * groups, p.channel, per, rs);
+        by_group<V>(means + p.sample * groups, p.channel, per, m);
+        by_group<V>(means + ((int)t.z.samples + p.sample) * groups, p.channel, per, m_x);
+        GPU_UNROLL_BY(2)
+        for (int r = p.slot; r < p.rows; r += t.high) {
             float v[V], d[V];
-            const int64_t at = (p.sample * t.z.rows + r) * C + p.channel;
+            const int64_t at = p.first + (int64_t)r * C;
             take<T, V>(x + at, v);
             take<T, V>(dy + at, d);
             for (int j = 0; j < V; j++) {
@@ -565,10 +660,49 @@ template <class T> static bool in_pieces(const cuda_norm_shape *z, const cuda_no
            gpu_aligned(a->dy);
 }
 
+/* Elements of a group at once, so that its pieces neither cross a group nor leave their alignment;
+   0 where a block cannot hold the group. */
+template <class T> static int held_piece(const cuda_norm_shape *z, const cuda_norm_args *a)
+{
+    const int64_t per = z->channels / z->groups;
+    int V = gpu_lanes<T>::n;
+    if (!gpu_aligned(a->x, a->gamma, a->beta, a->y) ||
+        z->rows * per > HELD_THREADS * HELD / (int)sizeof(T))
+        return 0;
+    while (V > 1 && per % V != 0)
+        V /= 2;
+    return V > 1 ? V : 0;
+}
+
+template <class T, int V>
+static int group_norm_held(const cuda_norm_shape *z, const cuda_norm_args *a, int n_sm,
+                           gpu_stream stream)
+{
+    const T *x = (const T *)a->x, *gamma = (const T *)a->gamma, *beta = (const T *)a->beta;
+    const int64_t pieces = z->rows * (z->channels / z->groups) / V;
+    const int64_t warps = (pieces + GPU_WARP - 1) / GPU_WARP;
+    const unsigned threads =
+        warps * GPU_WARP < HELD_THREADS ? (unsigned)warps * GPU_WARP : (unsigned)HELD_THREADS;
+    const unsigned grid = gpu_grid(z->samples * z->groups, 1, (int64_t)n_sm * BLOCKS_PER_SM);
+    const cuda_norm_shape shape = *z;
+    if (z->silu)
+        return GPU_LAUNCH((group_held<T, V, true>), grid, threads, stream, shape, x, gamma, beta,
+                          a->mean, a->rstd, (T *)a->y);
+    return GPU_LAUNCH((group_held<T, V, false>), grid, threads, stream, shape, x, gamma, beta,
+                      a->mean, a->rstd, (T *)a->y);
+}
+
 template <class T>
 static int group_norm_any(const cuda_norm_shape *z, const cuda_norm_args *a, int n_sm,
                           gpu_stream stream)
 {
+    const int piece = held_piece<T>(z, a);
+    if (piece == 8)
+        return group_norm_held<T, gpu_lanes<T>::n>(z, a, n_sm, stream);
+    if (piece == 4)
+        return group_norm_held<T, 4>(z, a, n_sm, stream);
+    if (piece == 2)
+        return group_norm_held<T, 2>(z, a, n_sm, stream);
     return in_pieces<T>(z, a) ? group_norm<T, gpu_lanes<T>::n>(z, a, n_sm, stream)
                               : group_norm<T, 1>(z, a, n_sm, stream);
 }
