@@ -1,7 +1,11 @@
 /* conv2d conv2d_dx conv2d_dw on cuDNN. Its tensors are called NCHW and KCRS whatever their order in
    memory: ours, NHWC and OHWI, is said by strides. Bias and residual are added inside the
-   convolution's kernel where an engine can, else by launches of our own. */
+   convolution's kernel where an engine can, else by launches of our own. The gradient of a filter
+   whose padding differs from side to side reads a padded copy of x: cuDNN 9.19 takes such a
+   padding, but its wgrad_alg1_engine_NHWC (f32) computes another sum, on an H200 by as much as the
+   largest element. */
 #include "backend/cuda/dnn.h"
+#include "backend/cuda/shape.h"
 #include "base/str.h"
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +17,8 @@ typedef struct conv {
     md_node add_node[2];
     md_kernel add[2];
     int addend[2]; /* the node's input that each adds */
+    bool pads;     /* a padded copy of x lies in the graph's first part */
+    md_tensor padded;
 } conv;
 
 static cudnnDataType_t data_type(const md_tensor *t)
@@ -146,11 +152,61 @@ static md_status build_forward(dnn *g, const md_node *n)
     return MD_OK;
 }
 
-static md_status build(dnn *g, const md_node *n)
+static bool uneven(const md_attr *a)
 {
+    return a->conv.pad_t != a->conv.pad_b || a->conv.pad_l != a->conv.pad_r;
+}
+
+static size_t bytes_of(const md_tensor *t)
+{
+    return (size_t)md_numel(t) * md_dtype_bytes(t->dtype);
+}
+
+static md_status build_padded_filter_gradient(conv *s, const md_node *n)
+{
+    dnn *g = &s->graph;
+    md_attr a = n->attr;
+    cudnnBackendDescriptor_t dy, x, out;
+    int place;
+    s->pads = true;
+    s->padded = (md_tensor){.dtype = n->in[1]->dtype, .ndim = 4, .storage = MD_TEMP};
+    memcpy(s->padded.dim, n->in[1]->dim, sizeof s->padded.dim);
+    s->padded.dim[1] += a.conv.pad_t + a.conv.pad_b;
+    s->padded.dim[2] += a.conv.pad_l + a.conv.pad_r;
+    a.conv.pad_t = a.conv.pad_b = a.conv.pad_l = a.conv.pad_r = 0;
+    MD_TRY(dnn__part(g, bytes_of(&s->padded), &place));
+    MD_TRY(tensor4(g, DNN_IN, n->in[0], &dy));
+    MD_TRY(tensor4(g, place, &s->padded, &x));
+    MD_TRY(tensor4(g, DNN_OUT, n->out[0], &out));
+    return add_convolution(g, &backward_filter, &a, x, out, dy);
+}
+
+/* The part's place in the workspace as in dnn__run. */
+static md_status pad(const md_kernel *k, const conv *s, const void *x, void *scratch)
+{
+    const md_attr *a = &k->node->attr;
+    const md_tensor *from = k->node->in[1], *to = &s->padded;
+    cuda_impl *d = cuda__impl(k->backend);
+    char *at = (char *)cuda__workspace_at(scratch) + s->graph.part[0];
+    int64_t pixel = to->dim[3] * (int64_t)md_dtype_bytes(to->dtype);
+    int64_t row = to->dim[2] * pixel, from_row = from->dim[2] * pixel;
+    CUDA_TRY(cudaMemsetAsync(at, 0, bytes_of(to), d->launch));
+    at += a->conv.pad_t * row + a->conv.pad_l * pixel;
+    for (int64_t i = 0; i < to->dim[0]; i++)
+        MD_TRY(cuda__launched(k, cuda__copy_rows(cuda__device(k->backend), from->dim[1], from_row,
+                                                 (const char *)x + i * from->dim[1] * from_row,
+                                                 from_row, at + i * to->dim[1] * row, row)));
+    return MD_OK;
+}
+
+static md_status build(conv *s, const md_node *n)
+{
+    dnn *g = &s->graph;
     cudnnBackendDescriptor_t a, b, out;
     if (n->op == MD_OP_conv2d)
         return build_forward(g, n);
+    if (n->op == MD_OP_conv2d_dw && uneven(&n->attr))
+        return build_padded_filter_gradient(s, n);
     MD_TRY(tensor4(g, DNN_IN, n->in[0], &a)); /* dy */
     MD_TRY(tensor4(g, DNN_IN + 1, n->in[1], &b));
     MD_TRY(tensor4(g, DNN_OUT, n->out[0], &out));
@@ -164,6 +220,8 @@ static md_status build(dnn *g, const md_node *n)
 static md_status run(const md_kernel *k, void *const *in, void *const *out, void *scratch)
 {
     conv *s = k->state;
+    if (s->pads)
+        MD_TRY(pad(k, s, in[1], scratch));
     MD_TRY(dnn__run(&s->graph, 0, in, out, scratch));
     for (int i = 0; i < s->n_adds; i++) {
         void *const operands[2] = {out[0], in[s->addend[i]]};
@@ -224,14 +282,14 @@ static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
     k->run = run;
     s->graph.d = d;
     MD_TRY(describe(node, d, question, sizeof question));
-    MD_TRY(build(&s->graph, node));
+    MD_TRY(build(s, node));
     MD_TRY(dnn__plan(&s->graph, node, question));
     if (s->graph.n_plans == 0 && node->op == MD_OP_conv2d && (node->in[2] || node->in[3])) {
         dnn__close(&s->graph);
         s->convolution = *node;
         s->convolution.in[2] = s->convolution.in[3] = NULL;
         MD_TRY(describe(&s->convolution, d, question, sizeof question));
-        MD_TRY(build(&s->graph, &s->convolution));
+        MD_TRY(build(s, &s->convolution));
         MD_TRY(dnn__plan(&s->graph, &s->convolution, question));
         for (int i = 2; i < 4 && s->graph.n_plans > 0; i++)
             if (node->in[i])

@@ -110,7 +110,7 @@ md_status cuda_sum_to(md_backend *be, const md_node *node, md_kernel *k)
         s.launch = cuda__sum_columns;
         int side = f->b % v ? 1 : v, lanes = cuda__sum_lanes(f->b, side);
         int64_t blocks = ceil_div(f->b, (int64_t)lanes * side) * f->a;
-        cut(f, f->r0 * f->r1, (int64_t)d->n_sm * 4 / blocks, CUDA_SUM_BLOCK / lanes * 16, 1);
+        cut(f, f->r0 * f->r1, (int64_t)d->n_sm * 4 / blocks, CUDA_SUM_BLOCK / lanes * 8, 1);
     }
     return sum_prepare(k, &s);
 }

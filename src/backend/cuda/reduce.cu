@@ -1,5 +1,6 @@
-// sum_to broadcast_to sumsq. Each thread adds into f32 accumulators that it empties every few steps,
-// so that rounding errors grow with the root of the length or slower, and blocks add in trees.
+// sum_to broadcast_to sumsq. Each thread adds into f32 accumulators that it empties every few
+// steps, so that rounding errors grow with the root of the length or slower, and blocks add in
+// trees.
 #include "backend/cuda/reduce.h"
 #include "backend/cuda/walk.cuh"
 
@@ -85,11 +86,13 @@ template <int V, class From, class To>
 GPU_KERNEL void sum_columns(cuda_sum s, int lanes, const From *__restrict__ x, To *__restrict__ y)
 {
     GPU_SHARED(float, part, BLOCK *V); // [V][rows][lanes]
-    int me = (int)threadIdx.x, row = me / lanes, rows = BLOCK / lanes;
-    int64_t tiles = (s.b / V + lanes - 1) / lanes, n_rows = s.r0 * s.r1;
-    for (int64_t item = blockIdx.x; item < tiles * s.a * s.parts; item += gridDim.x) {
-        int64_t column = (item % tiles * lanes + me % lanes) * V;
-        int64_t a = item / tiles % s.a, p = item / tiles / s.a;
+    const int me = (int)threadIdx.x, row = me / lanes, rows = BLOCK / lanes;
+    // 32 bits: a division of 64 costs as much as the rows of a small sum
+    const int tiles = (int)((s.b / V + lanes - 1) / lanes), n_a = (int)s.a, parts = (int)s.parts;
+    const int64_t n_rows = s.r0 * s.r1;
+    for (int item = (int)blockIdx.x; item < tiles * n_a * parts; item += (int)gridDim.x) {
+        const int rest = item / tiles, p = rest / n_a, a = rest - p * n_a;
+        int64_t column = ((item - rest * tiles) * lanes + me % lanes) * (int64_t)V;
         int64_t end = (p + 1) * s.part < n_rows ? (p + 1) * s.part : n_rows;
         sums<V> sum;
         sum_rows(sum, s, a, p * s.part + row, column < s.b ? end : 0, rows, x + column);
@@ -202,8 +205,7 @@ static int segments_of(const cuda_device *d, const cuda_sum *s, const T *x, T *y
                                     : segments_launch<WALK_BLOCK, V>(d, s, x, y);
 }
 
-template <class T>
-static int segments(const cuda_device *d, const cuda_sum *s, const T *x, void *y)
+template <class T> static int segments(const cuda_device *d, const cuda_sum *s, const T *x, void *y)
 {
     const int V = gpu_lanes<T>::n;
     bool wide = gpu_aligned(x) && s->r2 % V == 0;
