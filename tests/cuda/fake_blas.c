@@ -26,6 +26,15 @@ bool fake_fails(const char *call)
     return true;
 }
 
+void fake_put(char what, const void *stream)
+{
+    size_t n = strlen(fake.order);
+    if (n + 1 < sizeof fake.order)
+        fake.order[n] = what;
+    if (stream != fake.stream)
+        fake_violation("'%c' is put on another stream", what);
+}
+
 void fake_violation(const char *fmt, ...)
 {
     va_list args;
@@ -312,7 +321,8 @@ static bool fits(const matmul *m, const layout *a, const layout *b, const layout
     uint64_t inner = m->ta == CUBLAS_OP_T ? a->rows : a->cols;
     return rows == d->rows && inner == (m->tb == CUBLAS_OP_T ? b->cols : b->rows) &&
            (m->tb == CUBLAS_OP_T ? b->rows : b->cols) == d->cols && c->rows == d->rows &&
-           c->cols == d->cols && a->type == b->type && b->type == c->type && c->type == d->type;
+           c->cols == d->cols && a->type == b->type && c->type == d->type &&
+           (d->type == a->type || d->type == CUDA_R_32F);
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
@@ -367,7 +377,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     const void *at[4] = {A, B, C, D};
     algorithm how;
     (void)handle;
-    (void)stream;
+    fake_put('p', stream);
     memcpy(&how, algo, sizeof how);
     if (fake_fails("cublasLtMatmul") || fake.offers[how.offer].crashes)
         return CUBLAS_STATUS_EXECUTION_FAILED;
@@ -377,7 +387,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     if (bytes != fake.offers[how.offer].workspace || (bytes && (uintptr_t)workspace % 256))
         fake_violation("workspace %p of %zu bytes", workspace, bytes);
     else if (bytes)
-        memset(workspace, 0xee, bytes);
+        memset(workspace, 0xee, bytes); /* operands that lie in it are lost */
     bool biased = m->epilogue == CUBLASLT_EPILOGUE_BIAS;
     if (biased && m->bias_type != (int32_t)d->type)
         fake_violation("bias of type %d", m->bias_type);
@@ -395,6 +405,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                 sum += fake_load(m->bias, d->type == CUDA_R_16BF, (int64_t)i);
             fake_store(D, d->type == CUDA_R_16BF, (int64_t)i + (int64_t)j * d->ld, sum);
         }
+    if (bytes)
+        memset(workspace, 0xee, bytes); /* and so is the result */
     fake.executions++;
     fake.last = (int)how.offer;
     fake.clock_ms += fake.offers[how.offer].ms;

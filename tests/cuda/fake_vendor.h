@@ -27,8 +27,10 @@ typedef struct fake_vendor {
     long violations;     /* calls that the library would have refused; the first one: */
     char violation[240];
     long executions, built, asked, packs;
-    int last;     /* offer of the last execution */
-    int most_ops; /* of any graph executed */
+    int last;           /* offer of the last execution */
+    int most_ops;       /* of any graph executed */
+    const void *stream; /* where products and own kernels belong */
+    char order[32];     /* the first of them: 'p' a product, 'k' a kernel */
     double clock_ms;
     int n_offers;
     fake_offer offers[FAKE_MAX_OFFERS];
@@ -44,6 +46,8 @@ extern fake_vendor fake;
 void fake_reset(void);
 /* Counts the call; true when it is the one to fail. */
 bool fake_fails(const char *call);
+/* Notes it in `order`. */
+void fake_put(char what, const void *stream);
 void fake_violation(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* f32 or bf16, by element. */
 double fake_load(const void *p, bool bf16, int64_t i);

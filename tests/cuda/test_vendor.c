@@ -1,6 +1,6 @@
-/* conv.c, attention.c, linear.c and tune.c on libraries that check and compute (fake_vendor.h):
-   numbers against ref on every row of their families, what they choose among the engines offered,
-   each library call failing once, the file of timed choices. */
+/* conv.c, attention.c, attention_products.c, linear.c and tune.c on libraries that check and
+   compute (fake_vendor.h): numbers against ref on every row of their families, what they choose
+   among the engines offered, each library call failing once, the file of timed choices. */
 #include "backend/ref/ref.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -143,8 +143,8 @@ static void test_attention_forms(void **state)
         expect_clean(live);
         assert_int_equal(fake.most_ops, rows[i].ops);
         int all = seen[MD_OP_attention] + seen[MD_OP_attention_grad];
-        if (rows[i].refuse_all)
-            assert_int_equal(vendor_own_attention, all);
+        if (rows[i].refuse_all) /* but for the rows with wide heads: forward, bf16, no mask */
+            assert_int_equal(vendor_own_attention, all - 2);
         else
             assert_true(vendor_own_attention < all - 15);
     }
@@ -160,8 +160,14 @@ typedef struct made {
 } made;
 
 /* conv2d, conv2d with bias and residual, linear, attention in bf16 with head size 8, its gradient
-   in 18 operations. */
-enum { CONV, CONV_FUSED, LINEAR, ATTENTION, ATTENTION_GRAD, N_KINDS };
+   in 18 operations, attention with head size 264: two products. */
+enum { CONV, CONV_FUSED, LINEAR, ATTENTION, ATTENTION_GRAD, ATTENTION_WIDE, N_KINDS };
+
+/* Choices and executions per run. */
+static int n_calls(int kind)
+{
+    return kind == ATTENTION_WIDE ? 2 : 1;
+}
 
 static md_tensor *tensor(md_graph *g, md_dtype dtype, int64_t a, int64_t b, int64_t c, int64_t d)
 {
@@ -173,12 +179,13 @@ static void build(made *m, int kind, md_dtype dtype)
     *m = (made){0};
     OK(md_graph_new(&m->g));
     md_tensor *y, *b = md_input(m->g, "b", dtype, 1, MD_DIMS(8));
-    md_tensor *q = md_input(m->g, "q", MD_BF16, 3, MD_DIMS(1, 4, 16));
+    bool wide = kind == ATTENTION_WIDE;
+    md_tensor *q = md_input(m->g, "q", MD_BF16, 3, MD_DIMS(1, 4, wide ? 264 : 16));
     if (kind == LINEAR)
         y = md_linear(md_input(m->g, "x", dtype, 2, MD_DIMS(4, 6)),
                       md_input(m->g, "w", dtype, 2, MD_DIMS(8, 6)), b);
     else if (kind >= ATTENTION)
-        y = md_attention(q, q, q, 2, 0, false);
+        y = md_attention(q, q, q, wide ? 1 : 2, 0, false);
     else
         y = md_conv2d_residual(tensor(m->g, dtype, 1, 4, 4, 8), tensor(m->g, dtype, 8, 3, 3, 8),
                                kind == CONV ? NULL : b,
@@ -261,7 +268,7 @@ static void test_fastest(void **state)
         /* nothing is timed where results must repeat */
         long before = fake.executions;
         assert_int_equal(chosen_with((cuda_options){.deterministic = true}, kind, MD_F32), 0);
-        assert_int_equal(fake.executions, before + 1);
+        assert_int_equal(fake.executions, before + n_calls(kind));
         /* 1000 bytes do not fit; the gradient's 512 of its own do */
         assert_int_equal(chosen_with((cuda_options){.workspace_bytes = 1024}, kind, MD_F32), 0);
         fake.no_memory = true; /* for a trial */
@@ -275,6 +282,104 @@ static void test_fastest(void **state)
         fake.offers[0].broken = fake.offers[1].broken = false;
     }
     expect_clean(live);
+}
+
+/* ---- attention by products */
+
+typedef struct wide {
+    int64_t T, S;
+    int heads, d;
+    md_dtype dtype;
+    bool causal, off; /* off: q lies where its address is no multiple of 16 */
+    cuda_options options;
+    bool refuse_attention;
+    int n_offers;
+    bool products; /* expected; else our own kernels */
+} wide;
+
+static void prepare_wide(const wide *w)
+{
+    made m = {0};
+    md_buffer buf;
+    fake_reset();
+    fake.no_memory = true; /* no trial */
+    fake.refuse_attention = w->refuse_attention;
+    fake.n_offers = w->n_offers;
+    long live = fake.live, own = vendor_own_attention;
+    md_backend *be = open_with(w->options);
+    int64_t D = w->heads * w->d;
+    OK(md_graph_new(&m.g));
+    md_buffer_init(&buf, "parameters", w->dtype, w->T * D + 1);
+    md_tensor *q = w->off ? md_extern(m.g, &buf, 1, 3, MD_DIMS(1, w->T, D))
+                          : md_input(m.g, "q", w->dtype, 3, MD_DIMS(1, w->T, D));
+    md_tensor *k = md_input(m.g, "k", w->dtype, 3, MD_DIMS(1, w->S, D));
+    md_tensor *y = md_attention(q, k, k, w->heads, 0, w->causal);
+    OK(md_graph_check(m.g));
+    m.node = y->node;
+    OK(prepare(&m, be));
+    assert_int_equal(vendor_own_attention - own, !w->products);
+    if (w->products)
+        assert_true(m.k.scratch_bytes <= cuda__impl(be)->options.workspace_bytes);
+    drop(&m);
+    be->ops->close(be);
+    expect_clean(live);
+}
+
+/* Who takes which attention. Nothing runs. */
+static void test_wide_rule(void **state)
+{
+    (void)state;
+    static const wide rows[] = {
+        {4, 4, 1, 264, MD_BF16, .n_offers = 3, .products = true},
+        {4096, 4096, 1, 512, MD_BF16, .n_offers = 3, .products = true},
+        {16384, 16384, 1, 512, MD_BF16, .n_offers = 3, .products = true},
+        {4, 4, 1, 264, MD_F32, .n_offers = 3},
+        {4, 4, 1, 264, MD_BF16, .causal = true, .n_offers = 3},
+        {4, 4, 2, 259, MD_BF16, .n_offers = 3},
+        {4, 4, 1, 264, MD_BF16, .off = true, .n_offers = 3},
+        {4, 4, 1, 264, MD_BF16, .n_offers = 0},
+        {4, 4, 1, 264, MD_BF16, .options = {.workspace_bytes = 64}, .n_offers = 3},
+        {4096, 4096, 1, 512, MD_BF16, .options = {.workspace_bytes = 1 << 20}, .n_offers = 3},
+        {4096, 4096, 1, 512, MD_BF16, .options = {.workspace_bytes = 3 << 20}, .n_offers = 3,
+         .products = true},
+        /* heads that cuDNN knows, and refuses: where there is much to do */
+        {512, 512, 1, 128, MD_BF16, .refuse_attention = true, .n_offers = 3, .products = true},
+        {64, 64, 1, 128, MD_BF16, .refuse_attention = true, .n_offers = 3},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        prepare_wide(&rows[i]);
+}
+
+/* Chunks of queries, the last one reaching back; scratch is kept by op_compare's guards and the
+   fake's writing over the whole of its workspace. Product, softmax, product, on one stream. */
+static void test_wide_chunks(void **state)
+{
+    (void)state;
+    /* 70 queries, 72 columns of L and P: three quarters of 42 KiB hold 74 rows, of 38 KiB 67 */
+    static const struct {
+        size_t workspace;
+        const char *order;
+    } rows[] = {{42 << 10, "pkppkp"}, {38 << 10, "pkppkppkppkp"}};
+    const op_family *f = family("attention");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int compared = 0, seen[MD_OP_COUNT] = {0};
+        fake_reset();
+        long live = fake.live;
+        fake.no_memory = true;
+        fake.offers[0].workspace = 1000;
+        md_backend *be = open_with((cuda_options){.workspace_bytes = rows[i].workspace});
+        for (int row = 0; row < f->n; row++) {
+            if (f->rows[row].a.dim[1] != 70 || f->rows[row].a.dim[2] != 512)
+                continue;
+            op_compare o = {.oracle = ref, .tested = be, .seen = seen};
+            OK(op_compare_run(&o, f, row, MD_BF16));
+            compared++;
+        }
+        be->ops->close(be);
+        expect_clean(live);
+        assert_int_equal(compared, 1);
+        assert_string_equal(fake.order, rows[i].order); /* op_compare runs it twice */
+    }
 }
 
 /* Engines with a numerical note that the options do not allow are passed over. */
@@ -353,7 +458,7 @@ static void test_steady(void **state)
         float f;
         memcpy(&f, other, sizeof f);
         assert_true(f == 0); /* inputs are zeros */
-        assert_int_equal(fake.packs, packs + (kind != LINEAR));
+        assert_int_equal(fake.packs, packs + (kind != LINEAR && kind != ATTENTION_WIDE));
         assert_int_equal(fake.live, live);
         m.out[0] = old;
         free(other);
@@ -477,7 +582,7 @@ static void test_remembered(void **state)
         long runs = fake.executions, built = fake.built;
         /* another process: the answer is in the file, one plan is built and nothing timed */
         assert_int_equal(chosen_with(o, kind, MD_F32), 1);
-        assert_int_equal(fake.executions, runs + 1);
+        assert_int_equal(fake.executions, runs + n_calls(kind));
         assert_true(fake.built - built <= 1);
         /* another limit is another question */
         o.workspace_bytes = 1024;
@@ -490,7 +595,7 @@ static void test_remembered(void **state)
     int lines = 0;
     for (size_t i = 0; i < n; i++)
         lines += ((char *)text)[i] == '\n';
-    assert_true(lines >= N_KINDS && lines <= 2 * N_KINDS);
+    assert_true(lines >= N_KINDS && lines <= 2 * (N_KINDS + 1));
     /* an offer that is gone: found anew */
     fake.offers[1].broken = true;
     assert_int_equal(chosen_with(o, CONV, MD_F32), 2);
@@ -563,7 +668,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_numbers),         cmocka_unit_test(test_unfused),
-        cmocka_unit_test(test_attention_forms), cmocka_unit_test(test_fastest),
+        cmocka_unit_test(test_attention_forms), cmocka_unit_test(test_wide_rule),
+        cmocka_unit_test(test_wide_chunks),     cmocka_unit_test(test_fastest),
         cmocka_unit_test(test_notes),           cmocka_unit_test(test_no_engine),
         cmocka_unit_test(test_steady),          cmocka_unit_test(test_unaligned),
         cmocka_unit_test(test_failures),        cmocka_unit_test(test_remembered),

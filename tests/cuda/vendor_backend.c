@@ -74,6 +74,27 @@ md_status cuda__flash_grad(md_backend *be, const md_node *node, md_kernel *k)
     return cuda__flash(be, node, k);
 }
 
+md_status cuda__launched(const md_kernel *k, int code)
+{
+    if (code)
+        MD_FAIL(MD_DEVICE, "%s: launch error %d", md_op_name(k->node->op), code);
+    return MD_OK;
+}
+
+/* gpu_host.cc's; a launch is a call that can fail, as those of the libraries. */
+extern int (*gpu_host_queue)(void *stream, const char *name, int (*run)(void *),
+                             void (*drop)(void *), void *closure);
+
+static int launch(void *stream, const char *name, int (*run)(void *), void (*drop)(void *),
+                  void *closure)
+{
+    (void)name;
+    fake_put('k', stream);
+    int code = fake_fails("launch") ? (int)cudaErrorUnknown : run(closure);
+    drop(closure);
+    return code;
+}
+
 /* ---- the table */
 
 static md_status prepare(md_backend *be, const md_node *node, md_kernel *k)
@@ -156,7 +177,12 @@ md_status vendor_backend_open(const cuda_options *o, md_backend **out)
         free(v);
         MD_FAIL(MD_NOMEM, "out of memory");
     }
+    fake.stream = v;
+    gpu_host_queue = launch;
+    v->impl.launch = (cudaStream_t)(void *)v;
+    v->impl.device.stream = v;
     v->impl.device.sm = 90;
+    v->impl.device.n_sm = 3;
     strcpy(v->impl.name, "NVIDIA Fake 1/2");
     v->impl.options = *o;
     be->ops = &ops;

@@ -30,6 +30,7 @@ static const op_case rows[] = {
     {OP(attention), QKV(1, 530, 530, 2 * 11), CAUSAL(2), .flags = FULL | BIG},
     {OP(attention), QKV(1, 145, 600, 13), HEADS(1), .flags = FULL | BIG},
     {OP(attention), QKV(1, 70, 70, 512), HEADS(1), .flags = FULL | BIG},
+    {OP(attention), QKV(2, 100, 37, 2 * 264), HEADS(2), .flags = BF16 | ANY_THREADS | BIG},
     {OP(attention), QKV(1, 37, 37, 2 * 259), CAUSAL(2), .flags = FULL | BIG},
     /* logits of several hundred: exp would overflow. Forward only: f32 holds such an lse to 3e-5,
        and so the probabilities that the gradient takes from it */

@@ -1,7 +1,7 @@
 /* attention attention_grad in bf16 on cuDNN's unified attention operations, or the gradient in
    parts (attention_grad.c): dims [N,heads,T,d] over our [N,T,heads d] by strides. Causal attention
    (the operations of 9.19 have no attribute for a mask), f32, and whatever no engine takes goes to
-   our own kernels (flash.c). */
+   products and a softmax (attention_products.c: forward) or our own kernels (flash.c). */
 #include "backend/cuda/attention.h"
 #include "base/str.h"
 #include <math.h>
@@ -155,10 +155,10 @@ static md_status plan(dnn *g, const md_node *node, md_status (*describe)(dnn *, 
     return MD_OK;
 }
 
-static md_status prepare(md_backend *be, const md_node *node, md_kernel *k, md_prepare_fn own)
+static md_status prepare(md_backend *be, const md_node *node, md_kernel *k, md_prepare_fn other)
 {
     if (!may_fit(node))
-        return own(be, node, k);
+        return other(be, node, k);
     void *state;
     MD_TRY(md_kernel_state(k, sizeof(dnn), &state));
     dnn *g = state;
@@ -179,13 +179,13 @@ static md_status prepare(md_backend *be, const md_node *node, md_kernel *k, md_p
     }
     release(k);
     k->release = NULL;
-    return own(be, node, k);
+    return other(be, node, k);
 }
 
 /* in {q, k, v} -> {out, lse} */
 md_status cuda_attention(md_backend *be, const md_node *node, md_kernel *k)
 {
-    return prepare(be, node, k, cuda__flash);
+    return prepare(be, node, k, cuda__attention_products);
 }
 
 /* in {dout, q, k, v, out, lse} -> {dq, dk, dv} */

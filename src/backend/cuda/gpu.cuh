@@ -194,9 +194,9 @@ static inline bool gpu_aligned(const void *a, const void *b = nullptr, const voi
     return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
 }
 
-/* Sums over a warp and over a block (blockDim.x a multiple of 32, at most 1024); every thread gets
-   the sum, always added in the same order. gpu_block_sum ends with a barrier, so that it can be
-   called again at once. */
+/* Sums and maxima over a warp and over a block (blockDim.x a multiple of 32, at most 1024); every
+   thread gets the result, always folded in the same order. Those over a block end with a barrier,
+   so that they can be called again at once. */
 GPU_DEVICE float gpu_warp_sum(float v)
 {
     for (int k = GPU_WARP / 2; k > 0; k /= 2)
@@ -220,6 +220,19 @@ GPU_DEVICE float gpu_block_sum(float v)
         part[threadIdx.x / GPU_WARP] = v;
     __syncthreads();
     v = gpu_warp_sum(lane < warps ? part[lane] : 0.0f);
+    __syncthreads();
+    return v;
+}
+
+GPU_DEVICE float gpu_block_max(float v)
+{
+    GPU_SHARED(float, part, GPU_WARP);
+    int warps = (int)blockDim.x / GPU_WARP, lane = (int)threadIdx.x % GPU_WARP;
+    v = gpu_warp_max(v);
+    if (lane == 0)
+        part[threadIdx.x / GPU_WARP] = v;
+    __syncthreads();
+    v = gpu_warp_max(lane < warps ? part[lane] : -INFINITY);
     __syncthreads();
     return v;
 }
