@@ -1,9 +1,9 @@
 /* The language of the own kernels: CUDA C++ under nvcc; under a host compiler the same source runs
    a block's threads one after the other (tests/cuda/gpu_host.cc), so that a machine without a GPU
    executes every kernel in its tests. Kernels use threadIdx, blockIdx, blockDim, gridDim (x only),
-   __syncthreads, the two shuffles below with a full warp, GPU_SHARED and GPU_LAUNCH, and no other
-   CUDA feature. Grids may be of any size: kernels stride over their work. No atomics on floats:
-   results must not depend on the order of blocks. */
+   __syncthreads, the two shuffles below with a full warp, GPU_SHARED, GPU_BOUNDS and GPU_LAUNCH,
+   and no other CUDA feature. Grids may be of any size: kernels stride over their work. No atomics
+   on floats: results must not depend on the order of blocks. */
 #ifndef MD_BACKEND_CUDA_GPU_CUH
 #define MD_BACKEND_CUDA_GPU_CUH
 
@@ -25,6 +25,9 @@ struct bf16 {
 
 #define GPU_KERNEL static __global__
 #define GPU_DEVICE static __device__ __forceinline__
+/* After GPU_KERNEL: run with `threads` a block, `blocks` of them at once on a multiprocessor, which
+   limits the registers. */
+#define GPU_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 /* Before a loop whose index picks registers: an array indexed at run time would lie in memory. */
 #define GPU_UNROLL _Pragma("unroll")
 /* An array that the block shares; undefined at the block's start. */
@@ -43,6 +46,36 @@ GPU_DEVICE float gpu_shuffle_xor(float v, int lane_mask)
 GPU_DEVICE float gpu_shuffle(float v, int lane)
 {
     return __shfl_sync(0xffffffffu, v, lane);
+}
+
+/* One instruction each, where the exact ones take 10 and a branch: two units in the last place, of
+   log2 2^-22. Below the least normal number arguments count as 0 and so do results. */
+GPU_DEVICE float gpu_fast_sqrt(float v)
+{
+    float r;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
+}
+
+GPU_DEVICE float gpu_fast_inverse(float v)
+{
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
+}
+
+GPU_DEVICE float gpu_fast_log2(float v)
+{
+    float r;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
+}
+
+GPU_DEVICE float gpu_fast_exp2(float v)
+{
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
 }
 
 /* Stores `code` if the word is still 0. */
@@ -84,6 +117,7 @@ int gpu_host_launch(void *stream, const char *name, unsigned grid, unsigned bloc
 
 #define GPU_KERNEL static
 #define GPU_DEVICE static inline
+#define GPU_BOUNDS(threads, blocks)
 #define GPU_UNROLL
 #define GPU_SHARED(type, name, n)                                                                  \
     static type name[n];                                                                           \
@@ -100,6 +134,31 @@ static inline int gpu_host_call(void (*kernel)(T...), void *stream, const char *
                                 unsigned block, typename gpu_host_argument<T>::type... args)
 {
     return gpu_host_launch(stream, name, grid, block, [=] { kernel(args...); });
+}
+
+GPU_DEVICE float gpu_fast_normal(float v)
+{
+    return fabsf(v) < 1.17549435e-38f ? copysignf(0.0f, v) : v;
+}
+
+GPU_DEVICE float gpu_fast_sqrt(float v)
+{
+    return gpu_fast_normal(sqrtf(gpu_fast_normal(v)));
+}
+
+GPU_DEVICE float gpu_fast_inverse(float v)
+{
+    return gpu_fast_normal(1.0f / gpu_fast_normal(v));
+}
+
+GPU_DEVICE float gpu_fast_log2(float v)
+{
+    return gpu_fast_normal(log2f(gpu_fast_normal(v)));
+}
+
+GPU_DEVICE float gpu_fast_exp2(float v)
+{
+    return gpu_fast_normal(exp2f(gpu_fast_normal(v)));
 }
 
 GPU_DEVICE void gpu_fault(uint32_t *word, uint32_t code)
