@@ -1,9 +1,10 @@
-/* trace: what a GPU really did, kernel by kernel, also inside replayed CUDA graphs, where a fence behind
-   each op would cost more than the op. A library that the driver loads into any program, ours or PyTorch:
+/* trace: what a GPU really did, kernel by kernel, also inside replayed CUDA graphs, where a fence
+   behind each op would cost more than the op. A library that the driver loads into any program,
+   ours or PyTorch:
 
-     cc -shared -fPIC -O2 -I/usr/local/cuda/include tests/bench/trace.c -o trace.so -L/usr/local/cuda/lib64 -lcupti
-     CUDA_INJECTION64_PATH=$PWD/trace.so MEDDIFF_TRACE=trace.csv meddiff bench ...
-     python3 tests/bench/trace.py trace.csv
+     cc -shared -fPIC -O2 -I/usr/local/cuda/include tests/bench/trace.c -o trace.so
+   -L/usr/local/cuda/lib64 -lcupti CUDA_INJECTION64_PATH=$PWD/trace.so MEDDIFF_TRACE=trace.csv
+   meddiff bench ... python3 tests/bench/trace.py trace.csv
 
    Lines of the file: begin and duration in ns, grid, block, name. */
 #include <cupti.h>

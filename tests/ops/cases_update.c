@@ -80,6 +80,24 @@ static void untouched(const op_case *c, int input, double *x, int64_t n)
     adamw_inputs(input, x, n, 4, 1);
 }
 
+/* Blocks of so many magnitudes, down to where squares (v) or the states themselves (m) are
+   subnormal and up to where squares nearly overflow; every third gradient is zero. The second
+   block: zeros. */
+static void magnitudes(const op_case *c, int input, double *x, int64_t n)
+{
+    static const double of_m[] = {1, 0, 3e-19, 1e-39, 1e16, 1e-9, 1e-15},
+                        of_v[] = {1, 0, 9e-38, 1e-37, 1e32, 1e-18, 1e-30};
+    adamw_inputs(input, x, n, 4, 0);
+    for (int64_t i = 0; i < n; i++) {
+        if (input == 1)
+            x[i] *= i % 3 ? of_m[i / 256 % 7] : 0;
+        if (input == 7 || input == 8)
+            x[i] = (0.5 + x[i]) * (input == 7 ? of_m : of_v)[i % 7];
+        if ((c->u8 >> input & 1) && i / 256 % 7 == 1)
+            x[i] = input == 2 ? 127 : 0; /* the codes of zero */
+    }
+}
+
 static void decay(const op_case *c, int input, double *x, int64_t n)
 {
     (void)c;
@@ -134,6 +152,9 @@ static const op_case rows[] = {
     {OP(adamw), P(1023), ADAMW, SCALES(1023), SHADOW(1023), BF16_G, ALL_STATE, .fill = clipped,
      .flags = ANY_THREADS},
     {OP(adamw), P(600), ADAMW, SCALES(600), ALL_STATE, .fill = untouched, .flags = ANY_THREADS},
+    {OP(adamw), P(1709), ADAMW, SCALES(1709), ALL_STATE, .fill = magnitudes, .flags = ANY_THREADS},
+    {OP(adamw), P(1792), ADAMW, SCALES(1792), SHADOW(1792), .bf16 = 64, ALL_STATE,
+     .fill = magnitudes, .flags = ANY_THREADS},
     {OP(adamw), P(600), ADAMW, SCALES(600), SHADOW(600), BF16_G, ALL_STATE, .fill = not_a_number,
      .flags = EXACT | ANY_THREADS},
     {OP(adamw), P(100003), ADAMW, SCALES(100003), SHADOW(100003), BF16_G, ALL_STATE,

@@ -91,6 +91,76 @@ static void zero_and_what_is_not(void **state)
     assert_true(md_state_m(254, 5.0f) == 5.0f && md_state_m(0, 5.0f) == -5.0f);
 }
 
+/* m and v lie between codes c and c + 1, and any estimate between these tells which is nearer.
+   Subnormal numbers have fewer digits than others, and the least of them too few. */
+static void next_to_boundary(int c, bool above, float scale)
+{
+    const double rm = (c + 0.5) / 127, rv = (c + 0.5) / 255, s = (double)scale;
+    const double off = 1 + (above ? 1 : -1) * (s < 1e-29 ? 2e-4 : 1e-6), least = 1e-41;
+    const float m = (float)(s * rm * rm * rm * off), v = (float)(s * rv * rv * rv * rv * off);
+    const float lift = md_state_lift(scale), top = scale * lift;
+    const float m_unit = md_state_m_unit(top), v_unit = md_state_v_unit(top);
+    const bool has_m = c < 127 && (double)m > least, has_v = (double)v > least;
+    const int at = c + above, v_code = at < 1 ? 1 : at;
+    if (has_m) {
+        assert_int_equal(md_state_m_code(m, scale), 127 + at);
+        assert_int_equal(md_state_m_code(-m, scale), 127 - at);
+    }
+    if (has_v)
+        assert_int_equal(md_state_v_code(v, scale), v_code);
+    for (float about = (float)c + 0.05f; about < (float)c + 0.96f; about += 0.1f) {
+        if (has_m)
+            assert_int_equal(md_state_m_code_near(m * lift, m_unit, about), 127 + at);
+        if (has_v)
+            assert_int_equal(md_state_v_code_near(v * lift, v_unit, about), v_code);
+    }
+}
+
+static void codes_change_at_boundaries(void **state)
+{
+    (void)state;
+    const float scales[] = {1, 3.7e-12f, 2.5e5f, 3e38f, 1e-30f, 3e-38f, 1e-40f};
+    for (size_t k = 0; k < sizeof scales / sizeof scales[0]; k++)
+        for (int c = 0; c < 255; c++) {
+            next_to_boundary(c, false, scales[k]);
+            next_to_boundary(c, true, scales[k]);
+        }
+}
+
+/* md_state_cbrt: within 0.4 codes of 127. */
+static void root_is_near_enough(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < 0x3f800000u; bits += 997) {
+        float x;
+        memcpy(&x, &bits, sizeof x);
+        double off = 127 * fabs((double)md_state_cbrt(x) - cbrt((double)x));
+        if (!(off < 0.35))
+            fail_msg("the root of %g is %g codes off", (double)x, off);
+    }
+    assert_true(127 * fabs((double)md_state_cbrt(1.0f) - 1) < 0.35);
+}
+
+/* Largest values that are no numbers any more, or hardly one. */
+static void extremes_have_codes(void **state)
+{
+    (void)state;
+    const float least = 1e-45f, inf = INFINITY;
+    assert_int_equal(md_state_m_code(least, least), 254);
+    assert_int_equal(md_state_m_code(-least, least), 0);
+    assert_int_equal(md_state_v_code(least, least), 255);
+    assert_int_equal(md_state_v_code(least, 3e38f), 1);
+    assert_int_equal(md_state_m_code(3e38f, 3e38f), 254);
+    assert_int_equal(md_state_v_code(3e38f, 3e38f), 255);
+    assert_int_equal(md_state_m_code(-inf, inf), 0);
+    assert_int_equal(md_state_v_code(inf, inf), 255);
+    assert_int_equal(md_state_v_code(1, inf), 1);
+    assert_int_equal(md_state_m_code(1, inf), 127);
+    /* a root of what is no number: the largest code, none beyond it */
+    assert_int_equal(md_state_m_code_near(inf, inf, NAN), 254);
+    assert_int_equal(md_state_v_code_near(inf, inf, NAN), 255);
+}
+
 /* ---- a run: minimise sum_i c_i (p_i - t_i)^2 / 2 by AdamW on noisy gradients */
 
 enum { SIZE = 2048, BLOCKS = SIZE / MD_STATE_BLOCK, STEPS = 200 };
@@ -222,6 +292,9 @@ int main(void)
         cmocka_unit_test(codes_keep_their_precision),
         cmocka_unit_test(every_code_survives_a_round_trip),
         cmocka_unit_test(zero_and_what_is_not),
+        cmocka_unit_test(codes_change_at_boundaries),
+        cmocka_unit_test(root_is_near_enough),
+        cmocka_unit_test(extremes_have_codes),
         cmocka_unit_test(small_states_train_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;

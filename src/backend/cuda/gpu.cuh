@@ -1,9 +1,9 @@
 /* The language of the own kernels: CUDA C++ under nvcc; under a host compiler the same source runs
    a block's threads one after the other (tests/cuda/gpu_host.cc), so that a machine without a GPU
    executes every kernel in its tests. Kernels use threadIdx, blockIdx, blockDim, gridDim (x only),
-   __syncthreads, the two shuffles below with a full warp, GPU_SHARED and GPU_LAUNCH, and no other
-   CUDA feature. Grids may be of any size: kernels stride over their work. No atomics on floats:
-   results must not depend on the order of blocks. */
+   __syncthreads, the two shuffles below with a full warp, GPU_SHARED, GPU_BOUNDS and GPU_LAUNCH,
+   and no other CUDA feature. Grids may be of any size: kernels stride over their work. No atomics
+   on floats: results must not depend on the order of blocks. */
 #ifndef MD_BACKEND_CUDA_GPU_CUH
 #define MD_BACKEND_CUDA_GPU_CUH
 
@@ -24,9 +24,10 @@ struct bf16 {
 #include <cuda_bf16.h>
 
 #define GPU_KERNEL static __global__
-/* Launched with up to `threads` threads a block: limits the registers of each. */
-#define GPU_KERNEL_OF(threads) static __global__ __launch_bounds__(threads)
-#define GPU_DEVICE             static __device__ __forceinline__
+#define GPU_DEVICE static __device__ __forceinline__
+/* After GPU_KERNEL: run with `threads` a block, `blocks` of them at once on a multiprocessor, which
+   limits the registers. */
+#define GPU_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 /* Before a loop whose index picks registers: an array indexed at run time would lie in memory. */
 #define GPU_UNROLL _Pragma("unroll")
 /* Before a loop of loads that do not wait for each other: n of them are then on their way. */
@@ -50,15 +51,34 @@ GPU_DEVICE float gpu_shuffle(float v, int lane)
     return __shfl_sync(0xffffffffu, v, lane);
 }
 
-/* e^v within 2 ulp + |v| 2^-24, and 1 / v within 2 ulp (0 above 2^126), by the units for it. */
-GPU_DEVICE float gpu_exp(float v)
+/* One instruction each, where the exact ones take 10 and a branch: two units in the last place, of
+   log2 2^-22. Below the least normal number arguments count as 0 and so do results. */
+GPU_DEVICE float gpu_fast_sqrt(float v)
 {
-    return __expf(v);
+    float r;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
 }
 
-GPU_DEVICE float gpu_reciprocal(float v)
+GPU_DEVICE float gpu_fast_inverse(float v)
 {
-    return __fdividef(1.0f, v);
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
+}
+
+GPU_DEVICE float gpu_fast_log2(float v)
+{
+    float r;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
+}
+
+GPU_DEVICE float gpu_fast_exp2(float v)
+{
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
 }
 
 /* Stores `code` if the word is still 0. */
@@ -98,9 +118,9 @@ void gpu_host_shared(void *p, size_t bytes);
 int gpu_host_launch(void *stream, const char *name, unsigned grid, unsigned block,
                     const std::function<void()> &thread);
 
-#define GPU_KERNEL             static
-#define GPU_KERNEL_OF(threads) static
-#define GPU_DEVICE             static inline
+#define GPU_KERNEL static
+#define GPU_DEVICE static inline
+#define GPU_BOUNDS(threads, blocks)
 #define GPU_UNROLL
 #define GPU_UNROLL_BY(n)
 #define GPU_SHARED(type, name, n)                                                                  \
@@ -120,14 +140,29 @@ static inline int gpu_host_call(void (*kernel)(T...), void *stream, const char *
     return gpu_host_launch(stream, name, grid, block, [=] { kernel(args...); });
 }
 
-GPU_DEVICE float gpu_exp(float v)
+GPU_DEVICE float gpu_fast_normal(float v)
 {
-    return expf(v);
+    return fabsf(v) < 1.17549435e-38f ? copysignf(0.0f, v) : v;
 }
 
-GPU_DEVICE float gpu_reciprocal(float v)
+GPU_DEVICE float gpu_fast_sqrt(float v)
 {
-    return 1.0f / v;
+    return gpu_fast_normal(sqrtf(gpu_fast_normal(v)));
+}
+
+GPU_DEVICE float gpu_fast_inverse(float v)
+{
+    return gpu_fast_normal(1.0f / gpu_fast_normal(v));
+}
+
+GPU_DEVICE float gpu_fast_log2(float v)
+{
+    return gpu_fast_normal(log2f(gpu_fast_normal(v)));
+}
+
+GPU_DEVICE float gpu_fast_exp2(float v)
+{
+    return gpu_fast_normal(exp2f(gpu_fast_normal(v)));
 }
 
 GPU_DEVICE void gpu_fault(uint32_t *word, uint32_t code)

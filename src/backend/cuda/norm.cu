@@ -229,9 +229,9 @@ GPU_KERNEL void group_apply(norm_tiles t, const T *x, const T *gamma, const T *b
 
 /* All of the above in one launch where a block can hold a group: K pieces of V per thread. */
 template <class T, int V, bool SILU>
-GPU_KERNEL_OF(HELD_THREADS)
-void group_held(cuda_norm_shape z, const T *x, const T *gamma, const T *beta, float *mean,
-                float *rstd, T *y)
+GPU_KERNEL GPU_BOUNDS(HELD_THREADS, 1) void group_held(cuda_norm_shape z, const T *x,
+                                                       const T *gamma, const T *beta, float *mean,
+                                                       float *rstd, T *y)
 {
     enum { K = HELD / (int)sizeof(T) / V };
     const int groups = (int)z.groups, C = (int)z.channels, per = C / groups, wide = per / V;

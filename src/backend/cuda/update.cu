@@ -6,6 +6,8 @@
 #include "ops/state.h"
 
 enum { THREADS = 256, BLOCKS_PER_SM = 8, PIECE = 4 /* neighbours per thread in adamw */ };
+/* adamw: what fits on a multiprocessor at once, so that its grid runs in one go */
+enum { ADAMW_BLOCKS = 5, CODES_BLOCKS = 4 };
 
 /* This thread, and how many there are. */
 GPU_DEVICE int64_t thread_index()
@@ -115,7 +117,7 @@ extern "C" int cuda__ema_launch(float *e, const float *p, const float *decay, in
 
 struct adamw_step {
     bool skip; /* the norm is not finite */
-    float scale, lr, decay, bc1, bc2, b1, b2, a1, a2, eps;
+    float scale, lr_bc1, decay, bc2, b1, b2, a1, a2, eps;
     uint32_t number;
 };
 
@@ -127,42 +129,49 @@ GPU_DEVICE adamw_step adamw_read(const cuda_adamw_args &a)
     s.scale = a.hyper[MD_HYPER_SCALE];
     if (clip > 0.0f)
         s.scale *= fminf(1.0f, clip / (s.scale * sqrtf(gnorm2) + 1e-6f));
-    s.lr = a.hyper[MD_HYPER_LR];
-    s.decay = s.lr * a.weight_decay;
-    s.bc1 = a.hyper[MD_HYPER_BC1];
+    s.lr_bc1 = a.hyper[MD_HYPER_LR] * a.hyper[MD_HYPER_BC1];
+    s.decay = a.hyper[MD_HYPER_LR] * a.weight_decay;
     s.bc2 = a.hyper[MD_HYPER_BC2];
     s.b1 = a.b1, s.b2 = a.b2, s.a1 = a.a1, s.a2 = a.a2, s.eps = a.eps;
     s.number = (uint32_t)a.hyper[MD_HYPER_STEP];
     return s;
 }
 
+/* The fast root and inverse are wrong by less than p's rounding: their error is relative to the
+   step. A v below the least normal number counts as that number: its root, 1e-19, is nothing beside
+   eps. */
 GPU_DEVICE void adamw_element(const adamw_step &s, float g, float *p, float *m, float *v)
 {
     g *= s.scale;
     *m = s.b1 * *m + s.a1 * g;
     *v = s.b2 * *v + s.a2 * g * g;
     *p -= s.decay * *p;
-    *p -= s.lr * (*m * s.bc1) / (sqrtf(*v * s.bc2) + s.eps);
+    float root = gpu_fast_sqrt(fmaxf(*v * s.bc2, 1.17549435e-38f));
+    *p -= s.lr_bc1 * *m * gpu_fast_inverse(root + s.eps);
 }
 
-GPU_DEVICE void keep(float x, uint64_t index, uint32_t step, float *to)
+/* x as a state, of which `lower` and `key` choose the random bits where it is rounded. */
+GPU_DEVICE void keep(float x, uint32_t lower, uint32_t key, float *to)
 {
-    (void)index;
-    (void)step;
+    (void)lower;
+    (void)key;
     *to = x;
 }
 
-GPU_DEVICE void keep(float x, uint64_t index, uint32_t step, bf16 *to)
+GPU_DEVICE void keep(float x, uint32_t lower, uint32_t key, bf16 *to)
 {
-    to->bits = md_state_round(x, md_state_bits(index, step));
+    to->bits = md_state_round(x, md_state_keyed_bits(lower, key));
 }
 
-/* Elements i..i+N. */
+/* Elements i..i+N, i a multiple of N: what counts to 2 N never carries into the index's upper
+   word. */
 template <class G, class S, int N>
 GPU_DEVICE void adamw_piece(const cuda_adamw_args &a, const adamw_step &s, int64_t i)
 {
     typedef gpu_vec<float, N> floats;
     typedef gpu_vec<S, N> states;
+    const uint64_t index = 2 * (uint64_t)i;
+    const uint32_t lower = (uint32_t)index, key = md_state_key((uint32_t)(index >> 32), s.number);
     floats p = *(const floats *)(a.p + i);
     gpu_vec<G, N> g = *(const gpu_vec<G, N> *)((const G *)a.g + i);
     states m = *(const states *)((S *)a.m + i), v = *(const states *)((S *)a.v + i);
@@ -170,8 +179,8 @@ GPU_DEVICE void adamw_piece(const cuda_adamw_args &a, const adamw_step &s, int64
     for (int j = 0; j < N; j++) {
         float mj = gpu_float(m.v[j]), vj = gpu_float(v.v[j]);
         adamw_element(s, gpu_float(g.v[j]), &p.v[j], &mj, &vj);
-        keep(mj, 2 * (uint64_t)(i + j), s.number, &m.v[j]);
-        keep(vj, 2 * (uint64_t)(i + j) + 1, s.number, &v.v[j]);
+        keep(mj, lower + 2 * (uint32_t)j, key, &m.v[j]);
+        keep(vj, lower + 2 * (uint32_t)j + 1, key, &v.v[j]);
         shadow.v[j] = gpu_bf16(p.v[j]);
     }
     *(floats *)(a.p + i) = p;
@@ -181,7 +190,8 @@ GPU_DEVICE void adamw_piece(const cuda_adamw_args &a, const adamw_step &s, int64
         *(gpu_vec<bf16, N> *)((bf16 *)a.shadow + i) = shadow;
 }
 
-template <class G, class S, int N> GPU_KERNEL void adamw(cuda_adamw_args a)
+template <class G, class S, int N>
+GPU_KERNEL GPU_BOUNDS(THREADS, ADAMW_BLOCKS) void adamw(cuda_adamw_args a)
 {
     const adamw_step s = adamw_read(a);
     if (s.skip)
@@ -201,89 +211,136 @@ GPU_DEVICE int held_at(int k)
     return k / PIECE * (GPU_WARP * PIECE) + (int)threadIdx.x % GPU_WARP * PIECE + k % PIECE;
 }
 
-/* `from` is the block's first element, of which `left` exist; beyond them to[] is as it was. */
-template <class T, bool VECTORS> GPU_DEVICE void take(const T *from, int64_t left, T to[HELD])
+/* How a warp goes over a block: PIECES: all of it exists and addresses allow pieces; ONES: all of
+   it exists; SOME: its first `left` elements do. */
+enum held_form { PIECES, ONES, SOME };
+
+/* `from` is the block's first element; what does not exist stays as it was in to[]. */
+template <class T, held_form F> GPU_DEVICE void take(const T *from, int64_t left, T to[HELD])
 {
     for (int k = 0; k < HELD; k += PIECE) {
         int at = held_at(k);
-        if (VECTORS && at + PIECE <= left) {
+        if (F == PIECES) {
             gpu_vec<T, PIECE> piece = *(const gpu_vec<T, PIECE> *)(from + at);
             for (int j = 0; j < PIECE; j++)
                 to[k + j] = piece.v[j];
         } else {
             for (int j = 0; j < PIECE; j++)
-                if (at + j < left)
+                if (F == ONES || at + j < left)
                     to[k + j] = from[at + j];
         }
     }
 }
 
-template <class T, bool VECTORS> GPU_DEVICE void give(T *to, int64_t left, const T from[HELD])
+template <class T, held_form F> GPU_DEVICE void give(T *to, int64_t left, const T from[HELD])
 {
     for (int k = 0; k < HELD; k += PIECE) {
         int at = held_at(k);
-        if (VECTORS && at + PIECE <= left) {
+        if (F == PIECES) {
             gpu_vec<T, PIECE> piece;
             for (int j = 0; j < PIECE; j++)
                 piece.v[j] = from[k + j];
             *(gpu_vec<T, PIECE> *)(to + at) = piece;
         } else {
             for (int j = 0; j < PIECE; j++)
-                if (at + j < left)
+                if (F == ONES || at + j < left)
                     to[at + j] = from[k + j];
         }
     }
 }
 
-template <class G, bool VECTORS>
+/* About codes (x / scale)^power for each x of a block, by logarithms: two of the slow instructions,
+   where the exact quotient and root take five and fifty others. The codes do not depend on the
+   error (ops/state.h), which is some 1e-4. */
+struct root_about {
+    float power, offset;
+};
+
+GPU_DEVICE root_about root_of(float scale, float codes, float power)
+{
+    return root_about{power, gpu_fast_log2(codes) - power * gpu_fast_log2(scale)};
+}
+
+GPU_DEVICE float root_at(const root_about &r, float x)
+{
+    return gpu_fast_exp2(r.power * gpu_fast_log2(x) + r.offset);
+}
+
+/* m, v: a block's new values; m_max, v_max: their largest magnitudes. Changes m and v. */
+GPU_DEVICE void encode(float m[HELD], float v[HELD], float m_max, float v_max, uint8_t m_code[HELD],
+                       uint8_t v_code[HELD])
+{
+    const float m_lift = md_state_lift(m_max), v_lift = md_state_lift(v_max);
+    /* zeros have their codes under any scale */
+    const float m_top = m_max > 0.0f ? m_max * m_lift : 1.0f;
+    const float v_top = v_max > 0.0f ? v_max * v_lift : 1.0f;
+    const float m_unit = md_state_m_unit(m_top), v_unit = md_state_v_unit(v_top);
+    const root_about cube = root_of(m_top, 127.0f, 1.0f / 3.0f);
+    const root_about fourth = root_of(v_top, 255.0f, 0.25f);
+    if (m_lift != 1.0f || v_lift != 1.0f) /* rare, and a warp agrees on it */
+        for (int k = 0; k < HELD; k++) {
+            m[k] *= m_lift;
+            v[k] *= v_lift;
+        }
+    for (int k = 0; k < HELD; k++) {
+        m_code[k] = md_state_m_code_near(m[k], m_unit, root_at(cube, fabsf(m[k])));
+        v_code[k] = md_state_v_code_near(v[k], v_unit, root_at(fourth, v[k]));
+    }
+}
+
+template <class G, held_form F>
 GPU_DEVICE void adamw_codes_block(const cuda_adamw_args &a, const adamw_step &s, int64_t block)
 {
     const int64_t from = block * MD_STATE_BLOCK, left = a.n - from;
     float p[HELD] = {}, m[HELD], v[HELD];
     G g[HELD] = {};
-    bf16 shadow[HELD];
     uint8_t m_code[HELD] = {}, v_code[HELD] = {};
-    take<float, VECTORS>(a.p + from, left, p);
-    take<G, VECTORS>((const G *)a.g + from, left, g);
-    take<uint8_t, VECTORS>((const uint8_t *)a.m + from, left, m_code);
-    take<uint8_t, VECTORS>((const uint8_t *)a.v + from, left, v_code);
-    float m_scale = a.m_scale[block], v_scale = a.v_scale[block], m_max = 0.0f, v_max = 0.0f;
+    take<float, F>(a.p + from, left, p);
+    take<G, F>((const G *)a.g + from, left, g);
+    take<uint8_t, F>((const uint8_t *)a.m + from, left, m_code);
+    take<uint8_t, F>((const uint8_t *)a.v + from, left, v_code);
+    const float m_scale = a.m_scale[block], v_scale = a.v_scale[block];
+    float m_max = 0.0f, v_max = 0.0f;
     for (int k = 0; k < HELD; k++) {
         m[k] = md_state_m(m_code[k], m_scale);
         v[k] = md_state_v(v_code[k], v_scale);
         adamw_element(s, gpu_float(g[k]), &p[k], &m[k], &v[k]);
-        shadow[k] = gpu_bf16(p[k]);
-        if (held_at(k) < left) {
+        if (F != SOME || held_at(k) < left) {
             m_max = fmaxf(m_max, fabsf(m[k]));
             v_max = fmaxf(v_max, v[k]);
         }
     }
+    give<float, F>(a.p + from, left, p);
+    if (a.shadow) {
+        bf16 shadow[HELD];
+        for (int k = 0; k < HELD; k++)
+            shadow[k] = gpu_bf16(p[k]);
+        give<bf16, F>((bf16 *)a.shadow + from, left, shadow);
+    }
     /* the shuffles also order the reads of the old scales before the writes of the new ones */
     m_max = gpu_warp_max(m_max);
     v_max = gpu_warp_max(v_max);
-    for (int k = 0; k < HELD; k++) {
-        m_code[k] = md_state_m_code(m[k], m_max);
-        v_code[k] = md_state_v_code(v[k], v_max);
-    }
-    give<float, VECTORS>(a.p + from, left, p);
-    give<uint8_t, VECTORS>((uint8_t *)a.m + from, left, m_code);
-    give<uint8_t, VECTORS>((uint8_t *)a.v + from, left, v_code);
-    if (a.shadow)
-        give<bf16, VECTORS>((bf16 *)a.shadow + from, left, shadow);
+    encode(m, v, m_max, v_max, m_code, v_code);
+    give<uint8_t, F>((uint8_t *)a.m + from, left, m_code);
+    give<uint8_t, F>((uint8_t *)a.v + from, left, v_code);
     if (threadIdx.x % GPU_WARP == 0) {
         a.m_scale[block] = m_max;
         a.v_scale[block] = v_max;
     }
 }
 
-template <class G, bool VECTORS> GPU_KERNEL void adamw_codes(cuda_adamw_args a)
+template <class G, held_form F>
+GPU_KERNEL GPU_BOUNDS(THREADS, CODES_BLOCKS) void adamw_codes(cuda_adamw_args a)
 {
     const adamw_step s = adamw_read(a);
-    const int64_t blocks = (a.n + MD_STATE_BLOCK - 1) / MD_STATE_BLOCK;
+    const int64_t whole = a.n / MD_STATE_BLOCK;
     if (s.skip)
         return;
-    for (int64_t b = thread_index() / GPU_WARP; b < blocks; b += thread_count() / GPU_WARP)
-        adamw_codes_block<G, VECTORS>(a, s, b);
+    int64_t b = thread_index() / GPU_WARP;
+    for (; b < whole; b += thread_count() / GPU_WARP)
+        adamw_codes_block<G, F>(a, s, b);
+    if (b == whole && a.n % MD_STATE_BLOCK) /* one warp's */
+        adamw_codes_block<G, SOME>(a, s, b);
 }
 
 /* Whether `p`, NULL included, may be read in pieces of PIECE elements. */
@@ -294,8 +351,9 @@ static bool in_pieces(const void *p, md_dtype dtype)
 }
 
 template <class G, class S>
-static int adamw_plain(const cuda_adamw_args &a, bool pieces, int64_t most, gpu_stream stream)
+static int adamw_plain(const cuda_adamw_args &a, bool pieces, int n_sm, gpu_stream stream)
 {
+    const int64_t most = (int64_t)n_sm * ADAMW_BLOCKS;
     if (pieces)
         return GPU_LAUNCH((adamw<G, S, PIECE>), gpu_grid(a.n, THREADS * PIECE, most), THREADS,
                           stream, a);
@@ -303,17 +361,18 @@ static int adamw_plain(const cuda_adamw_args &a, bool pieces, int64_t most, gpu_
 }
 
 template <class G>
-static int adamw_any(const cuda_adamw_args &a, md_dtype states, bool pieces, int64_t most,
+static int adamw_any(const cuda_adamw_args &a, md_dtype states, bool pieces, int n_sm,
                      gpu_stream stream)
 {
     if (states == MD_F32)
-        return adamw_plain<G, float>(a, pieces, most, stream);
+        return adamw_plain<G, float>(a, pieces, n_sm, stream);
     if (states == MD_BF16)
-        return adamw_plain<G, bf16>(a, pieces, most, stream);
-    unsigned grid = gpu_grid(a.n, THREADS / GPU_WARP * MD_STATE_BLOCK, most);
+        return adamw_plain<G, bf16>(a, pieces, n_sm, stream);
+    unsigned grid =
+        gpu_grid(a.n, THREADS / GPU_WARP * MD_STATE_BLOCK, (int64_t)n_sm * CODES_BLOCKS);
     if (pieces)
-        return GPU_LAUNCH((adamw_codes<G, true>), grid, THREADS, stream, a);
-    return GPU_LAUNCH((adamw_codes<G, false>), grid, THREADS, stream, a);
+        return GPU_LAUNCH((adamw_codes<G, PIECES>), grid, THREADS, stream, a);
+    return GPU_LAUNCH((adamw_codes<G, ONES>), grid, THREADS, stream, a);
 }
 
 extern "C" int cuda__adamw_launch(const cuda_adamw_args *a, md_dtype g, md_dtype states, int n_sm,
@@ -321,7 +380,6 @@ extern "C" int cuda__adamw_launch(const cuda_adamw_args *a, md_dtype g, md_dtype
 {
     bool pieces = in_pieces(a->p, MD_F32) && in_pieces(a->g, g) && in_pieces(a->m, states) &&
                   in_pieces(a->v, states) && in_pieces(a->shadow, MD_BF16);
-    int64_t most = (int64_t)n_sm * BLOCKS_PER_SM;
-    return g == MD_BF16 ? adamw_any<bf16>(*a, states, pieces, most, stream)
-                        : adamw_any<float>(*a, states, pieces, most, stream);
+    return g == MD_BF16 ? adamw_any<bf16>(*a, states, pieces, n_sm, stream)
+                        : adamw_any<float>(*a, states, pieces, n_sm, stream);
 }
