@@ -415,6 +415,9 @@ static void check_recompute(const model_case *c)
         open_session(&s, c, be, MD_F32);
         int n_blocks = md_graph_n_blocks(s.b.g);
         assert_true(n_blocks > 1);
+        /* A tap keeps a forward node from taking in the addition behind it, but not the recomputed
+           one, and a GPU's libraries add bias and residual in another order. */
+        s.taps.n = 0;
         run_session(&s, pass == 2 ? n_blocks : 0);
         kept[pass] = malloc(sizeof(double) << 20);
         int differ = 0;
