@@ -23,6 +23,7 @@ struct painter {
     md_tensor *t, *context, *scale, *noise, *map, *clean, *mask, *coef, *blend_coef;
     md_tensor *hole, *masked; /* what a UNet of 9 channels sees: where it paints, and in what */
     float *host;              /* staging, [batch, latent] */
+    float *drawn; /* the next step's noise, [batch, latent]; NULL where none is wanted */
     float *guide, *feather, *mask_now; /* [batch,edge,edge] */
 };
 
@@ -134,7 +135,11 @@ static md_status alloc_host(painter *p)
     p->guide = calloc(n * px, sizeof *p->guide);
     p->feather = calloc(n * px, sizeof *p->feather);
     p->mask_now = calloc(n * px, sizeof *p->mask_now);
-    if (!p->course || !p->rng || !p->host || !p->guide || !p->feather || !p->mask_now)
+    bool noise = blend_wants_noise(p->o.blend, p->o.sampler, p->o.eta);
+    if (noise)
+        p->drawn = calloc(n * (size_t)p->latent, sizeof *p->drawn);
+    if ((noise && !p->drawn) || !p->course || !p->rng || !p->host || !p->guide || !p->feather ||
+        !p->mask_now)
         MD_FAIL(MD_NOMEM, "generate: out of memory");
     return MD_OK;
 }
@@ -256,6 +261,7 @@ void painter_free(painter *p)
     free(p->guide);
     free(p->feather);
     free(p->mask_now);
+    free(p->drawn);
     free(p);
 }
 
@@ -406,7 +412,7 @@ static md_status write_items(painter *p, const painter_item *items, int n)
     return write_masked(p, items, n);
 }
 
-static md_status write_step(painter *p, int index, int n)
+static md_status write_step(painter *p, int index)
 {
     const sampler_place *at = &p->course[index];
     double coef[SAMPLER_N_COEF], blend_coef[BLEND_N_COEF];
@@ -422,11 +428,16 @@ static md_status write_step(painter *p, int index, int n)
     blend_mask_at(p->o.motion, p->guide, p->feather, p->o.batch * px,
                   blend_level(at, p->f->schedule.train_steps, p->o.settled), p->mask_now);
     MD_TRY(md_plan_write(p->plan, p->mask, p->mask_now, MD_F32, p->o.batch * px));
-    if (!blend_wants_noise(p->o.blend, p->o.sampler, p->o.eta))
+    if (!p->drawn)
         return MD_OK;
-    for (int i = 0; i < n; i++)
-        md_rng_normal_fill(&p->rng[i], p->host + i * p->latent, p->latent);
-    return md_plan_write(p->plan, p->noise, p->host, MD_F32, p->o.batch * p->latent);
+    return md_plan_write(p->plan, p->noise, p->drawn, MD_F32, p->o.batch * p->latent);
+}
+
+/* The next step's noise. */
+static void draw_step(painter *p, int n)
+{
+    for (int i = 0; i < n && p->drawn; i++)
+        md_rng_normal_fill(&p->rng[i], p->drawn + i * p->latent, p->latent);
 }
 
 /* Latents to pictures; one that is not finite is marked and decoded as zeros. */
@@ -456,9 +467,12 @@ md_status painter_paint(painter *p, const painter_item *items, int n, md_status 
 {
     memset(p->host, 0, (size_t)(p->o.batch * p->latent) * sizeof *p->host);
     MD_TRY(write_items(p, items, n));
+    draw_step(p, n);
     for (int i = 0; i < p->evaluations; i++) {
-        MD_TRY(write_step(p, i, n));
+        MD_TRY(write_step(p, i));
         MD_TRY(md_plan_run(p->plan));
+        if (i + 1 < p->evaluations)
+            draw_step(p, n); /* while the device computes */
         if (beat)
             MD_TRY(beat(user));
     }

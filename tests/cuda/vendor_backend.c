@@ -48,12 +48,6 @@ md_status cuda_add(md_backend *be, const md_node *node, md_kernel *k)
     return by_cpu(be, node, k);
 }
 
-md_status cuda__launched(const md_kernel *k, int code)
-{
-    (void)k;
-    return code ? MD_DEVICE : MD_OK;
-}
-
 int cuda__copy_rows(const cuda_device *d, int64_t rows, int64_t width, const void *from,
                     int64_t from_pitch, void *to, int64_t to_pitch)
 {
