@@ -20,7 +20,8 @@ MPIRUN_OPTIONS=${MPIRUN_OPTIONS:---enable-recovery}
 # Ranks that share cores, as where there is no GPU, must not spin while they wait.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
-# How often a job is started again after its launcher or a rank was killed; an orderly stop is not counted.
+# How often a job is started again after its launcher or a rank was killed, or nothing was launched; an orderly
+# stop is not counted.
 RESTARTS=${RESTARTS:-3}
 
 # ---- the same everywhere
@@ -50,7 +51,7 @@ key() {
     ' "$1/config.cfg"
 }
 
-# A RESULT that a start leaves as it was belongs to an earlier run: this start was refused.
+# A RESULT that a start leaves as it was belongs to an earlier run.
 result_stamp() { stat -c '%i %y' "$1/RESULT" 2>/dev/null; }
 
 # launch ARGUMENTS...: the ranks of this allocation, in the background; its process is $launched.
@@ -76,20 +77,24 @@ wait_for_launched() {
     done
 }
 
-# outcome RUN STAMP CODE: what became of a start, since launchers lie: RESULT says it. Prints ok, requeue,
-# stopped, refused, failed or killed.
+# outcome RUN STAMP CODE: what became of a start. RESULT says it; launchers lie, and are asked only where no RESULT
+# came or went. Prints ok, requeue, stopped, refused, failed, killed or unlaunched.
 outcome() {
-    local run=$1 before=$2 rc=$3 word
-    if [ ! -e "$run/config.cfg" ]; then
-        echo refused # or the launcher could not start
-    elif [ ! -e "$run/RESULT" ]; then
-        echo killed
-    elif [ "$(result_stamp "$run")" = "$before" ]; then
-        echo refused
-    else
-        word=$(head -n 1 "$run/RESULT")
+    local run=$1 before=$2 rc=$3 after word
+    after=$(result_stamp "$run")
+    if [ "$after" != "$before" ]; then
+        word=killed # the RESULT of the run before was put aside, and none came in its place
+        [ -z "$after" ] || word=$(head -n 1 "$run/RESULT")
         if [ "$word" = stopped ] && [ -e "$run/REQUEUE" ]; then word=requeue; fi
         echo "$word"
+    elif [ "$rc" = 2 ]; then
+        echo refused # the ranks' own code
+    elif [ -z "$after" ] && [ -e "$run/config.cfg" ]; then
+        echo killed # as the start before was
+    elif [ "$rc" = 0 ] && [ "$LAUNCH" != srun ]; then
+        echo refused # mpirun --enable-recovery forgets the ranks' codes
+    else
+        echo unlaunched # no rank ends like this; srun says 0 even where its node could not start the step
     fi
 }
 
@@ -107,6 +112,8 @@ step() {
     local job=$1 run before rc word
     shift
     [ $# -ge 1 ] || { echo "usage: sbatch slurm/$job.sbatch CONFIG [--set section.name=value]..." >&2; exit 2; }
+    # mpirun --enable-recovery would wait for it until the limit
+    command -v "$MEDDIFF" >/dev/null || { echo "$MEDDIFF: no such program; see slurm/env.sh" >&2; exit 2; }
     run=$(run_of "$@")
     before=$(result_stamp "$run")
     # Slurm warns this shell ahead of the limit (--signal=B:USR1): the ranks finish what they are at.
@@ -124,10 +131,12 @@ step() {
     case $word in
     ok) rm -f "$run/killed.$SLURM_JOB_ID" ;;
     requeue) again ;;
-    refused) exit $((rc == 0 ? 2 : rc)) ;;
-    killed)
-        # a rank or the launcher was killed; where a node fails, Slurm itself starts the job again
-        echo killed >>"$run/killed.$SLURM_JOB_ID"
+    refused) exit 2 ;;
+    killed | unlaunched)
+        # a rank or the launcher was killed, or a node could not start its ranks, which may pass; where a node
+        # fails, Slurm itself starts the job again
+        mkdir -p "$run" # not made yet where nothing was ever launched
+        echo "$word" >>"$run/killed.$SLURM_JOB_ID"
         if [ $terminated = 0 ] && [ "$(wc -l <"$run/killed.$SLURM_JOB_ID")" -le "$RESTARTS" ]; then again; fi
         exit 1
         ;;

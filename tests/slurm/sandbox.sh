@@ -63,6 +63,7 @@ AuthType=auth/munge
 AuthInfo=socket=$dir/munge.sock
 StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool
+TmpFS=$dir/tmp
 SlurmctldPidFile=$dir/slurmctld.pid
 SlurmdPidFile=$dir/slurmd.pid
 SlurmctldLogFile=$dir/log/slurmctld.log
@@ -99,7 +100,9 @@ give_up() {
 
 start() {
     missing >&2 || exit
-    mkdir -p "$dir"/{log,state,spool}
+    # TmpFS: PMIx makes a folder there named after the step, and the step does not start where there is one. Ours
+    # begin at job 1 every time, so what one sandbox left in a shared place would fail the next one's.
+    mkdir -p "$dir"/{log,state,spool,tmp}
     chmod 755 "$dir"
     (umask 077 && head -c 128 /dev/urandom >"$dir/munge.key")
     configure
