@@ -25,7 +25,7 @@ done
 [ $# = 0 ] || { echo "kills.sh: what is $1?" >&2; exit 2; }
 outside=${TMPDIR:-/tmp} keep='' table_given=$table
 set -- "${programs_given[@]}"
-rank_process=()
+rank_process=() steps=()
 # shellcheck source=tests/jobs/common.bash
 source tests/jobs/common.bash
 [ -n "$table" ] || table=$dir/table.csv
@@ -247,7 +247,11 @@ wait_for_moment() {
         now_ms
     done
     list_finished before
-    [ -e run/RESULT ] && over=1
+    log=()
+    [ ! -e run/log.txt ] || mapfile -t log <run/log.txt
+    newest lesion && steps[0]=$step
+    newest masks && steps[1]=$step
+    [ ! -e run/RESULT ] || over=1
     now_ms && moment=$((ms - began))
 }
 
@@ -272,30 +276,27 @@ gone() {
     done
 }
 
-# seen: what the log and the run directory tell of the moment, as $at. Models are named in the log together, then trained.
+# seen: where the log, as it was at the kill, and what is left say that the run was, as $at. Models are named in the log
+# together, then trained.
 seen() {
-    local line model finished=0 open=''
+    local line model finished=0 open='' i=0
     at=start
-    if [ -e run/log.txt ]; then
-        while IFS= read -r line; do
-            case $line in
-            *' pipeline: '*': done in '*)
-                line=${line##*pipeline: } line=${line%: done in*}
-                open=${open/"$line;"/} at="after $line"
-                ;;
-            *' pipeline: '*'complete already') at='after import' ;;
-            *' INFO pipeline: '*' side by side') ;;
-            *' INFO pipeline: '*) open+="${line##*pipeline: };" ;;
-            *' main: meddiff '*' assess '*) open='assess;' ;;
-            esac
-        done <run/log.txt
-    fi
+    for line in "${log[@]}"; do
+        case $line in
+        *' pipeline: '*': done in '*)
+            line=${line##*pipeline: } line=${line%: done in*}
+            open=${open/"$line;"/} at="after $line"
+            ;;
+        *' pipeline: '*'complete already') at='after import' ;;
+        *' INFO pipeline: '*) open+="${line##*pipeline: };" ;;
+        *' main: meddiff '*' assess '*) open='assess;' ;;
+        esac
+    done
     [ -z "$open" ] || at=${open%%;*}
     for model in lesion masks; do
-        newest $model
-        [ "$step" -ge 0 ] || continue
-        at+=", step $step"
-        [ -e "run/checkpoints/$model/step-$step/DONE" ] || at="checkpoint of $at"
+        [ "${steps[i]}" -lt 0 ] || at+=", step ${steps[i]}"
+        i=$((i + 1))
+        half_written $model 0 && at="checkpoint of $at"
     done
     case $at in
     masks | generate | assess)
@@ -354,7 +355,8 @@ compare_end() {
     mkdir -p ../other/run
     cp -r run/{data.h5,backgrounds.h5,import.png,import_skipped.csv,models} ../other/run
     [ "$stage" = mask-training ] || cp run/masks* ../other/run
-    (cd ../other && bad=0 && run 0 3 pipeline ../small.cfg && exit $bad) || problem 'no undisturbed run from these models'
+    (cd ../other && exec timeout -k 5 240 mpirun -n 3 "$meddiff" pipeline ../small.cfg >out 2>&1) ||
+        problem 'no undisturbed run from these models'
     same_as ../other
     rm -rf ../other
     checked='from the model files on'
@@ -364,8 +366,8 @@ compare_end() {
 resume() {
     local next
     for next in $([ $job = pipeline ] || echo $job) pipeline; do
-        timeout -k 5 240 mpirun -n "$1" "$meddiff" "$next" ../small.cfg >out-$next 2>&1 ||
-            problem "$next: exit code $?: $(grep -m 1 ERROR out-$next)"
+        timeout -k 5 240 mpirun -n "$1" "$meddiff" "$next" ../small.cfg >"out-$next" 2>&1 ||
+            problem "$next: exit code $?: $(grep -m 1 ERROR "out-$next")"
     done
     [ "$(cat run/RESULT)" = ok ] || problem "RESULT: $(head -n 1 run/RESULT)"
 }
@@ -384,7 +386,7 @@ one_trial() {
         training=1
         [ "$(draw fewer 4)" != 0 ] || np=$((1 + $(draw np 2)))
         ;;
-    masks | generate | assess) np=$((1 + $(draw np 4))) ;;
+    masks | generate | assess) np=$((1 + $(draw np 3))) ;;
     esac
     rm -rf trial
     worker=$((1 + $(draw worker 2)))
@@ -459,6 +461,7 @@ counts() {
 }
 
 write_report() {
+    # shellcheck disable=SC2016
     {
         printf '# Kills\n\nWritten by `tests/jobs/kills.sh --report`, which says what a trial is.\n\n'
         printf '%s, commit %s, seed %s, %s; a machine of %s cores, Linux, %s.\n' "$(date -u +%Y-%m-%d)" "$commit" "$seed" \
