@@ -215,7 +215,7 @@ draw_moment() {
     model=lesion from_step=0 writing=0 late=0
     case $stage in
     finetune) from_step=$(draw step 21) late=$(draw late 60) ;;
-    checkpoint) from_step=$((1 + $(draw step 20))) writing=1 late=$(draw late 12) ;;
+    checkpoint) from_step=$((1 + $(draw step 20))) writing=1 late=$(draw late 5) ;;
     mask-training)
         model=masks from_step=$((steps_before + $(draw step $((297 - steps_before)))))
         writing=$(draw writing 2)
@@ -249,8 +249,10 @@ wait_for_moment() {
     list_finished before
     log=()
     [ ! -e run/log.txt ] || mapfile -t log <run/log.txt
-    newest lesion && steps[0]=$step
-    newest masks && steps[1]=$step
+    half_written lesion 0 && writing=2
+    steps[0]=$step
+    half_written masks 0 && writing=2
+    steps[1]=$step
     [ ! -e run/RESULT ] || over=1
     now_ms && moment=$((ms - began))
 }
@@ -296,8 +298,9 @@ seen() {
     for model in lesion masks; do
         [ "${steps[i]}" -lt 0 ] || at+=", step ${steps[i]}"
         i=$((i + 1))
-        half_written $model 0 && at="checkpoint of $at"
+        half_written $model 0 && writing=2
     done
+    [ $writing != 2 ] || at="checkpoint of $at"
     case $at in
     masks | generate | assess)
         [ ! -e finished-after ] || finished=$(wc -l <finished-after)
