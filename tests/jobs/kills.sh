@@ -300,7 +300,7 @@ seen() {
         i=$((i + 1))
         half_written $model 0 && writing=2
     done
-    [ $writing != 2 ] || at="checkpoint of $at"
+    [ "$writing" != 2 ] || at="checkpoint of $at"
     case $at in
     masks | generate | assess)
         [ ! -e finished-after ] || finished=$(wc -l <finished-after)
@@ -375,6 +375,14 @@ resume() {
     [ "$(cat run/RESULT)" = ok ] || problem "RESULT: $(head -n 1 run/RESULT)"
 }
 
+# not_redone: a resume that generates begins with the slots that stood after the kill.
+not_redone() {
+    local found
+    [ -s finished-after ] && [ $job = pipeline ] || return 0
+    found=$(sed -nE 's/.*: run\/pairs.h5: ([0-9]+) of [0-9]+ slots are done$/\1/p' out-pipeline)
+    [ "${found:-0}" -ge "$(wc -l <finished-after)" ] || problem "the resume began with ${found:-0} slots"
+}
+
 one_trial() {
     local np=3 wait_for_ranks=1
     SECONDS=0
@@ -412,6 +420,7 @@ one_trial() {
     seen
     examine after
     resume $np
+    not_redone
     gone "${rank_process[@]}" || problem 'a rank outlives its run'
     list_finished end
     kept after end
@@ -471,8 +480,9 @@ write_report() {
             "an undisturbed run took $whole_ms ms" "$(nproc)" "$(mpirun --version | head -n 1)"
         printf 'Killed with SIGKILL at a drawn moment, looked at by `meddiff verify`, started again, looked at and compared.\n\n'
         counts
-        grep FAILED "$table" | sed 's/^/    /'
-    } >"$report.new" && mv "$report.new" "$report"
+        grep ",FAILED," "$table" | sed 's/^/    /'
+    } >"$report.new"
+    mv "$report.new" "$report"
 }
 
 make_reference
