@@ -9,9 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH = 4096, CONFIG_MOST = 1 << 24 };
+enum { PATH = 4096, CONFIG_MOST = 1 << 24, DEPTH_MOST = 4 };
 static const double LOCK_WAIT_S = 3; /* for rank 0 of a killed run to be gone */
 static const char *const outcomes[] = {"RESULT", "REQUEUE"};
 
@@ -74,11 +75,43 @@ static md_status save_config(rundir *d, config *cfg)
     return config_save(cfg, path);
 }
 
+/* "x.tmp", "x.tmp.4711": how files are named until they are whole. */
+static bool is_unfinished(const char *name)
+{
+    const char *tail = strstr(name, ".tmp");
+    for (const char *next; tail && (next = strstr(tail + 1, ".tmp"));)
+        tail = next;
+    if (!tail)
+        return false;
+    tail += strlen(".tmp");
+    return !*tail || (*tail == '.' && tail[1] && !tail[1 + strspn(tail + 1, "0123456789")]);
+}
+
+/* What a start that was killed was writing. Nothing depends on it: what cannot be removed stays. */
+static void remove_unfinished(const char *folder, int depth)
+{
+    char path[PATH], **names = NULL;
+    size_t n = 0;
+    struct stat st;
+    if (md_dir_list(folder, &names, &n) != MD_OK)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (md_path_join(path, sizeof path, folder, names[i]) != MD_OK || lstat(path, &st) != 0)
+            continue;
+        if (S_ISDIR(st.st_mode) && depth < DEPTH_MOST)
+            remove_unfinished(path, depth + 1);
+        else if (S_ISREG(st.st_mode) && is_unfinished(names[i]))
+            (void)unlink(path);
+    }
+    free(names);
+}
+
 md_status rundir_begin(rundir *d, const char *run, config *cfg)
 {
     MD_TRY(md_dir_make(run));
     MD_TRY(lock(run));
     d->run = run;
+    remove_unfinished(run, 0);
     md_status status = put_aside(run);
     if (status == MD_OK)
         status = save_config(d, cfg);

@@ -37,6 +37,8 @@ typedef struct cluster_worker cluster_worker;
 MD_MUST md_status cluster__coordinator_new(const cluster_work *work, const cluster_link *link,
                                            uint32_t run, int first_worker, int n_workers,
                                            cluster_coordinator **out);
+/* Worker k was lost in an earlier run: it is not waited for until it speaks. */
+void cluster__coordinator_lost(cluster_coordinator *c, int k);
 /* Handles what has arrived, waiting at most wait_s for the first message. *done: the run has ended,
    and the returned status is that of the run. */
 MD_MUST md_status cluster__coordinator_step(cluster_coordinator *c, double wait_s, bool *done);

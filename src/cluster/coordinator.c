@@ -448,6 +448,11 @@ static void set_lost(cluster_coordinator *c, int k, bool lost)
     c->link->mark_lost(c->link->self, c->first_worker + k, lost);
 }
 
+void cluster__coordinator_lost(cluster_coordinator *c, int k)
+{
+    set_lost(c, k, true);
+}
+
 static md_status handle(cluster_coordinator *c, int from, const uint8_t *data, size_t bytes)
 {
     int k = from - c->first_worker;

@@ -159,7 +159,11 @@ static md_status run_coordinator(const cluster_work *work, const cluster_link *l
     cluster_coordinator *c;
     bool done = false;
     md_status status = MD_OK;
-    MD_TRY(cluster__coordinator_new(work, link, cluster__runs, 1, comm_size(comm_world()) - 1, &c));
+    int workers = comm_size(comm_world()) - 1;
+    MD_TRY(cluster__coordinator_new(work, link, cluster__runs, 1, workers, &c));
+    for (int k = 0; k < workers; k++)
+        if (comm_is_lost(comm_world(), 1 + k))
+            cluster__coordinator_lost(c, k);
     while (!done)
         status = cluster__coordinator_step(c, 0.02, &done);
     if (counts)

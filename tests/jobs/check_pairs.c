@@ -1,7 +1,9 @@
 /* check_pairs RUN [PAIRS_H5]: RUN/pairs.h5 is what generate promises: every slot accepted, its
    checksum right; outside the guide the pixels of its background exactly, inside something else;
    the mask inside the guide, neither empty. With a second store: every column of every slot equals
-   it. */
+   it.
+   check_pairs --finished PAIRS_H5: a line "SLOT ATTEMPT CRC SIMILARITY" for each accepted slot,
+   also beside a live run. */
 #include "base/file.h"
 #include "store/data.h"
 #include "store/pairs.h"
@@ -102,13 +104,30 @@ static md_status check(const char *run, const char *other)
     return MD_OK;
 }
 
+static md_status list_finished(const char *path)
+{
+    pairs_store *p = NULL;
+    pairs_row row;
+    MD_TRY(pairs_open_reader(path, &p));
+    for (int64_t i = 0; i < pairs_rows(p); i++) {
+        MD_TRY(pairs_read_row(p, i, &row));
+        if (row.state == PAIRS_ACCEPTED)
+            (void)printf("%lld %d %08x %.9g\n", (long long)i, (int)row.attempt, (unsigned)row.crc,
+                         (double)row.similarity);
+    }
+    pairs_close(p);
+    return MD_OK;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        (void)fprintf(stderr, "check_pairs RUN [PAIRS_H5]\n");
+        (void)fprintf(stderr, "check_pairs RUN [PAIRS_H5], check_pairs --finished PAIRS_H5\n");
         return 2;
     }
-    if (check(argv[1], argc > 2 ? argv[2] : NULL) != MD_OK) {
+    const char *other = argc > 2 ? argv[2] : NULL;
+    bool list = strcmp(argv[1], "--finished") == 0 && other;
+    if ((list ? list_finished(other) : check(argv[1], other)) != MD_OK) {
         (void)fprintf(stderr, "check_pairs: %s\n", md_status_text());
         return 1;
     }
