@@ -266,6 +266,7 @@ static md_status run_trainings(const session *s, int first, int end)
 md_status job_pipeline(job *j)
 {
     session s = {.j = j};
+    j->fresh = false; /* its jobs find nothing old */
     MD_TRY(check(j));
     for (int i = 0, end; i < N_STAGES; i = end) {
         for (end = i; end < N_STAGES && stages[end].trains; end++)
