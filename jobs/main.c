@@ -128,8 +128,11 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
 out:
     report(r, status);
     status = end_together(status);
-    if (d.run && rundir_end(&d, status, exit_code(status) == 2 && !j.worked) != MD_OK)
-        md_warn("main", "the outcome could not be written: %s", md_status_text());
+    md_status left = d.run ? rundir_end(&d, status, exit_code(status) == 2 && !j.worked) : MD_OK;
+    if (left != MD_OK)
+        md_error("main", "the outcome could not be written: %s", md_status_text());
+    if (exit_code(status) == 0)
+        status = left != MD_OK ? left : status; /* who asks RESULT must not wait for it */
     rundir_free(&d);
     config_free(j.cfg);
     return status;

@@ -13,6 +13,7 @@
 #include "train/loop.h"
 #include "train/masks.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 typedef struct stage {
@@ -214,7 +215,7 @@ static md_status put_row(void *user, const char *row)
 {
     FILE *csv = user;
     if (fprintf(csv, "%s\n", row) < 0)
-        MD_FAIL(MD_IO, "metrics.csv: cannot be written");
+        MD_FAIL(MD_IO, "metrics.csv: cannot write: %s", md_file_write_reason(errno));
     return MD_OK;
 }
 

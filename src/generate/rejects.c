@@ -160,7 +160,7 @@ static md_status put(rejects *r, const char *text, size_t n)
     for (size_t at = 0; at < n;) {
         ssize_t m = write(r->fd, text + at, n - at);
         if (m < 0 && errno != EINTR)
-            MD_FAIL(MD_IO, "%s: %s", r->path, strerror(errno));
+            MD_FAIL(MD_IO, "%s: cannot write: %s", r->path, md_file_write_reason(errno));
         at += m > 0 ? (size_t)m : 0;
     }
     return MD_OK;
@@ -174,7 +174,7 @@ md_status rejects_add(rejects *r, const reject *line)
         bool there = md_file_exists(r->path);
         r->fd = open(r->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (r->fd < 0)
-            MD_FAIL(MD_IO, "%s: %s", r->path, strerror(errno));
+            MD_FAIL(MD_IO, "%s: cannot write: %s", r->path, md_file_write_reason(errno));
         if (!there)
             MD_TRY(put(r, header, sizeof header - 1));
     }
@@ -195,7 +195,7 @@ int64_t rejects_count(const rejects *r)
 md_status rejects_sync(rejects *r)
 {
     if (r->fd >= 0 && fsync(r->fd) != 0)
-        MD_FAIL(MD_IO, "%s: %s", r->path, strerror(errno));
+        MD_FAIL(MD_IO, "%s: cannot write: %s", r->path, md_file_write_reason(errno));
     return MD_OK;
 }
 
