@@ -1,6 +1,6 @@
 /* assess: judges the pairs of RUN/pairs.h5 by their likeness to the real images: all of them where
-   the rules or the encoder changed, or where nobody judged them. Paints nothing: "generate" draws
-   rejected ones again. */
+   the rules or the encoder changed, where nobody judged them, or with --fresh. Paints nothing:
+   "generate" draws rejected ones again. */
 #include "base/file.h"
 #include "base/log.h"
 #include "generate/reassess.h"
@@ -20,6 +20,7 @@ static md_status run(session *s)
     pairs_job p;
     pairs_outcome out;
     MD_TRY(session_pairs_job(s, &files, &p));
+    p.anew = s->j->fresh;
     MD_TRY(comm_agree(comm_world(), check(s, &p)));
     MD_TRY(reassess_store(&p, &out));
     md_info("assess", "%lld pairs judged; %s holds %lld accepted, %lld rejected%s%s%s",

@@ -73,7 +73,7 @@ static md_status look(const session *s, const char *store, bool *todo)
     if (*todo)
         return MD_OK;
     MD_TRY(made_under(s, store));
-    md_info("backgrounds", "%s is complete already; remove it to repair again", store);
+    md_info("backgrounds", "%s is complete already; --fresh repairs again", store);
     return MD_OK;
 }
 

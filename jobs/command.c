@@ -26,6 +26,8 @@ void command_usage(FILE *f)
         f, "\nEvery job takes --set section.name=value, as often as needed, and a job that takes "
            "CONFIG\n"
            "--with FILE before those: a configuration whose settings are laid over CONFIG's.\n"
+           "Every start goes on where the last one stopped; --fresh starts a job over: it removes\n"
+           "what the job made and what was made from that, and says what.\n"
            "meddiff JOB --help lists the keys that the job reads.\n"
            "On several workers: mpirun -n 3 meddiff JOB CONFIG\n");
 }
@@ -35,11 +37,17 @@ bool command_takes_config(const job_row *r)
     return r->arg == CONFIG || r->arg == STEP_CONFIG;
 }
 
+bool command_takes_fresh(const job_row *r)
+{
+    return r->ranks == MPI;
+}
+
 int command_job_help(const job_row *r)
 {
-    (void)printf("meddiff %s%s%s%s [--set section.name=value]...\n%s\n\n", r->name,
+    (void)printf("meddiff %s%s%s%s [--set section.name=value]...%s\n%s\n\n", r->name,
                  *argument_words[r->arg] ? " " : "", argument_words[r->arg],
-                 command_takes_config(r) ? " [--with FILE]..." : "", r->help);
+                 command_takes_config(r) ? " [--with FILE]..." : "",
+                 command_takes_fresh(r) ? " [--fresh]" : "", r->help);
     char *text;
     if (config_help(r->sections, &text) != MD_OK) {
         (void)fprintf(stderr, "meddiff: %s\n", md_status_text());
@@ -90,9 +98,17 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
             MD_TRY(keep_option("--with", with, c->withs, &c->n_withs, COMMAND_MAX_WITHS));
         } else if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
             c->help = true;
+        } else if (!strcmp(a, "--fresh")) {
+            if (!command_takes_fresh(r))
+                MD_FAIL(MD_USAGE,
+                        "%s leaves nothing in a run directory, so there is nothing for "
+                        "--fresh",
+                        r->name);
+            c->fresh = true;
         } else if (a[0] == '-') {
             MD_FAIL(MD_USAGE,
-                    "unknown option %s; there are --set section.name=value, --with FILE and --help",
+                    "unknown option %s; there are --set section.name=value, --with FILE, --fresh "
+                    "and --help",
                     a);
         } else if (r->arg == STEP_CONFIG && !*c->step && !c->arg &&
                    (!strcmp(a, "train") || !strcmp(a, "sample"))) {

@@ -24,7 +24,7 @@ typedef struct command {
     const char *arg, *step;
     const char *sets[COMMAND_MAX_SETS], *withs[COMMAND_MAX_WITHS];
     size_t n_sets, n_withs;
-    bool help;
+    bool help, fresh;
 } command;
 
 void command_usage(FILE *f);
@@ -36,6 +36,7 @@ int command_unknown_job(const char *name); /* with a guess at what was meant, to
    off, so that what follows counts from the job's last word. */
 const job_row *command_find_job(int *argc, char ***argv);
 bool command_takes_config(const job_row *r);
+bool command_takes_fresh(const job_row *r); /* it has a run directory */
 MD_MUST md_status command_read(const job_row *r, int argc, char **argv, command *c);
 /* CONFIG, the files of --with over it, --set over all; `run` named where nothing does. */
 MD_MUST md_status command_config(const job_row *r, const command *c, config **out);

@@ -217,7 +217,7 @@ static md_status train_region(job *j)
     if (complete)
         MD_TRY(comm_agree(comm_world(), list_extras(&s, folder, &e)));
     if (complete && !e.merged && !e.single) {
-        md_info("finetune", "models/%s is complete already; remove it to train again",
+        md_info("finetune", "models/%s is complete already; --fresh trains again",
                 region_name(j->cfg));
         return MD_OK;
     }

@@ -22,7 +22,7 @@ static md_status import_here(job *j)
     bool complete;
     MD_TRY(is_complete(j, &complete));
     if (complete) {
-        md_info("import", "%s/data.h5 is complete already; remove it to import again", j->run);
+        md_info("import", "%s/data.h5 is complete already; --fresh imports again", j->run);
         return MD_OK;
     }
     MD_TRY(import_run(j->cfg, j->run, &r));

@@ -14,6 +14,7 @@ typedef struct job {
     const char *step; /* of STEP_CONFIG jobs: "train", "sample", or "" for both */
     const char
         *run;    /* MPI jobs: the run directory, which exists; "" for LOCAL jobs of RUN and DIR */
+    bool fresh;  /* with --fresh; what there was of this job is gone */
     bool worked; /* set once results have changed: what fails then is no refused start any more */
     int rank, size; /* of comm_world(); 0 of 1 for LOCAL jobs */
 } job;

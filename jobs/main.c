@@ -5,6 +5,7 @@
 #include "cluster/signals.h"
 #include "comm/comm.h"
 #include "command.h"
+#include "fresh.h"
 #include "rundir.h"
 
 #include <stdio.h>
@@ -87,6 +88,16 @@ static md_status end_together(md_status status)
     return agreed == MD_OK ? status : agreed;
 }
 
+/* --fresh: rank 0 removes, the others wait. Collective(world). */
+static md_status start_over(job *j)
+{
+    static const double DAY_S = 86400; /* longer than an agreement waits */
+    char done = 1;
+    md_status status = j->rank == 0 ? fresh_start(j) : MD_OK;
+    md_status told = comm_broadcast(comm_world(), 0, &done, sizeof done, DAY_S);
+    return comm_agree(comm_world(), status != MD_OK ? status : told);
+}
+
 static md_status run_shared(const job_row *r, int argc, char **argv)
 {
     int rank = comm_rank(comm_world()), size = comm_size(comm_world());
@@ -104,18 +115,24 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
         MD_TRY_GOTO(command_read(r, argc, argv, &c), out); /* passed on rank 0, so here too */
     j.arg = c.arg;
     j.step = c.step;
+    j.fresh = c.fresh;
     j.run = config_string(j.cfg, KEY_run);
     status = md_path_join(log, sizeof log, j.run, "log.txt");
     if (status == MD_OK)
         status = md_log_open(rank, size, log);
     MD_TRY_GOTO(comm_agree(comm_world(), status), out);
     md_info("main", "meddiff " MEDDIFF_VERSION " %s %s, run directory %s", r->name, j.arg, j.run);
+    if (j.fresh)
+        MD_TRY_GOTO(start_over(&j), out);
     status = r->run(&j);
 out:
     report(r, status);
     status = end_together(status);
-    if (d.run && rundir_end(&d, status, exit_code(status) == 2 && !j.worked) != MD_OK)
-        md_warn("main", "the outcome could not be written: %s", md_status_text());
+    md_status left = d.run ? rundir_end(&d, status, exit_code(status) == 2 && !j.worked) : MD_OK;
+    if (left != MD_OK)
+        md_error("main", "the outcome could not be written: %s", md_status_text());
+    if (exit_code(status) == 0)
+        status = left != MD_OK ? left : status; /* who asks RESULT must not wait for it */
     rundir_free(&d);
     config_free(j.cfg);
     return status;

@@ -197,7 +197,7 @@ md_status job_masks(job *j)
     MD_TRY(comm_agree(comm_world(), session_need_data(&s)));
     MD_TRY(comm_agree(comm_world(), session_is_trained(&s, "masks", learned, &trained)));
     if (trained && trains)
-        md_info("masks", "models/masks is complete already; remove it to train again");
+        md_info("masks", "models/masks is complete already; --fresh trains again");
     if (!trains)
         MD_TRY(comm_agree(comm_world(), need_model(&s, trained)));
     md_status status = session_open(&s, j, true);

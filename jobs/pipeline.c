@@ -13,6 +13,7 @@
 #include "train/loop.h"
 #include "train/masks.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 typedef struct stage {
@@ -214,7 +215,7 @@ static md_status put_row(void *user, const char *row)
 {
     FILE *csv = user;
     if (fprintf(csv, "%s\n", row) < 0)
-        MD_FAIL(MD_IO, "metrics.csv: cannot be written");
+        MD_FAIL(MD_IO, "metrics.csv: cannot write: %s", md_file_write_reason(errno));
     return MD_OK;
 }
 
@@ -266,6 +267,7 @@ static md_status run_trainings(const session *s, int first, int end)
 md_status job_pipeline(job *j)
 {
     session s = {.j = j};
+    j->fresh = false; /* its jobs find nothing old */
     MD_TRY(check(j));
     for (int i = 0, end; i < N_STAGES; i = end) {
         for (end = i; end < N_STAGES && stages[end].trains; end++)

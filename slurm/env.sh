@@ -107,6 +107,15 @@ again() {
     exit 1
 }
 
+# options ARGUMENTS...: these as $options, but a job that is started again goes on: --fresh was for its first start.
+options() {
+    local a
+    options=()
+    for a; do
+        [ "$a" = --fresh ] && [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || options+=("$a")
+    done
+}
+
 # step JOB CONFIG [--set section.name=value]...: runs it; ends this script unless it ends well.
 step() {
     local job=$1 run before rc word
@@ -122,8 +131,9 @@ step() {
     # is then Slurm's: not when it was cancelled.
     local terminated=0
     trap 'terminated=1' TERM
+    options "$@"
     # shellcheck disable=SC2086
-    launch $job "$@"
+    launch $job "${options[@]}"
     wait_for_launched
     rc=$?
     word=$(outcome "$run" "$before" $rc)

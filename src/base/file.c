@@ -72,11 +72,20 @@ md_status md_file_read(const char *path, size_t max, void **data, size_t *n)
     return status;
 }
 
+const char *md_file_write_reason(int error)
+{
+    if (error == ENOSPC)
+        return "the disk is full (No space left on device): free some of it and start the same "
+               "command again";
+    if (error == EDQUOT)
+        return "the quota is used up (Disk quota exceeded): free some of it and start the same "
+               "command again";
+    return strerror(error);
+}
+
 static md_status say_write_error(const char *path, const char *what, int error)
 {
-    if (error == ENOSPC || error == EDQUOT)
-        MD_FAIL(MD_IO, "%s: cannot %s: the disk is full (%s)", path, what, strerror(error));
-    MD_FAIL(MD_IO, "%s: cannot %s: %s", path, what, strerror(error));
+    MD_FAIL(MD_IO, "%s: cannot %s: %s", path, what, md_file_write_reason(error));
 }
 
 static md_status write_new(const char *tmp, const char *path, const void *data, size_t n)

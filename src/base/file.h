@@ -24,6 +24,8 @@ MD_MUST md_status md_file_publish(const char *tmp, const char *path);
 /* Why opening failed with errno `error`, in words: symbolic links that lead nowhere or in a circle
    are called so. */
 const char *md_file_reason(const char *path, int error);
+/* Why writing failed with errno `error`; of a full disk or quota also what to do about it. */
+const char *md_file_write_reason(int error);
 bool md_file_exists(const char *path);           /* anything by that name */
 MD_MUST md_status md_dir_make(const char *path); /* with parents; fine when it is there */
 /* Names (without "." and ".."), sorted bytewise. *names is one allocation: free(*names). */

@@ -17,21 +17,23 @@ static struct {
     int rank, size, gpu, file;
     long step;
     bool quiet, bar;
+    bool lost; /* lines of the file, which was said */
     void (*relay)(const char *line, size_t n);
     char host[65];
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER, .size = 1, .gpu = -1, .file = -1, .step = -1};
 
-static void write_all(int fd, const char *s, size_t n)
+static bool write_all(int fd, const char *s, size_t n)
 {
     while (n > 0) {
         ssize_t done = write(fd, s, n);
         if (done < 0 && errno == EINTR)
             continue;
         if (done <= 0)
-            return; /* the log has nowhere to complain */
+            return false;
         s += done;
         n -= (size_t)done;
     }
+    return true;
 }
 
 static void name_host(void)
@@ -55,6 +57,7 @@ md_status md_log_open(int rank, int size, const char *path)
     if (state.file >= 0)
         (void)close(state.file);
     state.file = file;
+    state.lost = false;
     state.rank = rank;
     state.size = size;
     (void)pthread_mutex_unlock(&state.lock);
@@ -103,11 +106,17 @@ static void write_line(const char *line, size_t n, bool to_stderr)
 {
     if (to_stderr) {
         if (state.bar)
-            write_all(STDERR_FILENO, "\r\033[K", 4);
-        write_all(STDERR_FILENO, line, n);
+            (void)write_all(STDERR_FILENO, "\r\033[K", 4);
+        (void)write_all(STDERR_FILENO, line, n);
     }
-    if (state.file >= 0)
-        write_all(state.file, line, n);
+    if (state.file < 0 || write_all(state.file, line, n) || state.lost)
+        return;
+    /* once, and only here: the work goes on */
+    char text[LINE_BYTES];
+    int why = errno, m = snprintf(text, sizeof text,
+                                  "the log's file lacks lines from here on: %s\n", strerror(why));
+    state.lost = true;
+    (void)write_all(STDERR_FILENO, text, m > 0 ? (size_t)m : 0);
 }
 
 void md_log_line(const char *line, size_t n)
@@ -185,8 +194,8 @@ void md_log_bar(const char *text)
     (void)pthread_mutex_lock(&state.lock);
     if (state.rank == 0 && !state.quiet) {
         if (text[0] || state.bar) {
-            write_all(STDERR_FILENO, "\r\033[K", 4);
-            write_all(STDERR_FILENO, text, strlen(text));
+            (void)write_all(STDERR_FILENO, "\r\033[K", 4);
+            (void)write_all(STDERR_FILENO, text, strlen(text));
         }
         state.bar = text[0] != '\0';
     }

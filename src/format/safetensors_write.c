@@ -58,7 +58,7 @@ md_status format_writer_new(const char *path, format_writer **out)
         const int e = errno;
         const char *name = path;
         format_writer_free(w);
-        MD_FAIL(MD_IO, "%s: %s", name, strerror(e));
+        MD_FAIL(MD_IO, "%s: cannot be made: %s", name, md_file_write_reason(e));
     }
     *out = w;
     return MD_OK;
@@ -138,7 +138,8 @@ static md_status write_all(format_writer *w, const void *data, size_t n)
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
-            MD_FAIL(MD_IO, "%s: writing: %s", w->path, strerror(put < 0 ? errno : ENOSPC));
+            MD_FAIL(MD_IO, "%s: cannot write: %s", w->path,
+                    md_file_write_reason(put < 0 ? errno : ENOSPC));
         done += (size_t)put;
     }
     return MD_OK;
@@ -239,7 +240,7 @@ md_status format_writer_finish(format_writer *w)
     if (close(fd) != 0) {
         const int e = errno;
         (void)unlink(w->tmp);
-        MD_FAIL(MD_IO, "%s: %s", w->path, strerror(e));
+        MD_FAIL(MD_IO, "%s: cannot write: %s", w->path, md_file_write_reason(e));
     }
     const md_status status = md_file_publish(w->tmp, w->path);
     if (status != MD_OK)

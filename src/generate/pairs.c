@@ -76,6 +76,8 @@ static md_status create_store(const desk *k, const pairs_input *input, int n, co
     memcpy(spec.band, limits, sizeof limits);
     memcpy(spec.input, input, (size_t)n * sizeof *input);
     if (status == MD_OK)
+        status = rejects_drop(j->rejected, j->pictures); /* of a store that was removed */
+    if (status == MD_OK)
         status = pairs_create(j->store, &spec);
     free(licences);
     data_close(d);

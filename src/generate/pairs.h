@@ -19,6 +19,7 @@ typedef struct pairs_job {
     const char *pictures; /* folder for rejected draws */
     const char *summary;  /* assessment.json */
     const char *sections; /* of cfg that must not have changed since the store was made */
+    bool anew;            /* reassess_store: whatever judgement there is */
 } pairs_job;
 
 /* What came out of it; rank 0. */

@@ -165,7 +165,7 @@ static md_status prepare(const pairs_job *j, const assessor *a)
     const pairs_input input[] = {{"data", hex[0]}, {"backgrounds", hex[1]}};
     MD_TRY(pairs_open_reader(j->store, &p));
     md_status status = pairs_check_config(p, j->cfg, j->sections, input, 2);
-    if (status == MD_OK)
+    if (status == MD_OK && !j->anew)
         status = is_judged(j, a, p, &judged);
     int64_t rows = pairs_rows(p);
     pairs_close(p);

@@ -160,7 +160,7 @@ static md_status put(rejects *r, const char *text, size_t n)
     for (size_t at = 0; at < n;) {
         ssize_t m = write(r->fd, text + at, n - at);
         if (m < 0 && errno != EINTR)
-            MD_FAIL(MD_IO, "%s: %s", r->path, strerror(errno));
+            MD_FAIL(MD_IO, "%s: cannot write: %s", r->path, md_file_write_reason(errno));
         at += m > 0 ? (size_t)m : 0;
     }
     return MD_OK;
@@ -174,7 +174,7 @@ md_status rejects_add(rejects *r, const reject *line)
         bool there = md_file_exists(r->path);
         r->fd = open(r->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (r->fd < 0)
-            MD_FAIL(MD_IO, "%s: %s", r->path, strerror(errno));
+            MD_FAIL(MD_IO, "%s: cannot write: %s", r->path, md_file_write_reason(errno));
         if (!there)
             MD_TRY(put(r, header, sizeof header - 1));
     }
@@ -195,7 +195,7 @@ int64_t rejects_count(const rejects *r)
 md_status rejects_sync(rejects *r)
 {
     if (r->fd >= 0 && fsync(r->fd) != 0)
-        MD_FAIL(MD_IO, "%s: %s", r->path, strerror(errno));
+        MD_FAIL(MD_IO, "%s: cannot write: %s", r->path, md_file_write_reason(errno));
     return MD_OK;
 }
 
@@ -228,6 +228,13 @@ static void thin(rejects *r)
     r->n = n;
 }
 
+static md_status drop(const char *path)
+{
+    if (unlink(path) != 0 && errno != ENOENT)
+        MD_FAIL(MD_IO, "%s: cannot remove: %s", path, strerror(errno));
+    return MD_OK;
+}
+
 md_status rejects_order(rejects *r)
 {
     char text[LINE_BYTES];
@@ -238,11 +245,8 @@ md_status rejects_order(rejects *r)
     if (r->fd >= 0)
         (void)close(r->fd);
     r->fd = -1;
-    if (r->n == 0) {
-        if (unlink(r->path) != 0 && errno != ENOENT)
-            MD_FAIL(MD_IO, "%s: %s", r->path, strerror(errno));
-        return MD_OK;
-    }
+    if (r->n == 0)
+        return drop(r->path);
     md_status status = md_text_add(&t, "%s", header);
     for (int64_t i = 0; i < r->n && status == MD_OK; i++) {
         (void)format_line(&r->e[i].line, text);
@@ -251,6 +255,28 @@ md_status rejects_order(rejects *r)
     if (status == MD_OK)
         status = md_file_write_atomic(r->path, t.s, t.n);
     md_text_free(&t);
+    return status;
+}
+
+md_status rejects_drop(const char *csv, const char *folder)
+{
+    char path[PATH_BYTES], **names = NULL;
+    size_t n = 0;
+    MD_TRY(drop(csv));
+    if (!md_file_exists(folder))
+        return MD_OK;
+    MD_TRY(md_dir_list(folder, &names, &n));
+    md_status status = MD_OK;
+    for (size_t i = 0; i < n && status == MD_OK; i++) {
+        int end = 0;
+        (void)sscanf(names[i], "%*9[0-9]-%*9[0-9].png%n", &end); /* as assessor_show names them */
+        if (!end || names[i][end])
+            continue;
+        status = md_path_join(path, sizeof path, folder, names[i]);
+        if (status == MD_OK)
+            status = drop(path);
+    }
+    free(names);
     return status;
 }
 

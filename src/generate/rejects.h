@@ -32,6 +32,8 @@ void rejects_close(rejects *r); /* NULL is fine */
  */
 int64_t rejects_parse(const char *text, size_t n, reject *lines, int64_t most, int64_t *bad);
 
+/* Removes the lines and pictures of a store that is there no longer. */
+MD_MUST md_status rejects_drop(const char *csv, const char *folder);
 /* A picture of a rejected draw beside the real image nearest to it: rgb with the guide's outline,
    and `real` [S,S,3] (NULL: alone), at most 256 pixels high. */
 MD_MUST md_status rejects_picture(const image *rgb, const image *guide, const image *real,

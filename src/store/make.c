@@ -130,7 +130,8 @@ static md_status claim(const char *path, int fd, int64_t bytes)
 {
     int rc = posix_fallocate(fd, 0, bytes);
     if (rc)
-        MD_FAIL(MD_IO, "%s: no room for its %.1f MB: %s", path, (double)bytes / 1e6, strerror(rc));
+        MD_FAIL(MD_IO, "%s: no room for its %.1f MB: %s", path, (double)bytes / 1e6,
+                md_file_write_reason(rc));
     return MD_OK;
 }
 
@@ -141,7 +142,7 @@ static md_status probe(const char *path, int64_t bytes)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
-        MD_FAIL(MD_IO, "%s: cannot be made: %s", path, strerror(errno));
+        MD_FAIL(MD_IO, "%s: cannot be made: %s", path, md_file_write_reason(errno));
     md_status status = claim(path, fd, bytes);
     (void)close(fd);
     return status;
@@ -161,7 +162,8 @@ static md_status settle(const char *path)
     }
     md_status status = claim(path, fd, st.st_size);
     if (status == MD_OK && fsync(fd) != 0)
-        status = md_fail(MD_IO, __FILE__, __LINE__, "%s: fsync: %s", path, strerror(errno));
+        status = md_fail(MD_IO, __FILE__, __LINE__, "%s: cannot sync: %s", path,
+                         md_file_write_reason(errno));
     (void)close(fd);
     return status;
 }

@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "store/h5.h"
 #include "store/table_internal.h"
 
@@ -338,7 +339,7 @@ md_status store_read(store_table *t, int c, int64_t first, int64_t count, void *
 md_status store_sync(store_table *t)
 {
     if (fdatasync(t->sync_fd) != 0)
-        MD_FAIL(MD_IO, "%s: fdatasync: %s", t->path, strerror(errno));
+        MD_FAIL(MD_IO, "%s: cannot sync: %s", t->path, md_file_write_reason(errno));
     return MD_OK;
 }
 

@@ -1,9 +1,11 @@
 #include "train/loop.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "cluster/groups.h"
 #include "comm/frame.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@ enum { MESSAGE_STEP = 0x5401, MESSAGE_START, MESSAGE_END, MESSAGE_STOP };
 typedef struct reporter {
     md_progress bar;
     FILE *csv;
+    int why; /* errno of the first row that could not be written; said at the end */
     double began, smooth;
     int64_t seen;
 } reporter;
@@ -26,7 +29,7 @@ md_status train_metrics_open(const char *path, FILE **out)
     struct stat st;
     FILE *csv = fopen(path, "a");
     if (!csv)
-        MD_FAIL(MD_IO, "%s: cannot be opened for appending", path);
+        MD_FAIL(MD_IO, "%s: cannot be opened for appending: %s", path, md_file_write_reason(errno));
     /* empty: new, or of a run that was killed before its first rows left memory */
     if (fstat(fileno(csv), &st) == 0 && st.st_size == 0)
         (void)fputs("stage,step,loss,grad_norm,lr,seconds\n", csv);
@@ -37,11 +40,16 @@ md_status train_metrics_open(const char *path, FILE **out)
 
 md_status train_metrics_close(const char *path, FILE *csv)
 {
+    errno = 0;
     bool bad = csv && (fflush(csv) != 0 || ferror(csv));
-    if (csv)
-        bad = fclose(csv) != 0 || bad;
+    int why = errno;
+    if (csv && fclose(csv) != 0 && !bad) {
+        bad = true;
+        why = errno;
+    }
     if (bad)
-        MD_FAIL(MD_IO, "%s: cannot be written", path);
+        MD_FAIL(MD_IO, "%s: cannot write: %s", path,
+                why ? md_file_write_reason(why) : "rows of it were lost");
     return MD_OK;
 }
 
@@ -62,9 +70,10 @@ static md_status report_step(reporter *r, const train_loop *l, const train_stats
     char row[256];
     (void)snprintf(row, sizeof row, "%s,%lld,%.6g,%.4g,%.4g,%.3f", l->what, (long long)s->step,
                    s->loss, s->grad_norm, s->lr, md_now() - r->began);
-    if (r->csv)
-        (void)fprintf(r->csv, "%s\n", row);
-    else if (l->metrics)
+    if (r->csv) {
+        if (fprintf(r->csv, "%s\n", row) < 0 && !r->why)
+            r->why = errno;
+    } else if (l->metrics)
         MD_TRY(cluster_send_row(row));
     r->smooth = r->seen ? 0.98 * r->smooth + 0.02 * s->loss : s->loss;
     r->seen++;
@@ -73,8 +82,8 @@ static md_status report_step(reporter *r, const train_loop *l, const train_stats
     if ((s->step + 1) % 200 == 0) {
         md_info("train", "%s: step %lld, loss %.5f (smoothed), gradient norm %.3f, lr %.2g",
                 l->what, (long long)(s->step + 1), r->smooth, s->grad_norm, s->lr);
-        if (r->csv)
-            (void)fflush(r->csv);
+        if (r->csv && fflush(r->csv) != 0 && !r->why)
+            r->why = errno;
     }
     return MD_OK;
 }
@@ -86,7 +95,10 @@ static md_status report_end(reporter *r, const train_loop *l, int64_t done)
     md_log_step(-1);
     FILE *csv = r->csv;
     r->csv = NULL;
-    return train_metrics_close(l->metrics, csv);
+    md_status closed = train_metrics_close(l->metrics, csv);
+    if (r->why)
+        MD_FAIL(MD_IO, "%s: cannot write: %s", l->metrics, md_file_write_reason(r->why));
+    return closed;
 }
 
 static md_status tell(uint16_t type, const train_stats *s)
