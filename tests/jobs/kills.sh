@@ -261,8 +261,8 @@ strike() {
     case $victim in
     mpirun) kill -KILL "$launcher" ;;
     all) kill -KILL "$launcher" "${rank_process[@]}" ;;
-    coordinator) kill -KILL "${rank_process[0]}" ;;
-    worker) kill -KILL "${rank_process[$worker]}" ;;
+    coordinator) kill -KILL "${rank_process[0]:-none}" ;;
+    worker) kill -KILL "${rank_process[$worker]:-none}" ;;
     esac
 }
 
@@ -405,6 +405,7 @@ one_trial() {
     [ "$victim" != mpirun ] || wait_for_ranks=$(draw wait 2)
     draw_moment
     begin_trial
+    [ ${#rank_process[@]} = 3 ] || problem 'its processes were not found'
     wait_for_moment
     {
         strike
@@ -480,6 +481,7 @@ write_report() {
             "an undisturbed run took $whole_ms ms" "$(nproc)" "$(mpirun --version | head -n 1)"
         printf 'Killed with SIGKILL at a drawn moment, looked at by `meddiff verify`, started again, looked at and compared.\n\n'
         counts
+        [ -z "$table_given" ] || printf '\nThe trials one by one: %s.\n' "$(basename "$table")"
         grep ",FAILED," "$table" | sed 's/^/    /'
     } >"$report.new"
     mv "$report.new" "$report"
@@ -495,5 +497,6 @@ for ((trial = ${only:-0}; trial < trials; trial++)); do
     [ -z "$report" ] || write_report
 done
 counts
+[ $((2 * $(cut -d , -f 2,6 "$table" | grep -cx "$seed,over"))) -lt "$trials" ] || fail 'most kills came when it was over'
 grep -q "^[0-9]*,$seed,.*,FAILED," "$table" && bad=1
 finish kills
