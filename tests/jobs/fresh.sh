@@ -130,7 +130,7 @@ grep -q 'assess: 5 pairs judged' out || fail 'assess --fresh judges nothing'
 restore old
 rm run/pairs.h5
 cp run/rejected/0000-00.png run/rejected/0003-09.png
-sed -n 2p run/rejected.csv | sed 's/^[0-9]*,[0-9]*/3,9/' >>run/rejected.csv
+sed -n '2s/^[0-9]*,[0-9]*/3,9/p' run/rejected.csv >more && cat more >>run/rejected.csv
 alone 0 generate small.cfg
 same old run
 # Unfinished work goes too.
@@ -220,7 +220,7 @@ grep -q -- '\[--fresh\]' out && fail 'plan --help names --fresh'
 went=0
 for at in {1..200}; do
     restore old
-    killed $at pipeline small.cfg --set seed=7
+    killed "$at" pipeline small.cfg --set seed=7
     ! grep -q 'pipeline: import: done' out || break
     went=$at
     "$meddiff" verify run >out 2>&1 || fail "killed at $at: verify finds something"
@@ -237,7 +237,7 @@ for at in {1..200}; do
         grep -qE 'run/[a-z/.A-Z0-9]* does not exist: run' out || fail "killed at $at: generate does not say what is missing"
     fi
 done
-[ $went -ge 25 ] || fail "only $went moments to be killed at"
+[ "$went" -ge 25 ] || fail "only $went moments to be killed at"
 
 # ---- pretrain: its own products, in part or all
 few=(--set pretrain.vae_steps=1 --set pretrain.vae_batch=2 --set pretrain.vae_crop=32 --set pretrain.pictures=2
