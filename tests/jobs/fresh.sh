@@ -130,7 +130,7 @@ grep -q 'assess: 5 pairs judged' out || fail 'assess --fresh judges nothing'
 restore old
 rm run/pairs.h5
 cp run/rejected/0000-00.png run/rejected/0003-09.png
-sed -n '2s/^[0-9]*,[0-9]*/3,9/p' run/rejected.csv >more && cat more >>run/rejected.csv
+sed -n '2s/^[0-9]*,[0-9]*/3,9/p' run/rejected.csv >line.csv && cat line.csv >>run/rejected.csv
 alone 0 generate small.cfg
 same old run
 # Unfinished work goes too.
