@@ -152,23 +152,26 @@ static bool saves(void)
  */
 typedef struct saver {
     double at;
+    int64_t step; /* of the last checkpoint */
     md_status status;
     char text[1024];
 } saver;
 
 static void save_if_due(saver *v, const train_loop *l, train *t, bool last)
 {
-    if (!saves() || v->status != MD_OK || (!last && md_now() - v->at < 60 * l->checkpoint_minutes))
+    if (!saves() || v->status != MD_OK || train_next_step(t) == v->step ||
+        (!last && md_now() - v->at < 60 * l->checkpoint_minutes))
         return;
     v->status = train_checkpoint_save(t, l->checkpoints, l->cfg);
     if (v->status != MD_OK)
         (void)snprintf(v->text, sizeof v->text, "%s", md_status_text());
     v->at = md_now();
+    v->step = train_next_step(t);
 }
 
 static md_status step_until_done(const train_loop *l, train *t, audience who, reporter *r)
 {
-    saver save = {.at = md_now()};
+    saver save = {.at = md_now(), .step = train_next_step(t)}; /* resumed from, or the start */
     bool stop = false;
     while (train_next_step(t) < l->steps && !stop) {
         train_stats s;
