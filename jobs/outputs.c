@@ -68,20 +68,6 @@ static const char *next_word(const char *at, char word[WORD])
     return at + n;
 }
 
-/* Cuts ".tmp" and ".tmp.123" off. */
-static void strip_temporary(char *path)
-{
-    size_t n = strlen(path);
-    while (n > 0 && path[n - 1] >= '0' && path[n - 1] <= '9')
-        n--;
-    if (n > 5 && n < strlen(path) && path[n - 1] == '.')
-        n--;
-    else
-        n = strlen(path);
-    if (n > 4 && !memcmp(path + n - 4, ".tmp", 4))
-        path[n - 4] = 0;
-}
-
 static bool fits(const char *pattern, const char *path)
 {
     return fnmatch(pattern, path, FNM_PATHNAME | FNM_PERIOD) == 0;
@@ -118,7 +104,7 @@ static void attribute(const scene *s, entry *e)
     e->output = UNKNOWN;
     if (md_str_copy(plain, sizeof plain, e->path) != MD_OK)
         return;
-    strip_temporary(plain);
+    plain[md_file_plain_length(plain)] = 0;
     for (int row = 0; row < outputs__n; row++) {
         const char *folder = outputs__rows[row].folder, *at = outputs__rows[row].names;
         for (int rank = 0; (at = next_word(at, word)); rank++) {

@@ -45,8 +45,7 @@ static md_status remove_kept(const char *run)
     char path[PATH];
     for (int i = 0; i < 2; i++) {
         MD_TRY(md_str_printf(path, sizeof path, "%s/%s.before", run, outcomes[i]));
-        if (unlink(path) != 0 && errno != ENOENT)
-            MD_FAIL(MD_IO, "%s: cannot remove: %s", path, strerror(errno));
+        MD_TRY(md_file_remove(path));
     }
     return MD_OK;
 }
@@ -75,18 +74,6 @@ static md_status save_config(rundir *d, config *cfg)
     return config_save(cfg, path);
 }
 
-/* "x.tmp", "x.tmp.4711": how files are named until they are whole. */
-static bool is_unfinished(const char *name)
-{
-    const char *tail = strstr(name, ".tmp");
-    for (const char *next; tail && (next = strstr(tail + 1, ".tmp"));)
-        tail = next;
-    if (!tail)
-        return false;
-    tail += strlen(".tmp");
-    return !*tail || (*tail == '.' && tail[1] && !tail[1 + strspn(tail + 1, "0123456789")]);
-}
-
 /* What a start that was killed was writing. Nothing depends on it: what cannot be removed stays. */
 static void remove_unfinished(const char *folder, int depth)
 {
@@ -100,7 +87,7 @@ static void remove_unfinished(const char *folder, int depth)
             continue;
         if (S_ISDIR(st.st_mode) && depth < DEPTH_MOST)
             remove_unfinished(path, depth + 1);
-        else if (S_ISREG(st.st_mode) && is_unfinished(names[i]))
+        else if (S_ISREG(st.st_mode) && names[i][md_file_plain_length(names[i])])
             (void)unlink(path);
     }
     free(names);

@@ -137,6 +137,23 @@ md_status md_file_publish(const char *tmp, const char *path)
     return md_file_sync_dir(path);
 }
 
+size_t md_file_plain_length(const char *path)
+{
+    const size_t all = strlen(path);
+    size_t n = all;
+    while (n > 0 && path[n - 1] >= '0' && path[n - 1] <= '9')
+        n--;
+    n = n > 0 && n < all && path[n - 1] == '.' ? n - 1 : all;
+    return n > 4 && !memcmp(path + n - 4, ".tmp", 4) ? n - 4 : all;
+}
+
+md_status md_file_remove(const char *path)
+{
+    if (unlink(path) != 0 && errno != ENOENT)
+        MD_FAIL(MD_IO, "%s: cannot remove: %s", path, strerror(errno));
+    return MD_OK;
+}
+
 bool md_file_exists(const char *path)
 {
     struct stat st;

@@ -26,6 +26,11 @@ MD_MUST md_status md_file_publish(const char *tmp, const char *path);
 const char *md_file_reason(const char *path, int error);
 /* Why writing failed with errno `error`; of a full disk or quota also what to do about it. */
 const char *md_file_write_reason(int error);
+/* The length of a name or path without the ".tmp" or ".tmp.<pid>" that a file bears until it is
+   whole; all of it where it bears none. */
+size_t md_file_plain_length(const char *path);
+/* Fine when it is not there. */
+MD_MUST md_status md_file_remove(const char *path);
 bool md_file_exists(const char *path);           /* anything by that name */
 MD_MUST md_status md_dir_make(const char *path); /* with parents; fine when it is there */
 /* Names (without "." and ".."), sorted bytewise. *names is one allocation: free(*names). */

@@ -228,13 +228,6 @@ static void thin(rejects *r)
     r->n = n;
 }
 
-static md_status drop(const char *path)
-{
-    if (unlink(path) != 0 && errno != ENOENT)
-        MD_FAIL(MD_IO, "%s: cannot remove: %s", path, strerror(errno));
-    return MD_OK;
-}
-
 md_status rejects_order(rejects *r)
 {
     char text[LINE_BYTES];
@@ -246,7 +239,7 @@ md_status rejects_order(rejects *r)
         (void)close(r->fd);
     r->fd = -1;
     if (r->n == 0)
-        return drop(r->path);
+        return md_file_remove(r->path);
     md_status status = md_text_add(&t, "%s", header);
     for (int64_t i = 0; i < r->n && status == MD_OK; i++) {
         (void)format_line(&r->e[i].line, text);
@@ -262,7 +255,7 @@ md_status rejects_drop(const char *csv, const char *folder)
 {
     char path[PATH_BYTES], **names = NULL;
     size_t n = 0;
-    MD_TRY(drop(csv));
+    MD_TRY(md_file_remove(csv));
     if (!md_file_exists(folder))
         return MD_OK;
     MD_TRY(md_dir_list(folder, &names, &n));
@@ -274,7 +267,7 @@ md_status rejects_drop(const char *csv, const char *folder)
             continue;
         status = md_path_join(path, sizeof path, folder, names[i]);
         if (status == MD_OK)
-            status = drop(path);
+            status = md_file_remove(path);
     }
     free(names);
     return status;

@@ -4,10 +4,8 @@
 #include "comm/comm.h"
 #include "generate/figures.h"
 #include "generate/reader.h"
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MOST_SIMILAR = 20 };
 static const char *const part_names[N_PARTS] = {"whole", "lesion"};
@@ -192,9 +190,7 @@ static md_status encode_all(const pairs_job *j, assessor *a, pairs_store *store,
 
 md_status summary_drop(const pairs_job *j)
 {
-    if (unlink(j->summary) != 0 && errno != ENOENT)
-        MD_FAIL(MD_IO, "%s: cannot remove: %s", j->summary, strerror(errno));
-    return MD_OK;
+    return md_file_remove(j->summary);
 }
 
 md_status summary_write(const pairs_job *j, assessor *a, pairs_store *store)

@@ -149,9 +149,7 @@ static md_status remove_file(const char *folder, const char *name)
 {
     char path[PATH];
     MD_TRY(md_path_join(path, sizeof path, folder, name));
-    if (unlink(path) != 0 && errno != ENOENT)
-        MD_FAIL(MD_IO, "%s: cannot be removed: %s", path, strerror(errno));
-    return MD_OK;
+    return md_file_remove(path);
 }
 
 /* Takes DONE away first, so that a half-removed one is never taken for whole; then whatever else a

@@ -63,6 +63,38 @@ static void written_files_read_back(void **state)
     free(names);
 }
 
+static void temporary_names_are_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        size_t plain;
+    } names[] = {{"a/pairs.h5.tmp", 10},
+                 {"RESULT.tmp.17", 6},
+                 {"a.tmp.tmp.3", 5},
+                 {"a.tmp.txt", 9},
+                 {"a.tmp.", 6},
+                 {"a.tmp7", 6},
+                 {"a.17", 4},
+                 {".tmp", 4},
+                 {"17", 2},
+                 {"", 0}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        assert_int_equal(md_file_plain_length(names[i].path), names[i].plain);
+}
+
+static void what_is_not_there_is_removed(void **state)
+{
+    (void)state;
+    const char *p = in_dir("gone");
+    assert_int_equal(md_file_write_atomic(p, "x", 1), MD_OK);
+    assert_int_equal(md_file_remove(p), MD_OK);
+    assert_false(md_file_exists(p));
+    assert_int_equal(md_file_remove(p), MD_OK);
+    assert_int_equal(md_file_remove(dir), MD_IO);
+    assert_non_null(strstr(md_status_text(), "cannot remove"));
+}
+
 static void unreadable_inputs_are_named(void **state)
 {
     (void)state;
@@ -240,6 +272,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_files_read_back),
+        cmocka_unit_test(temporary_names_are_known),
+        cmocka_unit_test(what_is_not_there_is_removed),
         cmocka_unit_test(unreadable_inputs_are_named),
         cmocka_unit_test(a_failed_write_leaves_the_old_file),
         cmocka_unit_test(a_full_disk_is_called_so),

@@ -10,6 +10,11 @@ int64_t cuda__alignment(const md_tensor *t)
     return at & -at; /* the lowest bit set */
 }
 
+size_t cuda__tensor_bytes(const md_tensor *t)
+{
+    return (size_t)md_numel(t) * md_dtype_bytes(t->dtype);
+}
+
 size_t cuda__workspace_room(size_t workspace)
 {
     return workspace ? workspace + CUDA_SCRATCH_PAD : 0;
@@ -46,8 +51,8 @@ static md_status run_trial(void *user)
 
 static size_t room(const md_tensor *t)
 {
-    size_t bytes = (size_t)md_numel(t) * md_dtype_bytes(t->dtype);
-    return (bytes + CUDA_SCRATCH_ALIGN - 1) / CUDA_SCRATCH_ALIGN * CUDA_SCRATCH_ALIGN;
+    return (cuda__tensor_bytes(t) + CUDA_SCRATCH_ALIGN - 1) / CUDA_SCRATCH_ALIGN *
+           CUDA_SCRATCH_ALIGN;
 }
 
 /* Places the node's tensors and the workspace behind `at`; returns the bytes that takes. */

@@ -15,6 +15,7 @@ enum { CUDA_SCRATCH_ALIGN = 256, CUDA_SCRATCH_PAD = 192 };
 /* The largest power of two, at most 64, that divides every address the tensor can have: arenas and
    buffers start at multiples of 64, views and parts of buffers lie anywhere. */
 int64_t cuda__alignment(const md_tensor *t);
+size_t cuda__tensor_bytes(const md_tensor *t);
 /* scratch_bytes for a library's workspace, and the workspace inside such a scratch. */
 size_t cuda__workspace_room(size_t workspace);
 void *cuda__workspace_at(void *scratch);

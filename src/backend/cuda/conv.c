@@ -157,11 +157,6 @@ static bool uneven(const md_attr *a)
     return a->conv.pad_t != a->conv.pad_b || a->conv.pad_l != a->conv.pad_r;
 }
 
-static size_t bytes_of(const md_tensor *t)
-{
-    return (size_t)md_numel(t) * md_dtype_bytes(t->dtype);
-}
-
 static md_status build_padded_filter_gradient(conv *s, const md_node *n)
 {
     dnn *g = &s->graph;
@@ -174,7 +169,7 @@ static md_status build_padded_filter_gradient(conv *s, const md_node *n)
     s->padded.dim[1] += a.conv.pad_t + a.conv.pad_b;
     s->padded.dim[2] += a.conv.pad_l + a.conv.pad_r;
     a.conv.pad_t = a.conv.pad_b = a.conv.pad_l = a.conv.pad_r = 0;
-    MD_TRY(dnn__part(g, bytes_of(&s->padded), &place));
+    MD_TRY(dnn__part(g, cuda__tensor_bytes(&s->padded), &place));
     MD_TRY(tensor4(g, DNN_IN, n->in[0], &dy));
     MD_TRY(tensor4(g, place, &s->padded, &x));
     MD_TRY(tensor4(g, DNN_OUT, n->out[0], &out));
@@ -190,7 +185,7 @@ static md_status pad(const md_kernel *k, const conv *s, const void *x, void *scr
     char *at = (char *)cuda__workspace_at(scratch) + s->graph.part[0];
     int64_t pixel = to->dim[3] * (int64_t)md_dtype_bytes(to->dtype);
     int64_t row = to->dim[2] * pixel, from_row = from->dim[2] * pixel;
-    CUDA_TRY(cudaMemsetAsync(at, 0, bytes_of(to), d->launch));
+    CUDA_TRY(cudaMemsetAsync(at, 0, cuda__tensor_bytes(to), d->launch));
     at += a->conv.pad_t * row + a->conv.pad_l * pixel;
     for (int64_t i = 0; i < to->dim[0]; i++)
         MD_TRY(cuda__launched(k, cuda__copy_rows(cuda__device(k->backend), from->dim[1], from_row,
