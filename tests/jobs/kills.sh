@@ -468,7 +468,7 @@ counts() {
                     n[rows[i], "mpirun"], n[rows[i], "all"], all[rows[i]], failures[rows[i]]
             printf "| all | %d | %d | %d | %d | %d | %d |\n\n", column["worker"], column["coordinator"], column["mpirun"],
                 column["all"], total, bad
-            printf "%d trials in %d s, %d failures; %d finished slots stood at the kills. In the end %d trials equal the undisturbed run in every file, %d from the model files on, as other numbers of workers had trained.\n",
+            printf "%d trials in %d s, %d failures; %d finished slots stood at the kills. In the end %d trials equal the undisturbed run in every result (log, metrics and checkpoints aside; a judged pairs.h5 by its datasets), %d from the model files on, as other numbers of workers had trained.\n",
                 total, seconds, bad, slots, from["all files"], from["from the model files on"]
         }' "$table"
 }
