@@ -74,7 +74,14 @@ static md_status save_config(rundir *d, config *cfg)
     return config_save(cfg, path);
 }
 
-/* What a start that was killed was writing. Nothing depends on it: what cannot be removed stays. */
+/* "x.tmp.4711", which a start that was killed was writing: no other will ever find it. A store's
+ * "x.tmp" is no such file: the next start goes on with it. Nothing depends on this: what cannot be
+ * removed stays. */
+static bool is_of_a_dead_start(const char *name)
+{
+    return name[md_file_plain_length(name)] && !md_str_ends(name, ".tmp");
+}
+
 static void remove_unfinished(const char *folder, int depth)
 {
     char path[PATH], **names = NULL;
@@ -87,7 +94,7 @@ static void remove_unfinished(const char *folder, int depth)
             continue;
         if (S_ISDIR(st.st_mode) && depth < DEPTH_MOST)
             remove_unfinished(path, depth + 1);
-        else if (S_ISREG(st.st_mode) && names[i][md_file_plain_length(names[i])])
+        else if (S_ISREG(st.st_mode) && is_of_a_dead_start(names[i]))
             (void)unlink(path);
     }
     free(names);

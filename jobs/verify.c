@@ -133,7 +133,7 @@ static void check_file(verify *v, const char *path)
             if (kinds[i].check(path) != MD_OK && !(v->live && !md_file_exists(path)))
                 verify_failed(v);
         }
-    if (strstr(path, ".tmp") && !v->live)
+    if (path[md_file_plain_length(path)] && !v->live)
         verify_note(v, "%s: not finished: left by a job that was stopped", path);
 }
 

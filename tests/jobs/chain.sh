@@ -64,12 +64,14 @@ done
 
 # ---- a second start finds all of it done
 cp n1/run/pairs.h5 before.h5
-left=(n1/run/pairs.h5.tmp n1/run/RESULT.tmp.17 n1/run/models/lesion/unet/diffusion_pytorch_model.safetensors.tmp.17)
-touch "${left[@]}" n1/run/a.tmp.txt
+left=(n1/run/RESULT.tmp.17 n1/run/models/lesion/unet/diffusion_pytorch_model.safetensors.tmp.17)
+touch "${left[@]}" n1/run/a.tmp.txt n1/run/backgrounds.h5.tmp
 run_in n1 1 pipeline || fail 'pipeline again'
 LC_ALL=C ls "${left[@]}" >out 2>&1
-[ "$(grep -c 'No such file' out)" = 3 ] || fail 'what a killed start was writing is still there'
+[ "$(grep -c 'No such file' out)" = 2 ] || fail 'what a killed start was writing is still there'
 [ -e n1/run/a.tmp.txt ] || fail 'a file of another name is gone'
+[ -e n1/run/backgrounds.h5.tmp ] || fail 'a store that a start would go on with is gone'
+rm n1/run/backgrounds.h5.tmp
 cmp n1/run/pairs.h5 before.h5 || fail 'a second start changed pairs.h5'
 
 # ---- an import that is complete is not made again, nor over one made differently
