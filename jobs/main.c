@@ -2,6 +2,7 @@
    exit code and prints the failure once. Nothing else in the program ends a process. */
 #include "base/file.h"
 #include "base/log.h"
+#include "base/watch.h"
 #include "cluster/signals.h"
 #include "comm/comm.h"
 #include "command.h"
@@ -14,7 +15,9 @@
 #include <unistd.h>
 
 enum { RUN_BYTES = 1024 };
-static const double END_TIMEOUT_S = 60; /* for the other ranks to reach the end too */
+/* for the other ranks to reach the end too: the coordinator may still wait for a worker that died
+ */
+static const double END_TIMEOUT_S = 180;
 
 static md_status run_local(const job_row *r, const command *c)
 {
@@ -66,6 +69,27 @@ static md_status share(int rank, config **cfg)
     return status;
 }
 
+/* From the watchdog's thread: MPI's or the GPU's own end may hang as what hangs does. */
+static void hangs(const char *doing, double seconds)
+{
+    md_error("main",
+             "rank %d on %s: no step forward for %.0f s, the last that began: %s; it ends, start "
+             "the same "
+             "command again to go on (stall_s sets the time)",
+             comm_rank(comm_world()), comm_host(), seconds, doing);
+    _exit(1);
+}
+
+/* On every rank alike. */
+static md_status watch(const config *cfg)
+{
+    /* one that hangs says so itself, before those that wait for it do */
+    static const double LATER = 1.25;
+    double stall_s = config_float(cfg, KEY_stall_s);
+    comm_set_timeout(LATER * stall_s);
+    return stall_s > 0 ? md_watch_start(stall_s, hangs) : MD_OK;
+}
+
 static int exit_code(md_status status)
 {
     return status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
@@ -75,7 +99,7 @@ static int exit_code(md_status status)
    come in time keeps MPI from ending, so all are ended. Collective(world). */
 static md_status end_together(md_status status)
 {
-    comm_set_timeout(END_TIMEOUT_S);
+    comm_set_timeout(comm_timeout() < END_TIMEOUT_S ? comm_timeout() : END_TIMEOUT_S);
     int code = exit_code(status);
     md_status agreed = comm_agree(comm_world(), status == MD_PEER ? MD_OK : status);
     if (agreed == MD_COMM) {
@@ -117,6 +141,7 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     j.step = c.step;
     j.fresh = c.fresh;
     j.run = config_string(j.cfg, KEY_run);
+    MD_TRY_GOTO(watch(j.cfg), out);
     status = md_path_join(log, sizeof log, j.run, "log.txt");
     if (status == MD_OK)
         status = md_log_open(rank, size, log);

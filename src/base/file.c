@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include "base/str.h"
+#include "base/watch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -21,6 +22,7 @@ static md_status read_all(int fd, const char *path, size_t size, void **data)
         MD_FAIL(MD_NOMEM, "%s: no memory for its %zu bytes", path, size);
     size_t at = 0;
     while (at < size) {
+        md_watch("reading a file");
         ssize_t got = read(fd, buf + at, size - at);
         if (got < 0 && errno == EINTR)
             continue;
@@ -95,6 +97,7 @@ static md_status write_new(const char *tmp, const char *path, const void *data, 
         return say_write_error(path, "create its temporary file", errno);
     const char *p = data;
     for (size_t left = n; left > 0;) {
+        md_watch("writing a file");
         ssize_t done = write(fd, p, left);
         if (done < 0 && errno == EINTR)
             continue;
@@ -128,6 +131,7 @@ md_status md_file_publish(const char *tmp, const char *path)
     int fd = open(tmp, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return say_write_error(path, "open its temporary file", errno);
+    md_watch("syncing a file");
     int rc = fsync(fd), error = errno;
     (void)close(fd);
     if (rc != 0)

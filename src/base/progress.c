@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/watch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -45,6 +46,7 @@ static void summary(const md_progress *p, int64_t done, double now, char *out, s
 
 void md_progress_at(md_progress *p, int64_t done)
 {
+    md_watch(p->what);
     double now = md_now();
     int terminal = md_log_is_terminal();
     char text[128];

@@ -1,4 +1,5 @@
 #include "base/sha256.h"
+#include "base/watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +42,7 @@ md_status md_sha256_file(const char *path, char hex[MD_SHA256_HEX])
     sha256_init(&ctx);
     for (;;) {
         uint8_t buf[16384];
+        md_watch("hashing a file");
         ssize_t got = read(fd, buf, sizeof buf);
         if (got < 0 && errno == EINTR)
             continue;

@@ -94,7 +94,8 @@ typedef struct cluster_work {
     int batch;        /* items per on_lease call, the micro-batch; 0: 1 */
     int max_failures; /* 0: 3 */
     double lease_s;   /* a lease older than this is also given to another; 0: 1800 */
-    double silent_s;  /* a worker not heard for this long counts as lost until it speaks; 0: 120 */
+    double silent_s;  /* a worker not heard for this long counts as lost until it speaks;
+                         0: 120, or half of comm's default timeout if that is less */
 
     /* workers only. A returned failure is the failure of all items of the batch without a reply. */
     void *worker; /* first argument of on_lease */

@@ -24,6 +24,9 @@ typedef struct cluster_link {
     cluster_stop (*stop)(void *self);
 } cluster_link;
 
+/* silent_s of this work, or what stands for 0. */
+double cluster__silence(const cluster_work *work);
+
 /* Tells one cluster_run from the next: every rank of a world calls it in the same order. */
 extern uint32_t cluster__runs;
 /* In a group: takes up what rank 0 of the world wants. */

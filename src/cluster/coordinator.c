@@ -119,7 +119,7 @@ md_status cluster__coordinator_new(const cluster_work *work, const cluster_link 
     c->lease_items = work->lease_items > 0 ? work->lease_items : c->batch;
     c->max_failures = work->max_failures > 0 ? work->max_failures : 3;
     c->lease_s = or_default(work->lease_s, 1800);
-    c->silent_s = or_default(work->silent_s, 120);
+    c->silent_s = cluster__silence(work);
     size_t n = (size_t)work->n_items, entries = (size_t)n_workers * (size_t)c->lease_items;
     c->slot = calloc(n + 1, sizeof *c->slot);
     c->ring = calloc(n + 1, sizeof *c->ring);

@@ -1,11 +1,20 @@
 /* cluster_run: the machines of coordinator.c and worker.c over MPI, or both in one process. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "cluster/cluster_internal.h"
 #include "comm/comm.h"
 #include <stdlib.h>
 #include <string.h>
 
 uint32_t cluster__runs;
+
+/* Half of what others wait for rank 0 at most: it may have to wait so long for a worker. */
+double cluster__silence(const cluster_work *work)
+{
+    static const double SILENT_S = 120;
+    double most = comm_timeout() / 2;
+    return work->silent_s > 0 ? work->silent_s : most < SILENT_S ? most : SILENT_S;
+}
 
 static double clock_now(void *self)
 {
@@ -39,6 +48,12 @@ static int mpi_pending(void *self, int to)
 
 static void mpi_mark_lost(void *self, int rank, bool lost)
 {
+    char who[COMM_WHO];
+    if (rank >= 0 && lost && !comm_is_lost(self, rank))
+        md_warn("cluster", "%s is silent%s", comm_who(self, rank, who),
+                rank > 0 ? ": others do its work" : "");
+    else if (rank >= 0 && !lost && comm_is_lost(self, rank))
+        md_warn("cluster", "%s is heard of again", comm_who(self, rank, who));
     comm_mark_lost(self, rank, lost);
 }
 

@@ -37,11 +37,6 @@ static int batch_max(const cluster_worker *w)
     return w->work->batch > 0 ? w->work->batch : 1;
 }
 
-static double silent_s(const cluster_worker *w)
-{
-    return w->work->silent_s > 0 ? w->work->silent_s : 120;
-}
-
 md_status cluster__worker_new(const cluster_work *work, const cluster_link *link, uint32_t run,
                               int coordinator, cluster_worker **out)
 {
@@ -303,7 +298,7 @@ md_status cluster__worker_step(cluster_worker *w, double wait_s, bool *done)
         MD_TRY(send_beat(w, stop == CLUSTER_GO));
         w->ask_at = now(w) + CLUSTER_ASK_S;
     }
-    if (now(w) - w->heard > 4 * silent_s(w)) {
+    if (now(w) - w->heard > 4 * cluster__silence(w->work)) {
         w->link->mark_lost(w->link->self, w->coordinator, true);
         *done = true;
         MD_FAIL(MD_COMM, "%s: the coordinator has been silent for %.0f s", w->work->name,

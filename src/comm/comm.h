@@ -42,6 +42,9 @@ int comm_size(const comm *c);
 int comm_node_index(void);
 int comm_node_workers(void); /* workers on this node, at least 1 */
 const char *comm_host(void);
+/* A rank for messages: "rank 2 on node7", the number in the whole job; returns text. Local. */
+enum { COMM_WHO = 96 };
+const char *comm_who(const comm *c, int rank, char text[COMM_WHO]);
 
 /* ---- groups: parts of the workers that each do a job of their own. Inside, comm_world() and
    comm_workers() are both the group: its rank 0 leads and works, as a process alone does. The place
@@ -56,6 +59,7 @@ comm *comm_outer(void); /* the whole world while in a group, else NULL */
 
 /* For waits whose timeout is 0. Local. */
 void comm_set_timeout(double seconds);
+double comm_timeout(void);
 /* Waits ask this; true ends them with MD_STOPPED. NULL: never. Local. */
 void comm_set_interrupt(bool (*stop_now)(void));
 

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { HOST_SHOWN = 64 };
+
 static struct {
     bool started, ours;
     bool lost_here, lost_elsewhere, broken; /* together: comm_lost_peer */
@@ -12,7 +14,8 @@ static struct {
     comm *outer, *outer_workers; /* while in a group */
     int node_index, node_workers;
     char host[MPI_MAX_PROCESSOR_NAME];
-    char session[64]; /* folder made for a lone process; "" if none */
+    char (*hosts)[HOST_SHOWN]; /* [ranks of MPI_COMM_WORLD] */
+    char session[64];          /* folder made for a lone process; "" if none */
 } state;
 
 md_status comm__mpi_fail(int error, const char *call, const char *file, int line)
@@ -109,6 +112,20 @@ static md_status find_node_place(void)
     return MD_OK;
 }
 
+static md_status gather_hosts(void)
+{
+    char mine[HOST_SHOWN];
+    int size;
+    (void)snprintf(mine, sizeof mine, "%.*s", HOST_SHOWN - 1, state.host);
+    MPI_TRY(MPI_Comm_size(MPI_COMM_WORLD, &size));
+    state.hosts = malloc((size_t)size * sizeof *state.hosts);
+    if (!state.hosts)
+        MD_FAIL(MD_NOMEM, "the names of %d ranks' hosts", size);
+    MPI_TRY(MPI_Allgather(mine, HOST_SHOWN, MPI_CHAR, state.hosts, HOST_SHOWN, MPI_CHAR,
+                          MPI_COMM_WORLD));
+    return MD_OK;
+}
+
 /* Start-up and the creation of groups block without a deadline: the launcher watches them. */
 md_status comm_init(int *argc, char ***argv)
 {
@@ -129,6 +146,7 @@ md_status comm_init(int *argc, char ***argv)
         MD_FAIL(MD_COMM, "the MPI library gives thread level %d, FUNNELED (%d) is needed", provided,
                 MPI_THREAD_FUNNELED);
     MPI_TRY(MPI_Get_processor_name(state.host, &length));
+    MD_TRY(gather_hosts());
 
     MPI_TRY(MPI_Comm_dup(MPI_COMM_WORLD, &mpi));
     MD_TRY(wrap(mpi, &state.world));
@@ -198,6 +216,8 @@ md_status comm_finalize(void)
     unwrap(state.workers);
     unwrap(state.world);
     state.workers = state.world = NULL;
+    free(state.hosts);
+    state.hosts = NULL;
     state.started = false;
     if (state.ours)
         MPI_TRY(MPI_Finalize());
@@ -247,6 +267,24 @@ int comm_node_workers(void)
 const char *comm_host(void)
 {
     return state.host;
+}
+
+const char *comm_who(const comm *c, int rank, char text[COMM_WHO])
+{
+    MPI_Group inner = MPI_GROUP_NULL, all = MPI_GROUP_NULL;
+    int world_rank = MPI_UNDEFINED;
+    if (state.hosts && MPI_Comm_group(c->mpi, &inner) == MPI_SUCCESS &&
+        MPI_Comm_group(MPI_COMM_WORLD, &all) == MPI_SUCCESS)
+        (void)MPI_Group_translate_ranks(inner, 1, &rank, all, &world_rank);
+    if (inner != MPI_GROUP_NULL)
+        (void)MPI_Group_free(&inner);
+    if (all != MPI_GROUP_NULL)
+        (void)MPI_Group_free(&all);
+    if (world_rank == MPI_UNDEFINED)
+        (void)snprintf(text, COMM_WHO, "rank %d of %d", rank, c->size);
+    else
+        (void)snprintf(text, COMM_WHO, "rank %d on %s", world_rank, state.hosts[world_rank]);
+    return text;
 }
 
 void comm_mark_lost(comm *c, int rank, bool lost)

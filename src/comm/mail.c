@@ -1,5 +1,6 @@
 /* Messages between two ranks, and the polling wait that everything here uses. */
 #include "base/clock.h"
+#include "base/watch.h"
 #include "comm/comm_internal.h"
 #include <sched.h>
 #include <stdlib.h>
@@ -26,6 +27,11 @@ bool comm__interrupted(void)
     return interrupt_hook && interrupt_hook();
 }
 
+double comm_timeout(void)
+{
+    return default_timeout_s;
+}
+
 comm__wait comm__wait_begin(double timeout_s, int yields)
 {
     double seconds = timeout_s > 0 ? timeout_s : default_timeout_s;
@@ -36,6 +42,7 @@ md_status comm__pause(comm__wait *w, const char *what)
 {
     if (comm__interrupted())
         MD_FAIL(MD_STOPPED, "%s: stopped by a signal", what);
+    md_watch(what); /* a wait has a deadline of its own */
     double left = w->deadline - md_now();
     if (left <= 0)
         MD_FAIL(MD_COMM, "%s: no answer in time", what);

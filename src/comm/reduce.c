@@ -171,6 +171,22 @@ md_status comm_reduce_poll(comm_reducer *r, bool *done)
     }
 }
 
+/* After a wait that ended: who has not come, or not sent all. */
+static md_status name_missing(const comm_reducer *r, md_status why)
+{
+    char who[COMM_WHO];
+    for (int k = 0, i = 0; k < r->c->size && i < r->n_requests; k++) {
+        int here = 0;
+        if (k == r->c->rank)
+            continue;
+        if (MPI_Request_get_status(r->requests[i], &here, MPI_STATUS_IGNORE) == MPI_SUCCESS &&
+            !here)
+            why = md_context(why, "waiting for %s", comm_who(r->c, k, who));
+        i += 2; /* a receive and a send for each */
+    }
+    return md_context(why, "elements %lld of %lld", (long long)r->at, (long long)r->n);
+}
+
 md_status comm_reduce_wait(comm_reducer *r, double timeout_s)
 {
     comm__wait slow = comm__wait_begin(timeout_s, 0), quick = slow;
@@ -192,7 +208,7 @@ md_status comm_reduce_wait(comm_reducer *r, double timeout_s)
         if (status != MD_OK) {
             r->c->broken = true;
             comm__note_lost();
-            return md_context(status, "elements %lld of %lld", (long long)r->at, (long long)r->n);
+            return name_missing(r, status);
         }
     }
 }

@@ -52,8 +52,9 @@ static md_status take_frame(comm *c, int from, int tag, unsigned kind, comm__wai
             return MD_OK;
         }
         md_status status = comm__pause(w, kind_name(kind));
+        char who[COMM_WHO];
         if (status != MD_OK)
-            return md_context(status, "waiting for rank %d of %d", from, c->size);
+            return md_context(status, "waiting for %s", comm_who(c, from, who));
         if (c->lost[from])
             MD_FAIL(MD_COMM, "%s: rank %d is lost", kind_name(kind), from);
     }

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "base/watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,6 +75,7 @@ static md_status read_at(const shard *s, uint64_t offset, void *dst, size_t n)
         return MD_OK;
     }
     for (size_t done = 0; done < n;) {
+        md_watch("reading weights");
         const ssize_t got = pread(s->fd, (char *)dst + done, n - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;

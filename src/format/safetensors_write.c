@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "base/watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -134,6 +135,7 @@ md_status format_writer_meta(format_writer *w, const char *key, const char *valu
 static md_status write_all(format_writer *w, const void *data, size_t n)
 {
     for (size_t done = 0; done < n;) {
+        md_watch("writing weights");
         const ssize_t put = write(w->fd, (const char *)data + done, n - done);
         if (put < 0 && errno == EINTR)
             continue;

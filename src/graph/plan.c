@@ -1,6 +1,7 @@
 /* The plan: which nodes run, where each tensor lives, which kernel each node gets. Addresses are
    assigned by lifetime, largest tensor first at the lowest free offset. */
 #include "base/clock.h"
+#include "base/watch.h"
 #include "graph/plan_internal.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,6 +226,7 @@ static md_status prepare_kernels(md_plan *p)
         step *s = &p->steps[p->n_steps];
         s->kernel.node = node;
         s->kernel.backend = p->be;
+        md_watch(md_op_name(node->op));
         md_status status = p->be->ops->prepare[node->op](p->be, node, &s->kernel);
         if (status != MD_OK)
             return md_context(status, "%s%s%s on %s", node->path, *node->path ? ": " : "",
@@ -354,6 +356,7 @@ static md_status run_profiled(md_plan *p)
     for (int i = 0; i < p->n_steps; i++) {
         step *s = &p->steps[i];
         double t = md_now();
+        md_watch(md_op_name(s->kernel.node->op));
         md_status status = s->kernel.run(&s->kernel, s->in, s->out, scratch);
         if (status == MD_OK)
             status = p->be->ops->sync(p->be);
@@ -371,6 +374,7 @@ static md_status launch(md_plan *p)
     void *scratch = p->arena + p->bytes.total - p->bytes.workspace;
     for (int i = 0; i < p->n_steps; i++) {
         step *s = &p->steps[i];
+        md_watch(md_op_name(s->kernel.node->op));
         md_status status = s->kernel.run(&s->kernel, s->in, s->out, scratch);
         if (status != MD_OK)
             return failed_in(s->kernel.node, status);
@@ -400,6 +404,7 @@ static md_status run_queued(md_plan *p)
         MD_TRY(launch(p));
     else if (!p->recording)
         MD_TRY(record(p));
+    md_watch("a recorded step");
     if (p->recording)
         MD_TRY(p->be->ops->queues->replay(p->be, p->recording));
     p->ran = true;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/watch.h"
 #include "store/h5.h"
 #include "store/table_internal.h"
 
@@ -301,6 +302,7 @@ static md_status transfer(store_table *t, int c, int64_t first, int64_t count, v
     for (int d = 0; d < col->ndim; d++)
         size[1 + d] = (hsize_t)col->dim[d];
     md_status status = MD_OK;
+    md_watch(out ? "writing to a store" : "reading from a store");
     hid_t memory = -1, space = H5Dget_space(t->set[c]);
     H5_TRY_GOTO(space, done, "selecting rows of", t->path);
     H5_TRY_GOTO(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, size, NULL), done,
@@ -338,6 +340,7 @@ md_status store_read(store_table *t, int c, int64_t first, int64_t count, void *
 
 md_status store_sync(store_table *t)
 {
+    md_watch("syncing a store");
     if (fdatasync(t->sync_fd) != 0)
         MD_FAIL(MD_IO, "%s: cannot sync: %s", t->path, md_file_write_reason(errno));
     return MD_OK;

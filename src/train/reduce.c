@@ -1,5 +1,6 @@
 #include "train/reduce.h"
 #include "base/clock.h"
+#include "base/watch.h"
 #include <stdlib.h>
 
 /* 64 MiB of f32: large enough for the links' full speed, small enough that most of it overlaps. */
@@ -130,6 +131,7 @@ md_status train_reduce_wait(train_reduce *r, int64_t step, double stall_s)
             comm_device_abort(r->device);
             return status;
         }
+        md_watch("the sum of gradients"); /* this wait has its own end */
         if (!idle)
             md_sleep(50e-6);
     }

@@ -11,9 +11,6 @@
  */
 enum { TAIL_LOSS, TAIL_FAILED, TAIL_STOP, TAIL_COUNT };
 
-/* Far beyond any step: a sum over workers' devices that takes so long never ends. */
-static const double STALL_SECONDS = 600;
-
 typedef struct store {
     nn_params *params;
     md_buffer grad, m, v, m_scale, v_scale, ema;
@@ -384,7 +381,7 @@ static md_status one_step(train *t, bool want_stop, train_stats *out)
     MD_TRY(train_reduce_now(&t->reduce));
     MD_TRY(update(t, out->lr));
     look_ahead(t, t->o.accumulate - 1);
-    MD_TRY(train_reduce_wait(&t->reduce, t->step, STALL_SECONDS));
+    MD_TRY(train_reduce_wait(&t->reduce, t->step, comm_timeout()));
     MD_TRY(read_stats(t, out));
     if (t->skips >= TRAIN_MAX_SKIPS)
         MD_FAIL(MD_NONFINITE, "%d training steps in a row were not finite, the last is %lld",

@@ -4,6 +4,7 @@
    later call fails with it. */
 #include "backend/cuda/staging.h"
 #include "base/log.h"
+#include "base/watch.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,6 +176,7 @@ static md_status be_sync(md_backend *be)
 {
     cuda_impl *d = cuda__impl(be);
     MD_TRY(not_while_recording(d, "sync"));
+    md_watch(CUDA_WAITING);
     CUDA_TRY(cudaStreamSynchronize(d->launch));
     return check_fault(d);
 }

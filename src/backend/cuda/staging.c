@@ -3,6 +3,7 @@
    are on the launch stream, so they are ordered with the launches. Reads alternate between two
    slots of their own: one is converted while the other is copied. */
 #include "backend/cuda/staging.h"
+#include "base/watch.h"
 #include <stdlib.h>
 
 enum { READERS = 2 };
@@ -70,6 +71,7 @@ cudaError_t cuda__staging_close(cuda_impl *d)
 /* Until nothing reads or writes the slot any more. */
 static md_status slot_wait(cuda_impl *d, slot *s)
 {
+    md_watch(CUDA_WAITING);
     if (s->copying && s->recorded)
         CUDA_TRY(cudaEventSynchronize(s->event));
     else if (s->copying)
@@ -138,6 +140,7 @@ md_status cuda__staging_read(cuda_impl *d, const void *src, md_dtype dtype, void
     const size_t from = md_dtype_bytes(dtype), to = md_dtype_bytes(host_dtype);
     arrival coming[READERS] = {{NULL, 0}};
     int i = 0;
+    md_watch(CUDA_WAITING);
     CUDA_TRY(cudaStreamSynchronize(d->launch));
     for (int64_t at = 0, m; at < n; at += m, i = (i + 1) % READERS) {
         m = piece(n - at, from);
