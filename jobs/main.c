@@ -92,7 +92,40 @@ static md_status watch(const config *cfg)
 
 static int exit_code(md_status status)
 {
-    return status == MD_PEER ? comm_peer_exit_code() : md_status_exit_code(status);
+    return status == MD_PEER ? md_status_exit_code(comm_peer_status())
+                             : md_status_exit_code(status);
+}
+
+/* The outcome for all, and whether it is that ranks were lost. Collective(world). */
+static md_status agree_on(md_status status, bool *lost)
+{
+    md_status agreed = comm_agree(comm_world(), status == MD_PEER ? MD_OK : status);
+    *lost = comm_lost_peer() && (agreed == MD_PEER ? comm_peer_status() : agreed) == MD_COMM;
+    return agreed == MD_OK ? status : agreed;
+}
+
+/* Where the launcher leaves the others alive when a rank dies (mpirun --enable-recovery), they go
+   on from what stands on the disk, as the next start would. Collective(world). */
+static md_status run_to_the_end(const job_row *r, job *j)
+{
+    static const int AGAIN_MOST = 5;
+    bool lost;
+    md_status status = agree_on(r->run(j), &lost);
+    for (int again = 0; again < AGAIN_MOST && lost; again++) {
+        report(r, status);
+        status = comm_shrink();
+        if (status != MD_OK)
+            return md_context(status, "the ranks that are left cannot go on alone");
+        cluster_begin_again();
+        j->rank = comm_rank(comm_world());
+        j->size = comm_size(comm_world());
+        j->fresh = false;
+        md_log_step(-1);
+        if (j->rank == 0)
+            md_warn("main", "goes on with %d worker%s", j->size - 1, j->size == 2 ? "" : "s");
+        status = agree_on(r->run(j), &lost);
+    }
+    return status;
 }
 
 /* Every rank comes here; a rank that failed alone becomes the failure of all. A rank that does not
@@ -106,7 +139,8 @@ static md_status end_together(md_status status)
         md_error("main", "not all ranks reached the end: %s", md_status_text());
         md_log_close();
         (void)fflush(NULL);
-        comm_abort(code ? code : 1);
+        if (comm_rank(comm_world()) == 0) /* the others may go on without this one */
+            comm_abort(code ? code : 1);
         _exit(code ? code : 1);
     }
     return agreed == MD_OK ? status : agreed;
@@ -149,7 +183,7 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     md_info("main", "meddiff " MEDDIFF_VERSION " %s %s, run directory %s", r->name, j.arg, j.run);
     if (j.fresh)
         MD_TRY_GOTO(start_over(&j), out);
-    status = r->run(&j);
+    status = run_to_the_end(r, &j);
 out:
     report(r, status);
     status = end_together(status);

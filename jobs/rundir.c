@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "cluster/signals.h"
+#include "comm/comm.h"
 #include "store/table.h"
 
 #include <errno.h>
@@ -134,7 +135,10 @@ static md_status write_result(const char *run, md_status status)
     if (written == MD_OK)
         written = md_file_write_atomic(path, t.s, t.n);
     md_text_free(&t);
-    if (written == MD_OK && status == MD_STOPPED && cluster_stop_requested() != CLUSTER_STOP_NOW) {
+    bool lost = (status == MD_PEER ? comm_peer_status() : status) ==
+                MD_COMM; /* another start may go well */
+    if (written == MD_OK &&
+        (lost || (status == MD_STOPPED && cluster_stop_requested() != CLUSTER_STOP_NOW))) {
         written = md_path_join(path, sizeof path, run, "REQUEUE");
         if (written == MD_OK)
             written = md_file_write_atomic(path, "", 0);

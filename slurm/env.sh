@@ -85,7 +85,10 @@ outcome() {
     if [ "$after" != "$before" ]; then
         word=killed # the RESULT of the run before was put aside, and none came in its place
         [ -z "$after" ] || word=$(head -n 1 "$run/RESULT")
-        if [ "$word" = stopped ] && [ -e "$run/REQUEUE" ]; then word=requeue; fi
+        if [ -e "$run/REQUEUE" ]; then
+            [ "$word" != stopped ] || word=requeue
+            [ "$word" != failed ] || word=killed # a rank was, and the others did not go on
+        fi
         echo "$word"
     elif [ "$rc" = 2 ]; then
         echo refused # the ranks' own code

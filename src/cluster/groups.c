@@ -19,7 +19,6 @@ enum {
     MESSAGE_RELEASE /* all tasks have ended */
 };
 enum { LINE_MAX_BYTES = 8192 };
-static const double SILENT_S = 3600;
 
 static double beat_s, beat_at; /* of the first of a group */
 static bool released;          /* rank 0 has said that all have ended, or that it no longer waits */
@@ -117,7 +116,7 @@ void cluster__group_listen(void)
 
 static double silence(const cluster_groups *g)
 {
-    return g->silent_s > 0 ? g->silent_s : SILENT_S;
+    return g->silent_s > 0 ? g->silent_s : comm_timeout();
 }
 
 /* The group's part: in, the task, and out. */
@@ -135,7 +134,7 @@ static md_status work(const cluster_groups *g, int k)
     if (status != MD_OK)
         (void)snprintf(text, sizeof text, "%s", md_status_text());
     md_log_relay(NULL);
-    if (first)
+    if (first || status == MD_COMM) /* the first may be the one that died */
         told = tell(MESSAGE_END, status, "");
     cluster__runs = runs;
     comm_leave();
@@ -196,13 +195,13 @@ static md_status handle(desk *d, int from, const uint8_t *data, size_t bytes)
     comm_frame f;
     char text[LINE_MAX_BYTES + 1];
     int k = 0;
-    while (k < d->g->n && d->leader[k] != from)
+    while (k < d->g->n && (from < d->leader[k] || from >= d->leader[k] + d->g->task[k].workers))
         k++;
     MD_TRY(comm_frame_open(data, bytes, &f));
     md_status outcome = (md_status)comm_get_u32(&f);
     comm_get_text(&f, text, sizeof text);
     MD_TRY(comm_frame_done(&f));
-    if (k == d->g->n)
+    if (k == d->g->n || (from != d->leader[k] && f.type != MESSAGE_END))
         MD_FAIL(MD_COMM, "a message of type %u from rank %d, which leads no task", f.type, from);
     d->heard[k] = md_now();
     switch (f.type) {
@@ -214,7 +213,7 @@ static md_status handle(desk *d, int from, const uint8_t *data, size_t bytes)
     case MESSAGE_BEAT:
         return MD_OK;
     case MESSAGE_END:
-        return note_end(d, k, outcome);
+        return d->ended[k] ? MD_OK : note_end(d, k, outcome);
     default:
         MD_FAIL(MD_COMM, "rank %d sent a message of type %u", from, f.type);
     }
@@ -226,8 +225,9 @@ static md_status check_silence(desk *d)
     for (int k = 0; k < d->g->n; k++)
         if (!d->ended[k] && md_now() - d->heard[k] > limit) {
             comm_mark_lost(comm_world(), d->leader[k], true);
-            MD_FAIL(MD_COMM, "%s: nothing was heard of rank %d for %.0f s", d->g->task[k].name,
-                    d->leader[k], limit);
+            char who[COMM_WHO];
+            MD_FAIL(MD_COMM, "%s: nothing was heard of %s for %.0f s", d->g->task[k].name,
+                    comm_who(comm_world(), d->leader[k], who), limit);
         }
     return MD_OK;
 }

@@ -27,7 +27,8 @@ typedef struct cluster_groups {
     /* Rank 0: one line of metrics, without the newline, of whatever task. */
     md_status (*on_row)(void *user, const char *row);
     void *user;
-    double silent_s; /* a task not heard of for so long has failed; 0: an hour */
+    double silent_s; /* a task not heard of for so long has failed; 0: comm's
+                        default timeout */
 } cluster_groups;
 
 /* Shares the workers equally: out[n], as even as can be, larger ones first. workers >= n. */

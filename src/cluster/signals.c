@@ -6,11 +6,14 @@
 #include <signal.h>
 #include <string.h>
 
-static volatile sig_atomic_t requested = CLUSTER_GO;
+static volatile sig_atomic_t requested = CLUSTER_GO; /* by a signal or another rank */
+static volatile sig_atomic_t signalled = CLUSTER_GO; /* by a signal to this process */
 
 static void on_signal(int number)
 {
     int how = number == SIGUSR1 ? CLUSTER_STOP_ORDERLY : CLUSTER_STOP_NOW;
+    if (how > signalled)
+        signalled = how;
     if (how > requested)
         requested = how;
 }
@@ -54,4 +57,10 @@ void cluster_stop_request(cluster_stop how)
 {
     if ((int)how > requested)
         requested = (int)how;
+}
+
+void cluster_begin_again(void)
+{
+    requested = signalled;
+    cluster__runs = 0;
 }

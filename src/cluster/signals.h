@@ -22,6 +22,9 @@ MD_MUST md_status cluster_signals_install(void);
 cluster_stop cluster_stop_requested(void);
 /* Asks as a signal would: for a stop that another rank was asked for. Local. */
 void cluster_stop_request(cluster_stop how);
+/* After comm_shrink, before the job runs once more: forgets what other ranks asked for, and which
+   leased run is which. Collective(world). */
+void cluster_begin_again(void);
 
 #ifdef __cplusplus
 }

@@ -68,8 +68,14 @@ void comm_set_interrupt(bool (*stop_now)(void));
    means somebody: what rank 0 knows, which also travels with every agreement and barrier. Local. */
 void comm_mark_lost(comm *c, int rank, bool lost);
 bool comm_is_lost(const comm *c, int rank);
-/* Some rank is lost, or a collective ran out of time: finalize may hang. */
+/* Some rank is or was lost, or a collective ran out of time: finalize may hang. */
 bool comm_lost_peer(void);
+/* After an agreement of the world that found ranks lost: those that are left become the world, in
+   the same order, with a group of workers of their own; what is under way between ranks is given
+   up, and comm_reducers and devices are worth nothing any more. MD_COMM where every worker is gone,
+   and on a rank that the others count as lost. Not while in a group. Collective(world without the
+   lost). */
+MD_MUST md_status comm_shrink(void);
 
 /* ---- agreement and small collectives; a star over rank 0 of c, so a lost rank other than 0 does
    not block them. timeout_s 0: the default. */
@@ -77,10 +83,11 @@ bool comm_lost_peer(void);
 /* What every rank does before a collective that another might skip. All OK: MD_OK. Otherwise all
    return together: the lowest failing rank its own status and chain, the others MD_PEER, whose text
    repeats that chain; whoever prints leaves MD_PEER out, so one message appears. MD_STOPPED on some
-   ranks and no failure: MD_STOPPED on all. Collective(c). */
+   ranks and no failure: MD_STOPPED on all. Once one of them says MD_COMM, rank 0 waits for the
+   others for 20 s more; who has not come by then, or by the timeout, is lost. Collective(c). */
 MD_MUST md_status comm_agree(comm *c, md_status local);
-/* Exit code of the failure behind the last MD_PEER, so that all ranks can end with the same. */
-int comm_peer_exit_code(void);
+/* The failure behind the last MD_PEER, so that all ranks can do the same about it. */
+md_status comm_peer_status(void);
 
 MD_MUST md_status comm_barrier(comm *c, double timeout_s);
 /* data[bytes] on root goes to all; any size. Collective(c). */

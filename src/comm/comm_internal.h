@@ -7,7 +7,15 @@
 #include <mpi.h>
 
 /* One tag per kind of traffic, so that a probe for one never meets another. */
-enum { COMM_TAG_MAIL = 1, COMM_TAG_UP, COMM_TAG_DOWN, COMM_TAG_READY, COMM_TAG_PART, COMM_TAG_SUM };
+enum {
+    COMM_TAG_MAIL,
+    COMM_TAG_UP,
+    COMM_TAG_DOWN,
+    COMM_TAG_READY,
+    COMM_TAG_PART,
+    COMM_TAG_SUM,
+    COMM_TAGS
+};
 
 /* A send under way: the bytes live here until MPI is done with them. */
 typedef struct comm_outgoing {
@@ -17,12 +25,19 @@ typedef struct comm_outgoing {
     uint8_t data[];
 } comm_outgoing;
 
+/* All groups share one communicator of MPI, each with tags of its own: a group can then be made of
+   the ranks that are left after a death, which Open MPI's own ways to make communicators do not
+   survive. */
 struct comm {
     MPI_Comm mpi;
     int rank, size;
+    int *at;                 /* [size] ranks in mpi */
+    int *index;              /* [ranks of mpi] and back; -1: not in this group */
+    int tag;                 /* of its first kind of traffic */
     uint32_t sequence;       /* of star collectives: an answer to an older one is dropped */
     bool broken;             /* a reduction ran out of time: its requests are still with MPI */
     bool *lost;              /* [size] */
+    bool *heard;             /* [size] in this agreement; rank 0 */
     int *pending;            /* [size] outgoing sends */
     comm_outgoing *outgoing; /* in order of sending */
     uint8_t *received;       /* buffer of the last comm_receive */
@@ -40,7 +55,7 @@ MD_MUST md_status comm__mpi_fail(int error, const char *call, const char *file, 
 
 /* A polling wait: `while (!arrived) MD_TRY(comm__pause(&w, what));` */
 typedef struct comm__wait {
-    double deadline, pause_s;
+    double deadline, pause_s, looked_at;
     int yields; /* first give the core away this often without sleeping: for a peer known to be
                    there */
 } comm__wait;

@@ -8,6 +8,7 @@
 
 #define PAUSE_FIRST_S 0.0001
 #define PAUSE_LAST_S  0.003
+#define AWAY_S        5 /* no pause and nothing between two of them takes so long */
 
 static double default_timeout_s = COMM_TIMEOUT_S;
 static bool (*interrupt_hook)(void);
@@ -35,7 +36,8 @@ double comm_timeout(void)
 comm__wait comm__wait_begin(double timeout_s, int yields)
 {
     double seconds = timeout_s > 0 ? timeout_s : default_timeout_s;
-    return (comm__wait){md_now() + seconds, PAUSE_FIRST_S, yields};
+    double now = md_now();
+    return (comm__wait){now + seconds, PAUSE_FIRST_S, now, yields};
 }
 
 md_status comm__pause(comm__wait *w, const char *what)
@@ -43,7 +45,12 @@ md_status comm__pause(comm__wait *w, const char *what)
     if (comm__interrupted())
         MD_FAIL(MD_STOPPED, "%s: stopped by a signal", what);
     md_watch(what); /* a wait has a deadline of its own */
-    double left = w->deadline - md_now();
+    double now = md_now(), away = now - w->looked_at;
+    w->looked_at = now;
+    if (away > AWAY_S) /* stopped and continued, as by a scheduler that suspends jobs: so were the
+                          others */
+        w->deadline += away;
+    double left = w->deadline - now;
     if (left <= 0)
         MD_FAIL(MD_COMM, "%s: no answer in time", what);
     if (w->yields > 0) {
@@ -89,7 +96,8 @@ md_status comm__send(comm *c, int to, int tag, const void *data, size_t bytes)
     o->to = to;
     o->next = NULL;
     memcpy(o->data, data, bytes);
-    int error = MPI_Isend(o->data, (int)bytes, MPI_BYTE, to, tag, c->mpi, &o->request);
+    int error =
+        MPI_Isend(o->data, (int)bytes, MPI_BYTE, c->at[to], c->tag + tag, c->mpi, &o->request);
     if (error != MPI_SUCCESS) {
         free(o);
         return comm__mpi_fail(error, "MPI_Isend", __FILE__, __LINE__);
@@ -127,13 +135,17 @@ md_status comm__take(comm *c, int source, int tag, int *from, const uint8_t **da
     MPI_Status info;
     *bytes = 0;
     MD_TRY(comm__progress(c));
-    MPI_TRY(MPI_Improbe(source, tag, c->mpi, &there, &message, &info));
+    MPI_TRY(MPI_Improbe(source == MPI_ANY_SOURCE ? source : c->at[source], c->tag + tag, c->mpi,
+                        &there, &message, &info));
     if (!there)
         return MD_OK;
+    source = c->index[info.MPI_SOURCE];
     MPI_TRY(MPI_Get_count(&info, MPI_BYTE, &n));
-    if (n <= 0 || (size_t)n > COMM_MESSAGE_MAX)
-        MD_FAIL(MD_COMM, "a message of %d bytes from rank %d, 1 to %zu are allowed", n,
-                info.MPI_SOURCE, COMM_MESSAGE_MAX);
+    if (source < 0 || n <= 0 || (size_t)n > COMM_MESSAGE_MAX)
+        MD_FAIL(MD_COMM,
+                "a message of %d bytes from rank %d of the job, 1 to %zu are allowed, and from "
+                "this group",
+                n, info.MPI_SOURCE, COMM_MESSAGE_MAX);
     if ((size_t)n > c->received_capacity) {
         uint8_t *grown = realloc(c->received, (size_t)n);
         if (!grown)
@@ -143,13 +155,13 @@ md_status comm__take(comm *c, int source, int tag, int *from, const uint8_t **da
     }
     MPI_Request request;
     MPI_TRY(MPI_Imrecv(c->received, n, MPI_BYTE, &message, &request));
-    md_status status = finish_receive(&request, info.MPI_SOURCE);
+    md_status status = finish_receive(&request, source);
     if (status != MD_OK) {
         c->received = NULL; /* MPI may still write there */
         c->received_capacity = 0;
         return md_frame(status, __FILE__, __LINE__);
     }
-    *from = info.MPI_SOURCE;
+    *from = source;
     *data = c->received;
     *bytes = (size_t)n;
     return MD_OK;

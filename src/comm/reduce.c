@@ -70,10 +70,10 @@ static md_status start_ready(comm_reducer *r)
     for (int k = 0; k < r->c->size; k++) {
         if (k == r->c->rank)
             continue;
-        MPI_TRY(MPI_Irecv(&heard, 0, MPI_BYTE, k, COMM_TAG_READY, r->c->mpi,
+        MPI_TRY(MPI_Irecv(&heard, 0, MPI_BYTE, r->c->at[k], r->c->tag + COMM_TAG_READY, r->c->mpi,
                           &r->requests[r->n_requests++]));
-        MPI_TRY(MPI_Isend(&r->ready, 0, MPI_BYTE, k, COMM_TAG_READY, r->c->mpi,
-                          &r->requests[r->n_requests++]));
+        MPI_TRY(MPI_Isend(&r->ready, 0, MPI_BYTE, r->c->at[k], r->c->tag + COMM_TAG_READY,
+                          r->c->mpi, &r->requests[r->n_requests++]));
     }
     r->phase = PHASE_READY;
     return MD_OK;
@@ -88,11 +88,11 @@ static md_status start_parts(comm_reducer *r)
     for (int k = 0; k < r->c->size; k++) {
         if (k == r->c->rank)
             continue;
-        MPI_TRY(MPI_Irecv(r->parts + k * r->stretch_max, mine, MPI_FLOAT, k, COMM_TAG_PART,
-                          r->c->mpi, &r->requests[r->n_requests++]));
+        MPI_TRY(MPI_Irecv(r->parts + k * r->stretch_max, mine, MPI_FLOAT, r->c->at[k],
+                          r->c->tag + COMM_TAG_PART, r->c->mpi, &r->requests[r->n_requests++]));
         stretch(r, k, &from, &count);
-        MPI_TRY(MPI_Isend(r->x + from, count, MPI_FLOAT, k, COMM_TAG_PART, r->c->mpi,
-                          &r->requests[r->n_requests++]));
+        MPI_TRY(MPI_Isend(r->x + from, count, MPI_FLOAT, r->c->at[k], r->c->tag + COMM_TAG_PART,
+                          r->c->mpi, &r->requests[r->n_requests++]));
     }
     r->phase = PHASE_PARTS;
     return MD_OK;
@@ -122,10 +122,10 @@ static md_status start_sums(comm_reducer *r)
         if (k == r->c->rank)
             continue;
         stretch(r, k, &from, &count);
-        MPI_TRY(MPI_Irecv(r->x + from, count, MPI_FLOAT, k, COMM_TAG_SUM, r->c->mpi,
-                          &r->requests[r->n_requests++]));
-        MPI_TRY(MPI_Isend(r->x + mine_from, mine, MPI_FLOAT, k, COMM_TAG_SUM, r->c->mpi,
-                          &r->requests[r->n_requests++]));
+        MPI_TRY(MPI_Irecv(r->x + from, count, MPI_FLOAT, r->c->at[k], r->c->tag + COMM_TAG_SUM,
+                          r->c->mpi, &r->requests[r->n_requests++]));
+        MPI_TRY(MPI_Isend(r->x + mine_from, mine, MPI_FLOAT, r->c->at[k], r->c->tag + COMM_TAG_SUM,
+                          r->c->mpi, &r->requests[r->n_requests++]));
     }
     r->phase = PHASE_SUMS;
     return MD_OK;

@@ -11,7 +11,8 @@ enum { KIND_AGREE = 1, KIND_BARRIER, KIND_BROADCAST, KIND_GATHER };
 #define TEXT_MAX  3000
 #define PIECE_MAX ((size_t)16 << 20)
 
-static int peer_exit_code = 1;
+static md_status peer_status = MD_PEER;
+static const double ROLL_CALL_S = 20;
 
 static const char *kind_name(unsigned kind)
 {
@@ -33,30 +34,39 @@ static md_status send_frame(comm *c, int to, int tag, comm_writer *w)
     return comm__send(c, to, tag, w->data, w->size);
 }
 
+/* A frame that came from this rank: is it of this collective? */
+static md_status open_frame(comm *c, int from, unsigned kind, const uint8_t *data, size_t bytes,
+                            comm_frame *f, bool *of_this)
+{
+    MD_TRY(comm_frame_open(data, bytes, f));
+    int32_t age = (int32_t)(c->sequence - f->run);
+    *of_this = age == 0 && f->type == kind;
+    if (*of_this || age > 0) /* older: of a collective that this rank gave up */
+        return MD_OK;
+    MD_FAIL(MD_COMM, "rank %d is at %s %u, rank %d at %s %u", from, kind_name(f->type), f->run,
+            c->rank, kind_name(kind), c->sequence);
+}
+
 /* The frame of this collective from this rank. The body stays in c's buffer until the next take. */
 static md_status take_frame(comm *c, int from, int tag, unsigned kind, comm__wait *w, comm_frame *f)
 {
-    for (;;) {
+    char who[COMM_WHO];
+    for (bool of_this = false;;) {
         const uint8_t *data;
         size_t bytes;
         int source;
         MD_TRY(comm__take(c, from, tag, &source, &data, &bytes));
         if (bytes > 0) {
-            MD_TRY(comm_frame_open(data, bytes, f));
-            int32_t age = (int32_t)(c->sequence - f->run);
-            if (age > 0)
-                continue; /* from a collective that this rank gave up earlier */
-            if (age < 0 || f->type != kind)
-                MD_FAIL(MD_COMM, "rank %d is at %s %u, rank %d at %s %u", from, kind_name(f->type),
-                        f->run, c->rank, kind_name(kind), c->sequence);
-            return MD_OK;
+            MD_TRY(open_frame(c, from, kind, data, bytes, f, &of_this));
+            if (of_this)
+                return MD_OK;
+            continue;
         }
         md_status status = comm__pause(w, kind_name(kind));
-        char who[COMM_WHO];
         if (status != MD_OK)
             return md_context(status, "waiting for %s", comm_who(c, from, who));
         if (c->lost[from])
-            MD_FAIL(MD_COMM, "%s: rank %d is lost", kind_name(kind), from);
+            MD_FAIL(MD_COMM, "%s: %s is lost", kind_name(kind), comm_who(c, from, who));
     }
 }
 
@@ -92,26 +102,86 @@ static md_status get_verdict(comm_frame *f, verdict *v)
     return comm_frame_done(f);
 }
 
+static void keep_worse(verdict *worst, const verdict *v)
+{
+    int more = severity(v->status) - severity(worst->status);
+    if (more > 0 || (more == 0 && v->status != MD_OK && v->rank < worst->rank))
+        *worst = *v;
+}
+
+/* Rank 0's own failure. */
+static void keep_own(verdict *worst, md_status status)
+{
+    if (severity(status) < severity(worst->status))
+        return;
+    worst->rank = 0;
+    worst->status = status;
+    (void)snprintf(worst->text, sizeof worst->text, "%s", md_status_text());
+}
+
+/* Where somebody knows of ranks that do not answer, those that live come soon. */
+static void hurry(comm__wait *w, const verdict *v)
+{
+    double most = comm_timeout() / 2, soon = md_now() + (ROLL_CALL_S < most ? ROLL_CALL_S : most);
+    if (v->status == MD_COMM && w->deadline > soon)
+        w->deadline = soon;
+}
+
+/* The next verdict of any rank, in whatever order they come, into *v. */
+static md_status take_verdict(comm *c, comm__wait *w, verdict *v)
+{
+    for (;;) {
+        const uint8_t *data;
+        size_t bytes;
+        comm_frame f;
+        int from;
+        bool of_this = false;
+        MD_TRY(comm__take(c, MPI_ANY_SOURCE, COMM_TAG_UP, &from, &data, &bytes));
+        if (bytes > 0)
+            MD_TRY(open_frame(c, from, KIND_AGREE, data, bytes, &f, &of_this));
+        if (of_this) {
+            c->heard[from] = true;
+            return get_verdict(&f, v);
+        }
+        if (bytes == 0)
+            MD_TRY(comm__pause(w, kind_name(KIND_AGREE)));
+    }
+}
+
+/* Rank 0, in the end: those that were not heard count as lost from now on. */
+static md_status name_silent(comm *c, md_status why)
+{
+    char who[COMM_WHO];
+    for (int r = 1; r < c->size; r++)
+        if (!c->heard[r] && !c->lost[r]) {
+            why = md_context(why, "waiting for %s", comm_who(c, r, who));
+            comm_mark_lost(c, r, true);
+        }
+    return why;
+}
+
 /* Rank 0: hears everybody, keeps the worst. A rank that does not answer is rank 0's failure. */
 static void collect_verdicts(comm *c, comm__wait *w, verdict *worst)
 {
-    for (int r = 1; r < c->size; r++) {
-        comm_frame f;
-        verdict v;
-        if (c->lost[r])
-            continue;
-        md_status status = take_frame(c, r, COMM_TAG_UP, KIND_AGREE, w, &f);
-        if (status == MD_OK)
-            status = get_verdict(&f, &v);
+    verdict v;
+    hurry(w, worst);
+    for (int r = 0; r < c->size; r++)
+        c->heard[r] = r == 0;
+    for (;;) {
+        int missing = 0;
+        for (int r = 0; r < c->size; r++)
+            missing += !c->heard[r] && !c->lost[r];
+        if (missing == 0)
+            return;
+        md_status status = take_verdict(c, w, &v);
         if (status != MD_OK) {
-            if (severity(status) >= severity(worst->status)) {
-                worst->rank = 0;
-                worst->status = status;
-                (void)snprintf(worst->text, sizeof worst->text, "%s", md_status_text());
-            }
-        } else if (severity(v.status) > severity(worst->status)) {
-            *worst = v;
+            if (status == MD_COMM && md_now() >= w->deadline)
+                status = name_silent(c, status);
+            keep_own(worst, status);
+            return;
         }
+        keep_worse(worst, &v);
+        hurry(w, &v);
     }
 }
 
@@ -119,7 +189,9 @@ static md_status exchange_verdicts(comm *c, verdict *v)
 {
     comm_writer w = {0};
     comm_frame f;
-    comm__wait wait = comm__wait_begin(0, 0);
+    static const double LONGER =
+        1.5; /* than rank 0, which may wait for others until its time is over */
+    comm__wait wait = comm__wait_begin(c->rank == 0 ? 0 : LONGER * comm_timeout(), 0);
     md_status status = enter(c);
     if (status == MD_OK && c->rank == 0) {
         collect_verdicts(c, &wait, v);
@@ -168,16 +240,16 @@ md_status comm_agree(comm *c, md_status local)
     } else if (v->status == MD_STOPPED) {
         status = md_fail(MD_STOPPED, __FILE__, __LINE__, "rank %d: %s", v->rank, v->text);
     } else {
-        peer_exit_code = md_status_exit_code(v->status);
+        peer_status = v->status;
         status = md_fail(MD_PEER, __FILE__, __LINE__, "rank %d: %s", v->rank, v->text);
     }
     free(v);
     return status;
 }
 
-int comm_peer_exit_code(void)
+md_status comm_peer_status(void)
 {
-    return peer_exit_code;
+    return peer_status;
 }
 
 /* ---- gather, broadcast, barrier */

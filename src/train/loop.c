@@ -6,6 +6,7 @@
 #include "cluster/groups.h"
 #include "comm/frame.h"
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,48 +148,66 @@ static bool saves(void)
     return !comm_workers() || comm_rank(comm_workers()) == 0;
 }
 
-/* Saves when it is time. A failure is kept for the end; until then it asks for a stop, which
-   reaches the other workers with the gradients of the next step, so that nobody waits for this one.
- */
+/* The first worker knows when it is time to save. */
 typedef struct saver {
-    double at;
+    double at, longest_s;
     int64_t step; /* of the last checkpoint */
-    md_status status;
-    char text[1024];
 } saver;
 
-static void save_if_due(saver *v, const train_loop *l, train *t, bool last)
+static bool is_due(const saver *v, const train_loop *l)
 {
-    if (!saves() || v->status != MD_OK || train_next_step(t) == v->step ||
-        (!last && md_now() - v->at < 60 * l->checkpoint_minutes))
-        return;
-    v->status = train_checkpoint_save(t, l->checkpoints, l->cfg);
-    if (v->status != MD_OK)
-        (void)snprintf(v->text, sizeof v->text, "%s", md_status_text());
+    return saves() && md_now() - v->at >= 60 * l->checkpoint_minutes;
+}
+
+/* The others wait: for the first time as long as for anything, later many times what it took so
+ * far. */
+static md_status agree_on_save(saver *v, md_status status, double began)
+{
+    static const double LEAST_S = 60, TIMES = 20;
+    double usual = comm_timeout();
+    if (!comm_workers())
+        return status;
+    if (v->longest_s > 0)
+        comm_set_timeout(fmin(usual, fmax(LEAST_S, TIMES * v->longest_s)));
+    status = comm_agree(comm_workers(), status);
+    comm_set_timeout(usual);
+    v->longest_s = fmax(v->longest_s, md_now() - began);
+    return status;
+}
+
+/* Collective(workers). */
+static md_status save(saver *v, const train_loop *l, train *t)
+{
+    double began = md_now();
+    md_status status = MD_OK;
+    if (train_next_step(t) == v->step)
+        return MD_OK; /* it stands */
+    if (saves())
+        status = train_checkpoint_save(t, l->checkpoints, l->cfg);
     v->at = md_now();
     v->step = train_next_step(t);
+    return agree_on_save(v, status, began);
 }
 
 static md_status step_until_done(const train_loop *l, train *t, audience who, reporter *r)
 {
-    saver save = {.at = md_now(), .step = train_next_step(t)}; /* resumed from, or the start */
+    saver v = {.at = md_now(), .step = train_next_step(t)}; /* resumed from, or the start */
     bool stop = false;
     while (train_next_step(t) < l->steps && !stop) {
         train_stats s;
-        bool want = (l->stop && l->stop()) || save.status != MD_OK;
+        bool want = l->stop && l->stop();
         if (who == RANK0)
             MD_TRY(asked_to_stop(&want));
-        MD_TRY(train_step(t, want, &s));
+        MD_TRY(train_step(t, (want ? TRAIN_STOP : 0) | (is_due(&v, l) ? TRAIN_SAVE : 0), &s));
         if (who == SELF)
             MD_TRY(report_step(r, l, &s));
         else if (who == RANK0)
             MD_TRY(tell(MESSAGE_STEP, &s));
         stop = s.stop;
-        save_if_due(&save, l, t, false);
+        if (s.save)
+            MD_TRY(save(&v, l, t));
     }
-    save_if_due(&save, l, t, true);
-    if (save.status != MD_OK)
-        return md_fail(save.status, __FILE__, __LINE__, "%s", save.text);
+    MD_TRY(save(&v, l, t));
     if (train_next_step(t) < l->steps)
         MD_FAIL(MD_STOPPED, "%s: stopped after step %lld of %lld", l->what,
                 (long long)train_next_step(t), (long long)l->steps);
@@ -221,7 +240,9 @@ md_status train_loop_work(const train_loop *l, train *t)
         md_status end = report_end(&r, l, s.step);
         return status != MD_OK ? status : end;
     }
-    if (who == RANK0) { /* also after a failure, so that rank 0 does not wait in vain */
+    /* also after a failure, so that rank 0 does not wait in vain; where one does not answer, that
+     * may be worker 0 */
+    if (who == RANK0 || (status == MD_COMM && comm_rank(comm_world()) > 0)) {
         char text[1024];
         (void)snprintf(text, sizeof text, "%s", md_status_text());
         md_status told = tell(MESSAGE_END, &s);
@@ -237,6 +258,7 @@ md_status train_loop_work(const train_loop *l, train *t)
 static md_status watch(const train_loop *l, reporter *r, int64_t *done)
 {
     bool told = false;
+    double heard = md_now();
     for (;;) {
         int from;
         const uint8_t *data;
@@ -253,8 +275,14 @@ static md_status watch(const train_loop *l, reporter *r, int64_t *done)
             told = true;
         }
         MD_TRY(comm_receive(comm_world(), 0.2, &from, &data, &bytes));
+        if (!bytes && md_now() - heard > comm_timeout()) {
+            char who[COMM_WHO];
+            MD_FAIL(MD_COMM, "%s: nothing was heard of %s for %.0f s", l->what,
+                    comm_who(comm_world(), 1, who), md_now() - heard);
+        }
         if (!bytes)
             continue;
+        heard = md_now();
         MD_TRY(comm_frame_open(data, bytes, &f));
         train_stats s = {.step = comm_get_i64(&f)};
         s.loss = comm_get_f64(&f);

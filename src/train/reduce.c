@@ -89,13 +89,13 @@ static md_status sum_all_on_device(train_reduce *r)
 static md_status sum_on_host(train_reduce *r, md_buffer *b)
 {
     if (r->be->ops->host_visible)
-        return comm_allreduce_f32(r->host, b->ptr, b->numel, 0);
+        return comm_allreduce_f32(r->host, b->ptr, b->numel, r->patience_s);
     float *host = malloc((size_t)b->numel * sizeof *host);
     if (!host)
         MD_FAIL(MD_NOMEM, "training: out of memory");
     md_status status = md_buffer_read(r->be, b, 0, host, MD_F32, b->numel);
     if (status == MD_OK)
-        status = comm_allreduce_f32(r->host, host, b->numel, 0);
+        status = comm_allreduce_f32(r->host, host, b->numel, r->patience_s);
     if (status == MD_OK)
         status = md_buffer_write(r->be, b, 0, host, MD_F32, b->numel);
     free(host);

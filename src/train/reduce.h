@@ -16,8 +16,9 @@ typedef struct train_reduce {
     comm_device *device; /* NULL: on the host */
     md_buffer *gradients[TRAIN_MAX_STORES];
     int n_gradients;
-    md_buffer *tail; /* f32, summed last */
-    int64_t bucket;  /* elements summed together on devices; 0: 16 Mi */
+    md_buffer *tail;   /* f32, summed last */
+    double patience_s; /* for the other workers to come to a sum on the host; 0: comm's default */
+    int64_t bucket;    /* elements summed together on devices; 0: 16 Mi */
 
     md_range *buckets; /* and the tail; by train_reduce_overlap or the first train_reduce_now */
     int n_buckets, seen;

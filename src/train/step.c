@@ -1,4 +1,5 @@
 #include "train/step.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "ops/grad.h"
 #include "ops/state.h"
@@ -6,10 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Beside the gradients travel the loss, the failure flag and the wish to stop. A worker that failed
-   says infinity: what is added to the norm then is not a number, and nothing is updated anywhere.
+/* Beside the gradients travel the loss, the failure flag, the wishes and how long the last step
+   took. A worker that failed says infinity: what is added to the norm then is not a number, and
+   nothing is updated anywhere.
  */
-enum { TAIL_LOSS, TAIL_FAILED, TAIL_STOP, TAIL_COUNT };
+enum { TAIL_LOSS, TAIL_FAILED, TAIL_STOP, TAIL_SAVE, TAIL_SECONDS, TAIL_COUNT };
+
+/* Steps whose time says little: libraries choose and record in them, and the workers start apart.
+ */
+enum { UNTIMED_STEPS = 2 };
 
 typedef struct store {
     nn_params *params;
@@ -27,6 +33,9 @@ struct train {
     train_reduce reduce;
     int64_t step, micro;
     int skips, recomputed;
+    int timed_steps;  /* of this process */
+    double own_s;     /* of the last one, here */
+    double longest_s; /* of all, on the average of the workers: the same number on each */
     md_graph *loss_graph, *update_graph;
     md_plan *loss_plan, *update_plan;
     md_tensor *gnorm2, *hyper, *decay;
@@ -355,6 +364,8 @@ static md_status read_stats(train *t, train_stats *out)
     MD_TRY(md_buffer_read(t->be, &t->tail, 0, tail, MD_F32, TAIL_COUNT));
     out->loss = (double)tail[TAIL_LOSS];
     out->stop = tail[TAIL_STOP] > 0;
+    out->save = tail[TAIL_SAVE] > 0;
+    t->longest_s = fmax(t->longest_s, (double)tail[TAIL_SECONDS] / n_workers(t));
     out->grad_norm = sqrt((double)gnorm2);
     out->skipped = !isfinite(gnorm2);
     t->skips = out->skipped ? t->skips + 1 : 0;
@@ -364,12 +375,14 @@ static md_status read_stats(train *t, train_stats *out)
     return MD_OK;
 }
 
-static md_status one_step(train *t, bool want_stop, train_stats *out)
+static md_status one_step(train *t, unsigned wishes, train_stats *out)
 {
     *out = (train_stats){.step = t->step};
     out->lr = train_lr_at(t->o.lr_rule, t->o.lr, t->o.lr_floor, t->o.lr_cycles, t->o.warmup,
                           t->o.steps, t->step);
-    float flags[TAIL_COUNT] = {[TAIL_STOP] = want_stop}, failed = INFINITY;
+    float flags[TAIL_COUNT] =
+        {[TAIL_STOP] = (wishes & TRAIN_STOP) != 0, [TAIL_SAVE] = (wishes & TRAIN_SAVE) != 0},
+          failed = INFINITY;
     MD_TRY(md_buffer_write(t->be, &t->tail, 0, flags, MD_F32, TAIL_COUNT));
     md_status local = run_batch(t);
     if (local != MD_OK) {
@@ -381,7 +394,7 @@ static md_status one_step(train *t, bool want_stop, train_stats *out)
     MD_TRY(train_reduce_now(&t->reduce));
     MD_TRY(update(t, out->lr));
     look_ahead(t, t->o.accumulate - 1);
-    MD_TRY(train_reduce_wait(&t->reduce, t->step, comm_timeout()));
+    MD_TRY(train_reduce_wait(&t->reduce, t->step, t->reduce.patience_s));
     MD_TRY(read_stats(t, out));
     if (t->skips >= TRAIN_MAX_SKIPS)
         MD_FAIL(MD_NONFINITE, "%d training steps in a row were not finite, the last is %lld",
@@ -390,11 +403,22 @@ static md_status one_step(train *t, bool want_stop, train_stats *out)
     return MD_OK;
 }
 
+/* How long a worker waits in the next step for the others, which leave the step before with it. */
+static double patience(const train *t)
+{
+    static const double LEAST_S = 60, STEPS = 20, SHARE = 0.25;
+    double most = comm_timeout(), least = fmin(LEAST_S, SHARE * most);
+    return t->longest_s <= 0 ? most : fmin(most, fmax(least, STEPS * t->longest_s));
+}
+
 /* After a failure the others may never enter the sums that were launched here, and freeing the
    plans would wait for them. */
-md_status train_step(train *t, bool want_stop, train_stats *out)
+md_status train_step(train *t, unsigned wishes, train_stats *out)
 {
-    md_status status = one_step(t, want_stop, out);
+    double began = md_now();
+    t->reduce.patience_s = patience(t);
+    md_status status = one_step(t, wishes, out);
+    t->own_s = ++t->timed_steps > UNTIMED_STEPS ? md_now() - began : 0;
     if (status != MD_OK && t->o.device)
         comm_device_abort(t->o.device);
     return status;

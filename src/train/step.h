@@ -51,11 +51,15 @@ typedef struct train_options {
     comm_reducer *reducer; /* needed when workers has more than one rank: sums on the host */
 } train_options;
 
+/* What a worker may wish for with a step; one worker's wish is everybody's. */
+enum { TRAIN_STOP = 1, TRAIN_SAVE = 2 };
+
 typedef struct train_stats {
     int64_t step; /* the one just done, 0-based */
     double loss, grad_norm, lr;
     bool skipped; /* not finite, or a worker failed: nothing was updated */
     bool stop;    /* some worker wanted this to be the last step */
+    bool save;    /* some worker wanted a checkpoint of this step */
 } train_stats;
 
 typedef struct train train;
@@ -69,10 +73,12 @@ void train_free(train *t);
 /* Takes all memory that stepping needs. The stores must be allocated. Local. */
 MD_MUST md_status train_load(train *t);
 /* One step. A worker whose part failed still takes part in the all-reduce; all skip the update
-   together, and after TRAIN_MAX_SKIPS in a row all return the error. want_stop travels with the
-   gradients, so that all workers see the same s->stop after the same step. Collective(workers). */
+   together, and after TRAIN_MAX_SKIPS in a row all return the error. wishes (TRAIN_STOP |
+   TRAIN_SAVE) travel with the gradients, so that all workers see the same s->stop and s->save after
+   the same step. MD_COMM when a worker does not come to the sum of a step for many times what steps
+   took. Collective(workers). */
 #define TRAIN_MAX_SKIPS 5
-MD_MUST md_status train_step(train *t, bool want_stop, train_stats *out);
+MD_MUST md_status train_step(train *t, unsigned wishes, train_stats *out);
 int64_t train_next_step(const train *t); /* number of steps done */
 md_plan *train_plan(train *t);           /* the forward and backward plan, for memory and profile */
 md_plan *train_update_plan(train *t);    /* clipping, AdamW and the averages, likewise */

@@ -163,8 +163,7 @@ int main(int argc, char **argv)
         first += share[k];
     }
     cluster_groups g = {.task = tasks, .n = TASKS, .on_row = on_row, .user = next_row};
-    if (strcmp(mode, "silent") == 0)
-        g.silent_s = 1;
+    g.silent_s = strcmp(mode, "silent") == 0 ? 1 : 60;
     if (rank == 0 && victim == 0)
         ok(raise(SIGUSR1) == 0);
     ok(cluster_send_row("outside") == MD_INTERNAL);
