@@ -19,8 +19,9 @@ typedef struct rundir {
    config.cfg. MD_USAGE when another job works there. On failure all is as it was. */
 MD_MUST md_status rundir_begin(rundir *d, const char *run, config *cfg);
 /* RESULT holds the outcome, since a launcher's exit code can lie; REQUEUE asks for a further start
-   after an orderly stop. A start that was `refused`, before any work, leaves config.cfg, RESULT and
-   REQUEUE of an earlier run as they were. The status chain may be overwritten. */
+   after an orderly stop, or when ranks were lost. A start that was `refused`, before any work,
+   leaves config.cfg, RESULT and REQUEUE of an earlier run as they were. The status chain may be
+   overwritten. */
 MD_MUST md_status rundir_end(rundir *d, md_status status, bool refused);
 void rundir_free(rundir *d);
 

@@ -193,7 +193,8 @@ md_status job_status(job *j)
     if (in_run(j->arg, "log.txt", path))
         print_age(path);
     if (in_run(j->arg, "REQUEUE", path))
-        (void)printf("%-12s stopped by a signal; starting it again goes on\n", "stopped");
+        (void)printf("%-12s by a signal, or ranks were lost; starting it again goes on\n",
+                     "stopped");
     if (in_run(j->arg, "RESULT", path))
         print_outcome(path);
     if (damaged)

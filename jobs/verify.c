@@ -201,7 +201,7 @@ static void check_outcome(verify *v)
     else if (strcmp(result, "ok") != 0 && strcmp(result, "stopped") != 0 &&
              strcmp(result, "failed") != 0)
         verify_problem(v, "%s: \"%.40s\" is none of ok, stopped, failed", path, result);
-    else if (asks && strcmp(result, "stopped") != 0)
+    else if (asks && !strcmp(result, "ok"))
         verify_problem(v, "%s: is there, but RESULT says %s", requeue, result);
     else if (!strcmp(result, "ok") && v->unfinished && ended_with_pairs(v))
         verify_problem(v, "%s: says ok, but %lld slots of pairs.h5 are unfinished", path,
