@@ -84,7 +84,7 @@ MD_MUST md_status comm_shrink(void);
    return together: the lowest failing rank its own status and chain, the others MD_PEER, whose text
    repeats that chain; whoever prints leaves MD_PEER out, so one message appears. MD_STOPPED on some
    ranks and no failure: MD_STOPPED on all. Once one of them says MD_COMM, rank 0 waits for the
-   others for 20 s more; who has not come by then, or by the timeout, is lost. Collective(c). */
+   others for 20 s more; who has not come by then is lost. Collective(c). */
 MD_MUST md_status comm_agree(comm *c, md_status local);
 /* The failure behind the last MD_PEER, so that all ranks can do the same about it. */
 md_status comm_peer_status(void);

@@ -148,14 +148,17 @@ static md_status take_verdict(comm *c, comm__wait *w, verdict *v)
     }
 }
 
-/* Rank 0, in the end: those that were not heard count as lost from now on. */
-static md_status name_silent(comm *c, md_status why)
+/* Rank 0, in the end. Those that were not heard count as lost from now on, where others knew
+   already of ranks that do not answer: what is only slower than everybody expected may still write
+   files. */
+static md_status name_silent(comm *c, md_status why, bool known)
 {
     char who[COMM_WHO];
     for (int r = 1; r < c->size; r++)
         if (!c->heard[r] && !c->lost[r]) {
             why = md_context(why, "waiting for %s", comm_who(c, r, who));
-            comm_mark_lost(c, r, true);
+            if (known)
+                comm_mark_lost(c, r, true);
         }
     return why;
 }
@@ -164,6 +167,7 @@ static md_status name_silent(comm *c, md_status why)
 static void collect_verdicts(comm *c, comm__wait *w, verdict *worst)
 {
     verdict v;
+    bool known = worst->status == MD_COMM;
     hurry(w, worst);
     for (int r = 0; r < c->size; r++)
         c->heard[r] = r == 0;
@@ -176,10 +180,11 @@ static void collect_verdicts(comm *c, comm__wait *w, verdict *worst)
         md_status status = take_verdict(c, w, &v);
         if (status != MD_OK) {
             if (status == MD_COMM && md_now() >= w->deadline)
-                status = name_silent(c, status);
+                status = name_silent(c, status, known);
             keep_own(worst, status);
             return;
         }
+        known = known || v.status == MD_COMM;
         keep_worse(worst, &v);
         hurry(w, &v);
     }
