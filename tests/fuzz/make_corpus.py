@@ -124,6 +124,14 @@ write("messages/result", frame(3, struct.pack("<I", 1) + item + struct.pack("<BI
 write("messages/end", frame(4, struct.pack("<BBI", 3, 1, 2) + b"hi"))
 write("messages/bye", frame(5, b""))
 
+# kind of store; then changes: 2 i + 1 for attribute i, 2 i for dataset i; how, which, size, content
+for kind, store in enumerate(("pairs", "data", "backgrounds", "masks")):
+    write("store/%s-text" % store, bytes([kind]) + b"".join(bytes([2 * i + 1, 0, 0, 5, 0]) + b"other" for i in range(4)))
+    write("store/%s-numbers" % store, bytes([kind]) + b"".join(bytes([2 * i + 1, 1, i, 1, 0]) + b"\xff" * 16
+                                                               for i in range(4)))
+    write("store/%s-rows" % store, bytes([kind]) + b"".join(bytes([2 * i, 0, 0]) + bytes(range(1, 41)) for i in range(6)))
+    write("store/%s-shape" % store, bytes([kind]) + bytes([2, 3, 6, 3, 8]))
+
 square = '[{"points": [{"x": 1, "y": 2}, {"x": 9, "y": 2}, {"x": 9, "y": 8}], "regionType": "%s"}]'
 mark = "<mark><image>%s</image><svg>%s</svg></mark>"
 write("outlines/two.xml", "<case><number>1</number>%s%s</case>" % (mark % (2, square % "freehand"),
