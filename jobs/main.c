@@ -18,7 +18,7 @@ static const double END_TIMEOUT_S = 60; /* for the other ranks to reach the end 
 
 static md_status run_local(const job_row *r, const command *c)
 {
-    job j = {.name = r->name, .arg = c->arg, .step = c->step, .run = "", .size = 1};
+    job j = {.name = r->name, .arg = c->arg, .id = c->id, .step = c->step, .run = "", .size = 1};
     MD_TRY(command_config(r, c, &j.cfg));
     if (command_takes_config(r))
         j.run = config_string(j.cfg, KEY_run);
