@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "command.h"
 #include "fresh.h"
+#include "memory.h"
 #include "rundir.h"
 
 #include <stdio.h>
@@ -128,6 +129,8 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
 out:
     report(r, status);
     status = end_together(status);
+    if (status == MD_OK)
+        memory_tell_all(r->name);
     md_status left = d.run ? rundir_end(&d, status, exit_code(status) == 2 && !j.worked) : MD_OK;
     if (left != MD_OK)
         md_error("main", "the outcome could not be written: %s", md_status_text());

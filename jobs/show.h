@@ -1,8 +1,10 @@
 /* What the parts of `meddiff show` share: show.c reads a pair and what it was made from,
-   show_redraw.c paints it again, show_text.c tells of it, show_sheet.c draws it. */
+   show_redraw.c paints it again, show_text.c and show_origin.c tell of it, show_sheet.c draws it.
+ */
 #ifndef MD_JOBS_SHOW_H
 #define MD_JOBS_SHOW_H
 
+#include "base/str.h"
 #include "generate/rejects.h"
 #include "generate/worker.h"
 #include "job.h"
@@ -43,6 +45,11 @@ typedef struct show_difference {
 } show_difference;
 show_difference show_compare(const show *s);
 
+/* "label        text", a line of what is told. */
+MD_MUST md_status show_line(md_text *t, const char *label, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Models, stores, licences, settings. */
+MD_MUST md_status show_origin(const show *s, md_text *t);
 /* Everything about the pair; png: the picture's name, NULL where there is none. */
 MD_MUST md_status show_text(const show *s, const char *png, md_text *t);
 /* *drawn: there was something to draw. `text` is kept in the file. */

@@ -1,21 +1,15 @@
 /* show: what is known of a pair, as text: what a reviewer asks first comes first, the commands that
    make it again come last. */
-#include "base/file.h"
 #include "base/rng.h"
-#include "base/sha256.h"
 #include "show.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-static md_status line(md_text *t, const char *label, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static md_status line(md_text *t, const char *label, const char *fmt, ...)
+md_status show_line(md_text *t, const char *label, const char *fmt, ...)
 {
     char text[2048];
     va_list ap;
@@ -34,23 +28,25 @@ static md_status tell_pair(const show *s, md_text *t)
         [PAIRS_REJECTED] = "rejected for good",
         [PAIRS_FAILED] = "failed for good",
     };
-    MD_TRY(line(t, "pair", "%" PRId64 " of %s/pairs.h5, %" PRId64 "x%" PRId64 " pixels: %s",
-                s->slot, s->run, s->size, s->size, states[s->row.state]));
+    MD_TRY(show_line(t, "pair", "%" PRId64 " of %s/pairs.h5, %" PRId64 "x%" PRId64 " pixels: %s",
+                     s->slot, s->run, s->size, s->size, states[s->row.state]));
     if (s->row.reason[0])
-        MD_TRY(line(t, s->row.state == PAIRS_ACCEPTED ? "remark" : "reason", "%s", s->row.reason));
+        MD_TRY(show_line(t, s->row.state == PAIRS_ACCEPTED ? "remark" : "reason", "%s",
+                         s->row.reason));
     if (s->row.state == PAIRS_EMPTY)
-        MD_TRY(line(t, "attempt", "%d is the next to be painted", s->row.attempt));
+        MD_TRY(show_line(t, "attempt", "%d is the next to be painted", s->row.attempt));
     else
-        MD_TRY(line(t, "attempt", "%d, so draw number %d of this slot", s->row.attempt,
-                    s->row.attempt + 1));
+        MD_TRY(show_line(t, "attempt", "%d, so draw number %d of this slot", s->row.attempt,
+                         s->row.attempt + 1));
     for (int64_t i = 0; i < s->n_rejected; i++) {
         const reject *r = &s->rejected[i];
         const likeness *w = &r->m.part[PART_WHOLE], *d = &r->m.part[PART_LESION];
-        MD_TRY(line(t, i ? "" : "rejected",
-                    "attempt %d: %s (image %.4f, five nearest %.4f; lesion %.4f, %.4f; alignment "
-                    "%.4f)",
-                    r->attempt, verdict_name(r->why), (double)w->nearest, (double)w->mean,
-                    (double)d->nearest, (double)d->mean, (double)r->m.alignment));
+        MD_TRY(
+            show_line(t, i ? "" : "rejected",
+                      "attempt %d: %s (image %.4f, five nearest %.4f; lesion %.4f, %.4f; alignment "
+                      "%.4f)",
+                      r->attempt, verdict_name(r->why), (double)w->nearest, (double)w->mean,
+                      (double)d->nearest, (double)d->mean, (double)r->m.alignment));
     }
     return MD_OK;
 }
@@ -63,13 +59,13 @@ static md_status tell_row(data_store *d, const char *store, const char *label, i
                                         "square cut from beside a lesion", "repaired"};
     data_row r;
     if (!d)
-        return line(t, label, "row %d of %s, which is not there", id, store);
+        return show_line(t, label, "row %d of %s, which is not there", id, store);
     if (id < 0 || id >= data_rows(d))
-        return line(t, label, "row %d of %s, which has none such", id, store);
+        return show_line(t, label, "row %d of %s, which has none such", id, store);
     MD_TRY(data_read_row(d, id, &r));
-    MD_TRY(line(t, label, "row %d of %s: %s (%s), group %d, %s part", id, store, r.name,
-                kinds[r.kind], r.group, data_split_name(r.split)));
-    return line(t, "", "licence: %s; SHA-256 of the file %s", r.licence, r.sha256);
+    MD_TRY(show_line(t, label, "row %d of %s: %s (%s), group %d, %s part", id, store, r.name,
+                     kinds[r.kind], r.group, data_split_name(r.split)));
+    return show_line(t, "", "licence: %s; SHA-256 of the file %s", r.licence, r.sha256);
 }
 
 static md_status tell_background(const show *s, md_text *t)
@@ -83,8 +79,9 @@ static md_status tell_background(const show *s, md_text *t)
         return MD_OK;
     MD_TRY(data_read_row(s->backgrounds, id, &r));
     if (r.kind == DATA_REPAIRED || r.kind == DATA_CROP)
-        return line(t, "", "%s row %d of data.h5",
-                    r.kind == DATA_CROP ? "cut from" : "the lesion was painted over in", r.data_id);
+        return show_line(t, "", "%s row %d of data.h5",
+                         r.kind == DATA_CROP ? "cut from" : "the lesion was painted over in",
+                         r.data_id);
     return MD_OK;
 }
 
@@ -106,21 +103,23 @@ static md_status tell_guide(const show *s, md_text *t)
     if (!pairs_has_input(s->pairs, "masks"))
         MD_TRY(tell_row(s->data, "data.h5", "guide", id, t));
     else if (!s->masks || id < 0 || id >= masks_rows(s->masks))
-        MD_TRY(line(t, "guide", "row %d of masks.h5, which is not there", id));
+        MD_TRY(show_line(t, "guide", "row %d of masks.h5, which is not there", id));
     else {
         MD_TRY(masks_read_row(s->masks, id, &m));
-        MD_TRY(line(t, "guide",
-                    "row %d of masks.h5 (attempt %d; most alike training mask: row %d of data.h5, "
-                    "IoU %.3f after alignment)",
-                    id, m.attempt, m.nearest_id, (double)m.nearest_iou));
+        MD_TRY(show_line(
+            t, "guide",
+            "row %d of masks.h5 (attempt %d; most alike training mask: row %d of data.h5, "
+            "IoU %.3f after alignment)",
+            id, m.attempt, m.nearest_id, (double)m.nearest_iou));
     }
-    MD_TRY(line(t, "", "%s", as_is ? "as it is" : "mirrored or not, turned, scaled and moved"));
-    return line(t, "mask",
-                "%" PRId64 " of %" PRId64 " pixels (%.2f %%), of the guide's %" PRId64
-                " after erosion by %lld px",
-                area(&s->mask), s->size * s->size,
-                100.0 * (double)area(&s->mask) / (double)(s->size * s->size), area(&s->guide),
-                (long long)config_int(s->cfg, KEY_quality_corrode_px));
+    MD_TRY(
+        show_line(t, "", "%s", as_is ? "as it is" : "mirrored or not, turned, scaled and moved"));
+    return show_line(t, "mask",
+                     "%" PRId64 " of %" PRId64 " pixels (%.2f %%), of the guide's %" PRId64
+                     " after erosion by %lld px",
+                     area(&s->mask), s->size * s->size,
+                     100.0 * (double)area(&s->mask) / (double)(s->size * s->size), area(&s->guide),
+                     (long long)config_int(s->cfg, KEY_quality_corrode_px));
 }
 
 static md_status tell_likeness(const show *s, md_text *t)
@@ -130,23 +129,24 @@ static md_status tell_likeness(const show *s, md_text *t)
         return MD_OK;
     MD_TRY(pairs_band(s->pairs, limit));
     if (isnan(s->row.similarity)) {
-        MD_TRY(line(t, "similarity", "not measured: %s",
-                    pairs_has_input(s->pairs, "encoder") ? "not judged yet"
-                                                         : "model.encoder is empty"));
+        MD_TRY(show_line(t, "similarity", "not measured: %s",
+                         pairs_has_input(s->pairs, "encoder") ? "not judged yet"
+                                                              : "model.encoder is empty"));
     } else {
-        MD_TRY(line(t, "similarity", "image %.4f to the nearest, lesion %.4f",
-                    (double)s->row.similarity, (double)s->row.similarity_lesion));
-        MD_TRY(line(t, "",
-                    "allowed: image at most %.4f, five nearest at least %.4f; lesion at most %.4f, "
-                    "%.4f",
-                    limit[1], limit[0], limit[3], limit[2]));
+        MD_TRY(show_line(t, "similarity", "image %.4f to the nearest, lesion %.4f",
+                         (double)s->row.similarity, (double)s->row.similarity_lesion));
+        MD_TRY(show_line(
+            t, "",
+            "allowed: image at most %.4f, five nearest at least %.4f; lesion at most %.4f, "
+            "%.4f",
+            limit[1], limit[0], limit[3], limit[2]));
         MD_TRY(tell_row(s->data, "data.h5", "nearest", s->row.nearest_id, t));
     }
     if (least > 0)
-        return line(t, "alignment", "Dice %.4f of mask and change, wanted at least %.4f",
-                    (double)s->row.alignment, least);
-    return line(t, "alignment", "Dice %.4f of mask and change, nothing is asked of it",
-                (double)s->row.alignment);
+        return show_line(t, "alignment", "Dice %.4f of mask and change, wanted at least %.4f",
+                         (double)s->row.alignment, least);
+    return show_line(t, "alignment", "Dice %.4f of mask and change, nothing is asked of it",
+                     (double)s->row.alignment);
 }
 
 /* Where each purpose's stream of this draw begins. */
@@ -163,96 +163,18 @@ static md_status tell_keys(const show *s, md_text *t)
     bool same = config_choice(s->cfg, KEY_generate_noise) == 1;
     uint32_t attempt = s->redrawn ? s->attempt : (uint32_t)s->row.attempt;
     MD_TRY(pairs_seed(s->pairs, &seed));
-    MD_TRY(line(t, "seed", "%" PRIu64 "; Philox4x32-10 of slot %" PRId64 ", attempt %u:", seed,
-                s->slot, (unsigned)attempt));
+    MD_TRY(show_line(t, "seed", "%" PRIu64 "; Philox4x32-10 of slot %" PRId64 ", attempt %u:", seed,
+                     s->slot, (unsigned)attempt));
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
         bool noise = streams[i].what == MD_RNG_SAMPLE_NOISE || streams[i].what == MD_RNG_STEP_NOISE;
         md_rng r = same && noise ? md_rng_at(seed, streams[i].what, 0, 0)
                                  : md_rng_at(seed, streams[i].what, (uint64_t)s->slot, attempt);
-        MD_TRY(line(t, "", "%-11s key %08x %08x, counter from %08x %08x %08x %08x", streams[i].name,
-                    (unsigned)r.key[0], (unsigned)r.key[1], (unsigned)r.counter[0],
-                    (unsigned)r.counter[1], (unsigned)r.counter[2], (unsigned)r.counter[3]));
+        MD_TRY(show_line(t, "", "%-11s key %08x %08x, counter from %08x %08x %08x %08x",
+                         streams[i].name, (unsigned)r.key[0], (unsigned)r.key[1],
+                         (unsigned)r.counter[0], (unsigned)r.counter[1], (unsigned)r.counter[2],
+                         (unsigned)r.counter[3]));
     }
     return MD_OK;
-}
-
-/* Of models and stores; of the stores beside pairs.h5, whether they are still the same. */
-static md_status tell_hashes(const show *s, md_text *t)
-{
-    char attribute[64], path[SHOW_PATH], file[64], now[MD_SHA256_HEX], *was;
-    const char *name;
-    for (int i = 0; (name = pairs_input_name(i)); i++) {
-        if (!pairs_has_input(s->pairs, name))
-            continue;
-        (void)snprintf(attribute, sizeof attribute, "sha256_%s", name);
-        (void)snprintf(file, sizeof file, "%s.h5", name);
-        MD_TRY(md_path_join(path, sizeof path, s->run, file));
-        MD_TRY(pairs_text(s->pairs, attribute, &was));
-        bool store =
-            !strcmp(name, "data") || !strcmp(name, "backgrounds") || !strcmp(name, "masks");
-        md_status status = store && md_file_exists(path) ? md_sha256_file(path, now) : MD_OK;
-        bool gone = store && !md_file_exists(path);
-        if (status == MD_OK)
-            status = line(t, i ? "" : "SHA-256", "%-12s %s%s", name, was,
-                          gone                             ? " (not there any more)"
-                          : store && strcmp(now, was) != 0 ? " (ANOTHER ONE IS THERE NOW)"
-                                                           : "");
-        free(was);
-        MD_TRY(status);
-    }
-    return MD_OK;
-}
-
-static md_status tell_texts(const show *s, md_text *t)
-{
-    static const struct {
-        const char *attribute, *label;
-    } texts[] = {{"prompt", "prompt"},
-                 {"foundation", "foundation"},
-                 {"code_version", "made by"},
-                 {"licences", "licences"}};
-    bool real;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        char *value;
-        MD_TRY(pairs_text(s->pairs, texts[i].attribute, &value));
-        md_status status = line(t, texts[i].label, "%s%s", i == 2 ? "meddiff " : "", value);
-        free(value);
-        MD_TRY(status);
-    }
-    MD_TRY(pairs_contains_real_pixels(s->pairs, &real));
-    return real ? line(t, "privacy",
-                       "outside the guide these are the pixels of a picture of the data set")
-                : MD_OK;
-}
-
-/* The settings that are not the defaults: two texts of the same keys, line by line. */
-static md_status tell_config(const show *s, md_text *t)
-{
-    config *plain = NULL;
-    md_status status;
-    char section[64] = "";
-    bool first = true;
-    MD_TRY(config_load(NULL, NULL, 0, &plain));
-    const char *own = config_text(s->cfg, &status);
-    const char *usual = status == MD_OK ? config_text(plain, &status) : NULL;
-    while (status == MD_OK && *own && *usual) {
-        size_t n = strcspn(own, "\n"), m = strcspn(usual, "\n"), blank = strspn(own, " ");
-        bool head = n > 4 && !strncmp(own + n - 4, " = {", 4);
-        if (head)
-            (void)snprintf(section, sizeof section, "%.*s.", (int)(n - 4), own);
-        if (!head && (n != m || strncmp(own, usual, n) != 0)) {
-            status = line(t, first ? "settings" : "", "%s%.*s", blank ? section : "",
-                          (int)(n - blank - 1), own + blank);
-            first = false;
-        }
-        own += n + (own[n] != 0);
-        usual += m + (usual[m] != 0);
-    }
-    config_free(plain);
-    MD_TRY(status);
-    return line(t, first ? "settings" : "",
-                "all others are the defaults; every key: the attribute "
-                "config of pairs.h5");
 }
 
 static md_status tell_redraw(const show *s, md_text *t)
@@ -261,17 +183,18 @@ static md_status tell_redraw(const show *s, md_text *t)
     if (!s->redrawn)
         return MD_OK;
     if (!d.known)
-        return line(t, "redrawn",
-                    "attempt %u: CRC32C %08x, alignment %.4f; the store does not hold this draw",
-                    (unsigned)s->attempt, (unsigned)d.crc, (double)s->again.alignment);
+        return show_line(
+            t, "redrawn",
+            "attempt %u: CRC32C %08x, alignment %.4f; the store does not hold this draw",
+            (unsigned)s->attempt, (unsigned)d.crc, (double)s->again.alignment);
     if (d.crc == s->row.crc)
-        return line(t, "redrawn", "attempt %u: CRC32C %08x, the same bytes as in the store",
-                    (unsigned)s->attempt, (unsigned)d.crc);
-    return line(t, "redrawn",
-                "attempt %u: CRC32C %08x, NOT the same: %" PRId64 " pixels of the image differ, by "
-                "at most %d grey levels, %" PRId64 " of the mask, %" PRId64 " of the guide",
-                (unsigned)s->attempt, (unsigned)d.crc, d.pixels, d.most, d.mask_pixels,
-                d.guide_pixels);
+        return show_line(t, "redrawn", "attempt %u: CRC32C %08x, the same bytes as in the store",
+                         (unsigned)s->attempt, (unsigned)d.crc);
+    return show_line(
+        t, "redrawn",
+        "attempt %u: CRC32C %08x, NOT the same: %" PRId64 " pixels of the image differ, by "
+        "at most %d grey levels, %" PRId64 " of the mask, %" PRId64 " of the guide",
+        (unsigned)s->attempt, (unsigned)d.crc, d.pixels, d.most, d.mask_pixels, d.guide_pixels);
 }
 
 /* The run directory as a shell reads it. */
@@ -288,11 +211,11 @@ static md_status quote(const char *s, md_text *t)
 static md_status tell_again(const show *s, const char *png, md_text *t)
 {
     if (s->painted)
-        MD_TRY(line(t, "checksum", "CRC32C %08x of image, mask and guide%s", (unsigned)s->row.crc,
-                    s->whole ? "" : ", which its pixels do NOT give"));
+        MD_TRY(show_line(t, "checksum", "CRC32C %08x of image, mask and guide%s",
+                         (unsigned)s->row.crc, s->whole ? "" : ", which its pixels do NOT give"));
     MD_TRY(tell_redraw(s, t));
     if (png)
-        MD_TRY(line(t, "picture", "%s", png));
+        MD_TRY(show_line(t, "picture", "%s", png));
     if (s->redrawn)
         return MD_OK;
     MD_TRY(md_text_add(t, "%-12s meddiff show ", "make again"));
@@ -307,8 +230,6 @@ md_status show_text(const show *s, const char *png, md_text *t)
     MD_TRY(tell_guide(s, t));
     MD_TRY(tell_likeness(s, t));
     MD_TRY(tell_keys(s, t));
-    MD_TRY(tell_texts(s, t));
-    MD_TRY(tell_hashes(s, t));
-    MD_TRY(tell_config(s, t));
+    MD_TRY(show_origin(s, t));
     return tell_again(s, png, t);
 }
