@@ -25,7 +25,7 @@ import sys
 import numpy as np
 
 from report_draw import (escape, course, histogram, outlines, picture, picture_file, shares, smoothed)
-from report_run import (ACCEPTED, KINDS, LESION, REJECTED, REPAIRED, SHAPES, SPLITS, STATES, Run)
+from report_run import (ACCEPTED, HEALTHY, KINDS, LESION, REJECTED, REPAIRED, SHAPES, SPLITS, STATES, Run)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PARTS = (("whole", "similarity", "Whole image"), ("lesion", "similarity_lesion", "Lesion alone"))
@@ -49,8 +49,9 @@ def figure(body, caption, attributes='class="card"'):
     return f"<figure {attributes}>{body}<figcaption>{caption}</figcaption></figure>"
 
 
-def table(head, rows, caption=None, numbers=()):
-    """rows: lists of HTML cells; numbers: columns set to the right. On a phone each row becomes a list."""
+def table(head, rows, caption=None, numbers=(), wide=None):
+    """rows: lists of HTML cells; numbers: columns set to the right; wide: on a phone each row becomes a list."""
+    wide = len(head) > 3 if wide is None else wide
     def cell(i, value):
         klass = ' class="num"' if i in numbers else ""
         tag = "th scope=row" if i == 0 else "td"
@@ -58,7 +59,7 @@ def table(head, rows, caption=None, numbers=()):
     top = "".join(f'<th scope="col"{" class=num" if i in numbers else ""}>{escape(h)}</th>' for i, h in enumerate(head))
     body = "".join("<tr>" + "".join(cell(i, v) for i, v in enumerate(row)) + "</tr>" for row in rows)
     title = f"<caption>{caption}</caption>" if caption else ""
-    return f'<table class="stack">{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table{" class=stack" if wide else ""}>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def spread(rows, most):
@@ -152,7 +153,8 @@ def first_things(run):
         items.append("This page shows images of the data set"
                      + (", and the pairs contain their pixels outside the guide" if run.pairs and
                         run.pairs.attrs.get("contains_real_pixels") else "")
-                     + ". They are pseudonymous at best: treat the page as you treat those images.")
+                     + f" (licence: {escape(run.data.text('licences')) or 'not stated'}). Patients' images are "
+                     "pseudonymous at best: treat the page as you treat them.")
     if run.pairs:
         count = {s: len(slots(run, i)) for i, s in enumerate(STATES)}
         open_ = count["empty"] + count["not judged"]
@@ -285,7 +287,7 @@ def journey(run, slot):
     cells = []
     if run.backgrounds and run.backgrounds.has(row):
         kind, source = int(run.backgrounds["kind"][row]), int(run.backgrounds["data_id"][row])
-        if run.data and run.data.has(source):
+        if run.data and run.data.has(source) and kind != HEALTHY:
             marked = {"seen": run.data.picture("masks", source)} if run.data["kind"][source] == LESION else {}
             cells.append((pic(picture(run.data.picture("images", source), f"real image {source}"), **marked),
                           f"real image {source}: {escape(run.data.named(source))}"))
@@ -305,8 +307,9 @@ def section_journeys(run):
     if not len(accepted):
         return none(why_no_pairs(run))
     absent = "" if run.backgrounds else none("backgrounds.h5 is not there, so only masks, guides and pairs are shown.")
-    return ("<p>What a pair is made of: the real image that its background comes from (blue: its mask), the background, "
-            "the mask, the guide that was made from it, and the pair.</p>" + absent +
+    return ("<p>What a pair is made of: the real image that its background comes from, where it "
+            "had a lesion or is a part of it (blue: its mask), the background, the mask, the guide that was made from "
+            "it, and the pair.</p>" + absent +
             "".join(journey(run, s) for s in spread(accepted, 6)))
 
 
@@ -319,7 +322,7 @@ def section_repair(run):
     rows = np.flatnonzero(run.backgrounds["kind"] == REPAIRED)
     if not len(rows):
         return none("Nothing was repaired: lesions are painted into " + ("lesion-free images of the data set" if
-                    (run.backgrounds["kind"] == 1).any() else "squares cut from beside the lesions") + ".")
+                    (run.backgrounds["kind"] == HEALTHY).any() else "squares cut from beside the lesions") + ".")
     if not run.data:
         return none("data.h5 is not there, so the images before the repair cannot be shown.")
     cards = ""
@@ -595,22 +598,23 @@ def section_course(run):
           escape(s["version"])) for s in starts[-50:]], numbers=(2, 3))
     stages = stage_rows(run)
     if stages:
-        text += "<h3>Stages</h3>" + table(("stage", "done (UTC)", "took", ""), [
-            (escape(name), escape(time.replace("T", " ").rstrip("Z")), duration(s), remark)
+        text += "<h3>Stages</h3>" + table(("stage", "done (UTC)", "took"), [
+            (escape(name) + (f" ({remark})" if remark else ""), escape(time.replace("T", " ").rstrip("Z")), duration(s))
             for name, time, s, remark in stages], numbers=(2,))
     work = [(escape(room), f"{escape(m[2])} {escape(m[3])}", escape(m[4])) for room, pattern in
             [(r, r"((\d+)/\d+) (\w+) in (.+)") for r in ("import", "lesion", "background", "masks", "backgrounds", "generate")]
             for _, m, _, _ in run.log.matching(room, pattern)]
     if work:
         text += "<h3>Work</h3>" + table(("what", "amount", "time"), work, numbers=(1, 2))
-    memory = [(escape(room), escape(m[0])) for room in ("finetune", "masks", "pretrain", "generate", "backgrounds", "memory")
-              for _, m, _, _ in run.log.matching(room, r".*\bMiB\b.*")]
     text += "<h3>Memory</h3>"
+    memory = [(escape(m[1]), escape(time.replace("T", " ").rstrip("Z")), f"{m[2]} MiB", f"{m[3]} MiB", m[4])
+              for time, m, _, _ in run.log.matching(
+                  "memory", r"(.+): at most (\d+) MiB resident in a process, (\d+) MiB in all (\d+)$")]
     if memory:
-        seen = list(dict.fromkeys(memory))
-        text += table(("stage", "by the log"), seen)
+        text += table(("stage", "done (UTC)", "most of a process", "all together", "processes"), memory, numbers=(2, 3, 4),
+                      caption="Of the processors' memory; <code>meddiff plan CONFIG</code> tells a GPU's, too")
     else:
-        text += none("The log says nothing of memory; <code>meddiff plan CONFIG</code> tells it to the byte.")
+        text += none("The log says nothing of memory; <code>meddiff plan CONFIG</code> tells it before a run.")
     devices = list(dict.fromkeys(m[0] for _, m, _, _ in run.log.matching("device", r".*")))
     if devices:
         text += f"<p>Device: {escape('; '.join(devices))}.</p>"
@@ -629,7 +633,7 @@ def section_data(run):
                     f"data.h5 {escape(why)}")
     d = run.data
     rows = [(title, *(f"{int(np.sum((d['kind'] == k) & (d['split'] == s))):,}" for s in range(3)))
-            for k, title in ((0, "images with a lesion"), (1, "lesion-free images"))]
+            for k, title in ((LESION, "images with a lesion"), (HEALTHY, "lesion-free images"))]
     used = int(np.sum((d["used"] > 0) & (d["kind"] == LESION)))
     text = table(("", *SPLITS), rows, numbers=(1, 2, 3))
     text += (f"<p>Format {escape(d.text('format'))}, {d.rows:,} images of {len(np.unique(d['group'])):,} groups "
@@ -658,7 +662,7 @@ def section_origin(run):
         text += "<h3>What the pairs come from</h3>" + table(("part", "SHA-256", "now"), [
             (escape(name), f"<code>{escape(was)}</code>",
              "–" if now is None else "the same" if now == was else "<b>ANOTHER ONE</b>")
-            for name, was, now in run.hashes], caption="As pairs.h5 holds it; the stores were hashed anew for this page")
+            for name, was, now in run.hashes], caption="As pairs.h5 holds it; the stores were hashed anew for this page", wide=True)
         count = [(s, f"{len(slots(run, i)):,}") for i, s in enumerate(STATES)]
         text += "<h3>Slots</h3>" + table(("state", "slots"), count, numbers=(1,))
     else:

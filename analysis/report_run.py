@@ -14,7 +14,7 @@ import numpy as np
 STATES = ("empty", "not judged", "accepted", "rejected", "failed")
 SPLITS = ("train", "val", "test")
 KINDS = ("lesion image", "lesion-free image", "square beside a lesion", "repaired image")
-LESION, REPAIRED = 0, 3
+LESION, HEALTHY, REPAIRED = 0, 1, 3
 ACCEPTED, REJECTED = 2, 3
 SHAPES = ("area", "perimeter", "eccentricity", "solidity", "centre_y", "centre_x", "nearest_iou")
 
