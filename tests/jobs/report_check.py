@@ -1,9 +1,12 @@
 """Looks at a page of report.py: report_check.py PAGE [--has TEXT] [--hasnot TEXT] [--count TEXT N] [--most BYTES]
 [--pictures N] checks that it is well formed HTML, complete, and asks nothing of the network.
---probe FILE writes the page once more, with a script that tries the switches and measures its width."""
+--probe FILE WIDTH writes the page once more, with a script that tries the switches and measures, and a page around it
+(FILE.frame.html) that shows it in a window of that width, whatever a browser thinks of small windows, and says in
+data-probe what came out."""
 import argparse
 import base64
 import hashlib
+import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -16,8 +19,10 @@ KNOWN = {"html", "head", "meta", "title", "style", "body", "header", "main", "fo
          "figure", "figcaption", "table", "caption", "thead", "tbody", "tr", "th", "td", "details", "summary", "dialog",
          "script", "svg", "path", "line", "rect", "text", "polyline"}
 
-PROBE = """
-const fail = (what) => { document.documentElement.dataset.probe = what; throw new Error(what); };
+PROBE = """addEventListener("load", () => {
+const fail = (what) => { parent.postMessage(what, "*"); throw new Error(what); };
+addEventListener("error", (e) => parent.postMessage("error: " + e.message, "*"));
+if (document.documentElement.dataset.ready !== "yes" || document.documentElement.dataset.error) fail("the page's script");
 if (document.documentElement.scrollWidth > innerWidth)
   fail("wide " + document.documentElement.scrollWidth + " of " + innerWidth + ": " + [...document.querySelectorAll("body *")]
     .filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map((e) => e.outerHTML.slice(0, 60)).join());
@@ -50,7 +55,12 @@ if (enlarge) {
 for (const img of document.images) if (!img.complete || !img.naturalWidth) fail("broken picture " + img.alt);
 for (const d of document.querySelectorAll("details")) d.open = true;
 if (document.documentElement.scrollWidth > innerWidth) fail("wide when unfolded " + document.documentElement.scrollWidth);
-document.documentElement.dataset.probe = "ok " + innerWidth;
+parent.postMessage("ok " + innerWidth, "*");
+});"""
+
+FRAME = """<!DOCTYPE html><html><body><script>
+addEventListener("message", (e) => { document.documentElement.dataset.probe ??= e.data; });
+</script><iframe src="%s" width="%d" height="900" style="border: 0"></iframe></body></html>
 """
 
 
@@ -90,6 +100,9 @@ class Page(HTMLParser):
             self.heads.append(int(tag[1]))
         if a.get("http-equiv") == "Content-Security-Policy":
             self.policy = a["content"]
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
 
     def handle_endtag(self, tag):
         if not self.open or self.open.pop() != tag:
@@ -140,14 +153,17 @@ def main():
     usage.add_argument("--count", action="append", default=[], nargs=2)
     usage.add_argument("--most", type=int, default=3000000)
     usage.add_argument("--pictures", type=int, default=0)
-    usage.add_argument("--probe")
+    usage.add_argument("--probe", nargs=2)
     given = usage.parse_args()
     with open(given.page, encoding="utf-8") as f:
         source = f.read()
     if given.probe:
         bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", source)
-        with open(given.probe, "w", encoding="utf-8") as f:
+        name, width = given.probe
+        with open(name, "w", encoding="utf-8") as f:
             f.write(bare.replace("</body>", f"<script>{PROBE}</script></body>"))
+        with open(name + ".frame.html", "w", encoding="utf-8") as f:
+            f.write(FRAME % (os.path.basename(name), int(width)))
         return 0
     faults = look(source, given)
     print("\n".join(faults[:20]))

@@ -1,4 +1,4 @@
-"""What a run directory holds, as far as it is there: for report.py. Nothing here fails because a file is missing
+"""What a run directory holds, as far as it is there. Nothing here fails because a file is missing
 or damaged: `Run.missing` says which and why."""
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""Pictures as data URIs, outlines of masks and charts as SVG: for report.py. numpy, and Pillow where it is there."""
+"""Pictures as data URIs, outlines of masks and charts as SVG: for the page. numpy, and Pillow where it is there."""
 import base64
 import html
 import io
@@ -211,7 +211,7 @@ def shares(series, title, label_x):
     return axes.svg()
 
 
-def course(steps, values, smooth, title, label_y):
+def curve(steps, values, smooth, title, label_y):
     """A value over the steps: each step's faintly, the smoothed one over it."""
     shown = values[np.isfinite(values)]
     if not len(shown):
