@@ -125,10 +125,12 @@ static md_status tell(const show *s)
     bool drawn = s->painted || s->redrawn;
     MD_TRY(picture_path(s, png));
     md_status status = show_text(s, drawn ? png : NULL, &t);
-    if (status == MD_OK)
-        status = show_sheet(s, png, t.s, &drawn);
-    if (status == MD_OK)
+    if (status == MD_OK) {
         (void)fputs(t.s, stdout);
+        status = show_sheet(s, png, t.s);
+        if (status != MD_OK)
+            status = md_context(status, "the picture (show.to=FILE names another place)");
+    }
     md_text_free(&t);
     return status;
 }

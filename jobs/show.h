@@ -52,7 +52,7 @@ MD_MUST md_status show_line(md_text *t, const char *label, const char *fmt, ...)
 MD_MUST md_status show_origin(const show *s, md_text *t);
 /* Everything about the pair; png: the picture's name, NULL where there is none. */
 MD_MUST md_status show_text(const show *s, const char *png, md_text *t);
-/* *drawn: there was something to draw. `text` is kept in the file. */
-MD_MUST md_status show_sheet(const show *s, const char *png, const char *text, bool *drawn);
+/* Nothing where there is nothing to draw. `text` is kept in the file. */
+MD_MUST md_status show_sheet(const show *s, const char *png, const char *text);
 
 #endif

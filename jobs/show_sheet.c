@@ -191,14 +191,13 @@ static md_status write(const drawing *d, const char *png, const char *text)
     return status;
 }
 
-md_status show_sheet(const show *s, const char *png, const char *text, bool *drawn)
+md_status show_sheet(const show *s, const char *png, const char *text)
 {
     drawing d = {.s = s, .rgb = &s->rgb, .mask = &s->mask, .guide = &s->guide};
     int64_t times = (CELL_LEAST + s->size - 1) / s->size;
     d.edge = s->size * (times > 1 ? times : 1);
     d.background_id = s->row.background_id;
-    *drawn = s->painted || s->redrawn;
-    if (!*drawn)
+    if (!s->painted && !s->redrawn)
         return MD_OK;
     if (!s->painted) {
         d.rgb = &s->again.rgb;

@@ -1,5 +1,6 @@
 """What the sections of the page are made of, and small questions to a run."""
 import datetime
+import re
 
 import numpy as np
 
@@ -15,7 +16,8 @@ def none(why):
 def pic(image, klass="", enlarge=True, **masks):
     """A picture (an <img>) with outlines over it."""
     over = outlines(**masks) if masks else ""
-    button = '<button class="enlarge" type="button">enlarge</button>' if enlarge else ""
+    name = re.search('alt="([^"]*)"', image)
+    button = f'<button class="enlarge" type="button">enlarge {name[1]}</button>' if enlarge and name else ""
     return f'<div class="pic {klass}">{image}{over}{button}</div>'
 
 

@@ -45,6 +45,9 @@ show 0 "with space's" 0 --set show.to=zero.png
 said "make again +meddiff show 'with space'.''s' 0 --set"
 { [ -s zero.png ] && [ ! -e "with space's/show-0.png" ]; } || fail 'show.to is not where the picture is'
 rm plain/show-3.png
+show 1 plain 3 --set show.to=nowhere/3.png
+said '^pair +3 of plain'
+said 'the picture \(show.to=FILE names another place\): .*nowhere/3.png'
 
 # ---- painted again: every slot of two runs, made by two workers
 draws=$(sed 1d judged/rejected.csv | wc -l)
