@@ -14,7 +14,7 @@ is not disturbed. Needs numpy and h5py; with Pillow the pictures are JPEG and th
 Debian: apt-get install python3-numpy python3-h5py python3-pil. The pictures are at most 256 pixels high; the
 stores hold the true ones. The page shows images of the data set: it may go where those may go.
 
-Exit code 0: written. 2: there is nothing to report."""
+Exit code 0: written. 1: the page could not be written. 2: there is nothing to report, or a library is missing."""
 import argparse
 import base64
 import datetime
@@ -22,12 +22,17 @@ import hashlib
 import os
 import sys
 
-import numpy as np
+try:
+    import numpy as np
 
-from report_page import course, pairs
-from report_page.draw import escape
-from report_page.pieces import judged, licences, plural, slots
-from report_page.run import ACCEPTED, LESION, STATES, Run
+    from report_page import course, pairs
+    from report_page.draw import escape
+    from report_page.pieces import judged, licences, plural, slots
+    from report_page.run import ACCEPTED, LESION, STATES, Run
+except ImportError as e:
+    print(f"report.py: {e}; it needs numpy and h5py (in Debian: apt-get install python3-numpy python3-h5py python3-pil)",
+          file=sys.stderr)
+    sys.exit(2)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -173,9 +178,13 @@ def main():
     to = given.to or os.path.join(given.run, "report.html")
     text = page(run, max(1, given.pictures))
     part = f"{to}.tmp.{os.getpid()}"
-    with open(part, "w", encoding="utf-8") as f:
-        f.write(text)
-    os.replace(part, to)
+    try:
+        with open(part, "w", encoding="utf-8") as f:
+            f.write(text)
+        os.replace(part, to)
+    except OSError as e:
+        print(f"report.py: {to}: cannot write: {e.strerror}; --to FILE names another place", file=sys.stderr)
+        return 1
     print(f"{to}: {len(text.encode()) / 1e6:.1f} MB")
     return 0
 

@@ -90,6 +90,9 @@ check --has 'data.h5 is not the one that the pairs were made from' --has 'ANOTHE
 "$python" -B "$tree/analysis/report.py" phantoms >out 2>&1
 { [ $? = 2 ] && grep -q 'phantoms is no run directory: it holds no config.cfg' out; } || fail 'a folder that is no run'
 
+"$python" -B "$tree/analysis/report.py" plain --to nowhere/page.html >out 2>&1
+{ [ $? = 1 ] && grep -q 'nowhere/page.html: cannot write: .*--to FILE' out; } || fail 'a page that cannot be written'
+
 # ---- in a browser that reaches nothing
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
 if [ -z "$browser" ]; then

@@ -129,12 +129,12 @@ said 'show takes one RUN ID, got "1" and "2"'
 # ---- a run on its way: preview.png, plain lines
 inputs_of plain long
 run=long
-more=(--set generate.pairs=20000)
+more=(--set generate.pairs=3000)
 start 2 generate long
 wait_until test -s long/preview.png
 kill -0 "$launcher" 2>/dev/null || fail 'the run ended before there was a preview.png'
 stop USR1 0 || fail 'the run ended too early'
-grep -q 'generate: 20000/20000' long/log.txt && fail 'preview.png came at the end only'
+grep -q 'generate: 3000/3000' long/log.txt && fail 'preview.png came at the end only'
 grep -q '\[##*\.*\]' out long/log.txt && fail 'a bar in a file'
 grep -qE 'memory: generate: at most [0-9]+ MiB resident' judged/log.txt || fail 'no memory of a stage in the log'
 if command -v script >/dev/null; then
