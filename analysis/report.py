@@ -30,8 +30,8 @@ try:
     from report_page.pieces import judged, licences, plural, slots
     from report_page.run import ACCEPTED, LESION, STATES, Run
 except ImportError as e:
-    print(f"report.py: {e}; it needs numpy and h5py (in Debian: apt-get install python3-numpy python3-h5py python3-pil)",
-          file=sys.stderr)
+    print(f"report.py: {e}; it needs numpy and h5py (in Debian: "
+          "apt-get install python3-numpy python3-h5py python3-pil)", file=sys.stderr)
     sys.exit(2)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -148,10 +148,12 @@ def page(run, most):
         f'<label><input type="checkbox" data-shows="{key}"{" checked" if on else ""}> <span class="key {key}"></span>'
         f"{text}</label>" for key, text, on in (("mask", "mask", True), ("guide", "guide", False),
                                                 ("seen", "mask of real image", True))) + (
-        '<label><input type="checkbox" data-shows="near"> nearest real image of each pair</label>' if judged(run) else "")
+        '<label><input type="checkbox" data-shows="near"> nearest real image of each pair</label>'
+        if judged(run) else "")
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
     # nothing may be fetched, and no script but this one runs, whatever a file's name holds
-    policy = f"default-src 'none'; img-src data:; style-src {css_hash}; script-src {js_hash}; base-uri 'none'; form-action 'none'"
+    policy = (f"default-src 'none'; img-src data:; style-src {css_hash}; script-src {js_hash}; base-uri 'none'; "
+              "form-action 'none'")
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
             f'content="{policy}"><meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>{escape(run.name)}: report of a meddiff run</title><style>{css}</style></head><body>"

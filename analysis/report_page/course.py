@@ -27,7 +27,8 @@ def section_training(run):
         state = f"{steps:,} of {int(goal):,} steps" if goal.isdigit() and int(goal) > steps else plural(steps, "step")
         strange = int(np.sum(~np.isfinite(m[:, 1])))
         cards += figure(
-            f"<h3>{escape(title)}</h3>" + curve(m[:, 0], m[:, 1], smooth, f"Loss of the {title} over the steps", "loss"),
+            f"<h3>{escape(title)}</h3>" +
+            curve(m[:, 0], m[:, 1], smooth, f"Loss of the {title} over the steps", "loss"),
             f"{state}; loss {smooth[0]:.4f} at first, {smooth[-1]:.4f} at last (mean over {2 * reach + 1} steps); "
             f"median gradient norm {np.nanmedian(m[:, 2]):.3g}; learning rate at most {m[:, 3].max():.3g}; "
             f"{pace:.3g} s a step" + (f"; {plural(strange, 'step')} not finite" if strange else ""), "")
@@ -47,8 +48,8 @@ def shape_values(run, name):
 
 def shape_card(run, name):
     units = {"area": "share of the square", "perimeter": "edges of the square", "eccentricity": "0: a circle",
-             "solidity": "share of the convex hull", "centre_y": "share of the height", "centre_x": "share of the width",
-             "nearest_iou": "IoU with the nearest training mask, aligned"}
+             "solidity": "share of the convex hull", "centre_y": "share of the height",
+             "centre_x": "share of the width", "nearest_iou": "IoU with the nearest training mask, aligned"}
     real, made = shape_values(run, name)
     if not len(real) or not len(made):
         return ""
@@ -81,7 +82,8 @@ def section_masks(run):
     text = ""
     if run.data:
         rows = np.flatnonzero((run.data["kind"] == LESION) & (run.data["split"] == 0) & (run.data["used"] > 0))
-        text += f"<h3>{plural(len(rows), 'training mask')}</h3>" + mask_strip(run.data, spread(rows, 12), "training mask")
+        text += (f"<h3>{plural(len(rows), 'training mask')}</h3>" +
+                 mask_strip(run.data, spread(rows, 12), "training mask"))
     if run.masks:
         rows = np.flatnonzero(run.masks["state"] == ACCEPTED)
         text += f"<h3>{plural(len(rows), 'new mask')}</h3>" + (
@@ -95,8 +97,8 @@ def section_masks(run):
     if not cards:
         text += none("masks_report.csv is not there yet: it is written when all masks are drawn.")
     else:
-        text += ("<p>The share of masks up to each value: the closer the lines, the more alike the shapes. Dashed: real; "
-                 f'solid: drawn.</p><div class="charts">{cards}</div>')
+        text += ("<p>The share of masks up to each value: the closer the lines, the more alike the shapes. Dashed: "
+                 f'real; solid: drawn.</p><div class="charts">{cards}</div>')
     levels = (run.mask_report or {}).get("diversity")
     if isinstance(levels, dict):
         text += "<h3>What each level of randomness adds</h3>" + table(
@@ -131,7 +133,8 @@ def section_course(run):
             (escape(name) + (f" ({remark})" if remark else ""), escape(time.replace("T", " ").rstrip("Z")), duration(s))
             for name, time, s, remark in stages], numbers=(2,))
     work = [(escape(room), f"{escape(m[2])} {escape(m[3])}", escape(m[4])) for room, pattern in
-            [(r, r"((\d+)/\d+) (\w+) in (.+)") for r in ("import", "lesion", "background", "masks", "backgrounds", "generate")]
+            [(r, r"((\d+)/\d+) (\w+) in (.+)") for r in
+             ("import", "lesion", "background", "masks", "backgrounds", "generate")]
             for _, m, _, _ in run.log.matching(room, pattern)]
     if work:
         text += "<h3>Work</h3>" + table(("what", "amount", "time"), work, numbers=(1, 2))
@@ -140,8 +143,8 @@ def section_course(run):
               for time, m, _, _ in run.log.matching(
                   "memory", r"(.+): at most (\d+) MiB resident in a process, (\d+) MiB in all (\d+)$")]
     if memory:
-        text += table(("stage", "done (UTC)", "most of a process", "all together", "processes"), memory, numbers=(2, 3, 4),
-                      caption="Of the processors' memory; <code>meddiff plan CONFIG</code> tells a GPU's, too")
+        text += table(("stage", "done (UTC)", "most of a process", "all together", "processes"), memory,
+                      numbers=(2, 3, 4), caption="Of the processors' memory; <code>meddiff plan CONFIG</code> tells a GPU's, too")
     else:
         text += none("The log says nothing of memory; <code>meddiff plan CONFIG</code> tells it before a run.")
     devices = list(dict.fromkeys(m[0] for _, m, _, _ in run.log.matching("device", r".*")))
@@ -190,14 +193,16 @@ def section_origin(run):
         text += "<h3>What the pairs come from</h3>" + table(("part", "SHA-256", "now"), [
             (escape(name), f"<code>{escape(was)}</code>",
              "–" if now is None else "the same" if now == was else "<b>ANOTHER ONE</b>")
-            for name, was, now in run.hashes], caption="As pairs.h5 holds it; the stores were hashed anew for this page", wide=True)
+            for name, was, now in run.hashes], wide=True,
+            caption="As pairs.h5 holds it; the stores were hashed anew for this page")
         count = [(s, f"{len(slots(run, i)):,}") for i, s in enumerate(STATES)]
         text += "<h3>Slots</h3>" + table(("state", "slots"), count, numbers=(1,))
     else:
         text += none(why_no_pairs(run))
     absent = sorted((k, v) for k, v in run.missing.items() if v != "No such file or directory")
     if absent:
-        text += "<h3>Files that could not be read</h3>" + table(("file", "why"), [(escape(k), escape(v)) for k, v in absent])
+        text += "<h3>Files that could not be read</h3>" + table(
+            ("file", "why"), [(escape(k), escape(v)) for k, v in absent])
     return text
 
 

@@ -48,8 +48,8 @@ def section_pairs(run, most):
     if not len(accepted):
         return none(why_no_pairs(run))
     shown = spread(accepted, most)
-    text = (f"<p>{len(shown)} of {plural(len(accepted), 'accepted pair')}, at equal distances over the slots, picked by "
-            "nobody. Green: the mask that a segmenter trains on; orange: the guide, before the erosion; blue: the mask "
+    text = (f"<p>{len(shown)} of {plural(len(accepted), 'accepted pair')}, at equal distances over the slots, picked "
+            "by nobody. Green: the mask that a segmenter trains on; orange: the guide, before the erosion; blue: the mask "
             "of a real image.</p>")
     order = ('<p class="order"><label for="order">Order: </label><select id="order"><option value="slot">slot</option>'
              '<option value="similarity">most similar image first</option><option value="lesion">most similar lesion '
@@ -200,9 +200,9 @@ def section_similarity(run):
             f"Shaded: from {low:.4f}, the least that the mean of the five nearest may be, to {high:.4f}, the most that "
             "the nearest may be." + (f' <span class="key real"></span>strokes: the {len(marks)} real images to each '
                                      f"other ({summary(marks)})." if len(marks) else ""), "")
-    return ("<p>How alike each pair is to the real image nearest to it, by the encoder. Beyond the right limit it counts "
-            "as a copy. The left limit holds for the mean of the five nearest, so accepted pairs may stand left or right "
-            f'of it here.</p><div class="charts">{cards}</div>')
+    return ("<p>How alike each pair is to the real image nearest to it, by the encoder. Beyond the right limit it "
+            "counts as a copy. The left limit holds for the mean of the five nearest, so accepted pairs may stand left or "
+            f'right of it here.</p><div class="charts">{cards}</div>')
 
 
 def section_alignment(run):
@@ -281,7 +281,8 @@ def section_rejected(run, most):
         gone = "<h3>Given up</h3>" + table(("slot", "reason"), [
             (str(s), escape(text_of(run.pairs["reason"][s]))) for s in final[:100]])
     return (counts + pictures + gone +
-            f"<details><summary>Every rejected draw</summary>{table(head, rows, numbers=range(3, 8))}<p>{cut}</p></details>")
+            f"<details><summary>Every rejected draw</summary>{table(head, rows, numbers=range(3, 8))}<p>{cut}</p>"
+            "</details>")
 
 
 def section_set(run):

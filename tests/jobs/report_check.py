@@ -14,20 +14,25 @@ from html.parser import HTMLParser
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 SECTIONS = ("pairs", "nearest", "journeys", "repair", "training", "similarity", "alignment", "rejected", "set",
             "masks", "data", "course", "origin", "config")
-KNOWN = {"html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section", "nav", "div", "p", "ul",
-         "li", "a", "h1", "h2", "h3", "span", "b", "code", "pre", "label", "input", "select", "option", "button", "img",
+KNOWN = {"html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section", "nav", "div", "p",
+         "ul", "li", "a", "h1", "h2", "h3", "span", "b", "code", "pre", "label", "input", "select", "option", "button", "img",
          "figure", "figcaption", "table", "caption", "thead", "tbody", "tr", "th", "td", "details", "summary", "dialog",
          "script", "svg", "path", "line", "rect", "text", "polyline"}
 
 PROBE = """addEventListener("load", () => {
 const fail = (what) => { parent.postMessage(what, "*"); throw new Error(what); };
 addEventListener("error", (e) => parent.postMessage("error: " + e.message, "*"));
-if (document.documentElement.dataset.ready !== "yes" || document.documentElement.dataset.error) fail("the page's script");
-if (document.documentElement.scrollWidth > innerWidth)
-  fail("wide " + document.documentElement.scrollWidth + " of " + innerWidth + ": " + [...document.querySelectorAll("body *")]
-    .filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map((e) => e.outerHTML.slice(0, 60)).join());
+const root = document.documentElement;
+if (root.dataset.ready !== "yes" || root.dataset.error) fail("the page's script");
+const beyond = () => [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1);
+const measure = (when) => {
+  if (root.scrollWidth > innerWidth)
+    fail(when + " " + root.scrollWidth + " of " + innerWidth + ": " + beyond().slice(0, 3).map((e) => e.outerHTML.slice(0, 60)));
+};
+measure("wide");
 for (const box of document.querySelectorAll("input[data-shows]")) {
-  const all = () => [...document.querySelectorAll(box.dataset.shows === "near" ? ".near" : ".lines ." + box.dataset.shows)];
+  const kind = box.dataset.shows === "near" ? ".near" : ".lines ." + box.dataset.shows;
+  const all = () => [...document.querySelectorAll(kind)];
   for (const on of [true, false]) {
     if (box.checked !== on) box.click();
     if (all().some((e) => (getComputedStyle(e).display !== "none") !== on)) fail(box.dataset.shows + " " + on);
@@ -54,7 +59,7 @@ if (enlarge) {
 }
 for (const img of document.images) if (!img.complete || !img.naturalWidth) fail("broken picture " + img.alt);
 for (const d of document.querySelectorAll("details")) d.open = true;
-if (document.documentElement.scrollWidth > innerWidth) fail("wide when unfolded " + document.documentElement.scrollWidth);
+measure("wide when unfolded");
 parent.postMessage("ok " + innerWidth, "*");
 });"""
 
@@ -132,7 +137,8 @@ def look(source, given):
         digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
         if f"'sha256-{digest}'" not in page.policy:
             faults.append(f"the policy does not know the page's own {kind}")
-    if "default-src 'none'" not in page.policy or re.search(r"url\(|@import|https?:|fetch\(|XMLHttp", "".join(page.code.values())):
+    code = "".join(page.code.values())
+    if "default-src 'none'" not in page.policy or re.search(r"url\(|@import|https?:|fetch\(|XMLHttp", code):
         faults.append("something could be fetched")
     text = "".join(page.text)
     faults += [f"no {t!r}" for t in given.has if t not in text]
