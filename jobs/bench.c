@@ -3,6 +3,7 @@
 #include "bench.h"
 #include "backend/open.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "session.h"
 #include "train/finetune.h"
 
@@ -47,20 +48,6 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* getrusage counts what the process was before exec, too. */
-static size_t peak_rss(void)
-{
-    char line[256];
-    unsigned long long kib = 0;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, "VmHWM:", 6))
-            kib = strtoull(line + 6, NULL, 10);
-    if (f)
-        (void)fclose(f);
-    return (size_t)kib * 1024;
-}
-
 static result summarize(const char *name, const bench_meter *m)
 {
     qsort(m->ms, (size_t)m->n, sizeof *m->ms, by_value);
@@ -69,7 +56,7 @@ static result summarize(const char *name, const bench_meter *m)
                     .median = (m->ms[(m->n - 1) / 2] + m->ms[m->n / 2]) / 2,
                     .least = m->ms[0],
                     .most = m->ms[m->n - 1],
-                    .rss = peak_rss()};
+                    .rss = md_memory_peak()};
 }
 
 static double tflops(const bench_part *p, const result *r)

@@ -14,7 +14,8 @@ static const job_row rows[] = {
 #undef JOB
 #undef JOB_OF
 
-static const char *const argument_words[] = {"CONFIG", "RUN", "DIR", "[train|sample] CONFIG", ""};
+static const char *const argument_words[] = {
+    "CONFIG", "RUN", "RUN ID", "DIR", "[train|sample] CONFIG", ""};
 
 void command_usage(FILE *f)
 {
@@ -115,16 +116,19 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
             c->step = a;
         } else if (r->arg == NOTHING) {
             MD_FAIL(MD_USAGE, "%s takes no argument, got \"%s\"", r->name, a);
-        } else if (c->arg) {
-            MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"", r->name,
-                    argument_words[r->arg], c->arg, a);
-        } else {
+        } else if (!c->arg) {
             c->arg = a;
+        } else if (r->arg == RUN_ID && !c->id) {
+            c->id = a;
+        } else {
+            MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"", r->name,
+                    argument_words[r->arg], c->id ? c->id : c->arg, a);
         }
     }
-    if (!c->arg && !c->help && r->arg != NOTHING)
-        MD_FAIL(MD_USAGE, "%s needs its argument: meddiff %s %s [--set section.name=value]...",
-                r->name, r->name, argument_words[r->arg]);
+    bool whole = (c->arg || r->arg == NOTHING) && (c->id || r->arg != RUN_ID);
+    if (!whole && !c->help)
+        MD_FAIL(MD_USAGE, "%s needs its argument%s: meddiff %s %s [--set section.name=value]...",
+                r->name, r->arg == RUN_ID ? "s" : "", r->name, argument_words[r->arg]);
     return MD_OK;
 }
 

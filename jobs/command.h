@@ -9,7 +9,7 @@
 
 enum { COMMAND_MAX_SETS = 256, COMMAND_MAX_WITHS = 16 };
 
-typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG, NOTHING } argument;
+typedef enum argument { CONFIG, RUN, RUN_ID, DIR, STEP_CONFIG, NOTHING } argument;
 typedef enum ranks { LOCAL, MPI } ranks;
 
 typedef struct job_row {
@@ -21,7 +21,7 @@ typedef struct job_row {
 } job_row;
 
 typedef struct command {
-    const char *arg, *step;
+    const char *arg, *id, *step;
     const char *sets[COMMAND_MAX_SETS], *withs[COMMAND_MAX_WITHS];
     size_t n_sets, n_withs;
     bool help, fresh;

@@ -9,8 +9,10 @@
 
 typedef struct job {
     const char *name;
-    config *cfg;      /* checked; equal on every rank. For RUN and DIR jobs: defaults and --set */
+    config *cfg;      /* checked; equal on every rank. For RUN, RUN_ID and DIR jobs: defaults
+                         and --set */
     const char *arg;  /* CONFIG: the file; RUN, DIR: the folder */
+    const char *id;   /* RUN_ID: what stands behind the folder */
     const char *step; /* of STEP_CONFIG jobs: "train", "sample", or "" for both */
     const char
         *run;    /* MPI jobs: the run directory, which exists; "" for LOCAL jobs of RUN and DIR */

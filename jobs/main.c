@@ -7,6 +7,7 @@
 #include "comm/comm.h"
 #include "command.h"
 #include "fresh.h"
+#include "memory.h"
 #include "rundir.h"
 
 #include <stdio.h>
@@ -21,7 +22,7 @@ static const double END_TIMEOUT_S = 180;
 
 static md_status run_local(const job_row *r, const command *c)
 {
-    job j = {.name = r->name, .arg = c->arg, .step = c->step, .run = "", .size = 1};
+    job j = {.name = r->name, .arg = c->arg, .id = c->id, .step = c->step, .run = "", .size = 1};
     MD_TRY(command_config(r, c, &j.cfg));
     if (command_takes_config(r))
         j.run = config_string(j.cfg, KEY_run);
@@ -187,6 +188,8 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
 out:
     report(r, status);
     status = end_together(status);
+    if (status == MD_OK)
+        memory_tell_all(r->name);
     md_status left = d.run ? rundir_end(&d, status, exit_code(status) == 2 && !j.worked) : MD_OK;
     if (left != MD_OK)
         md_error("main", "the outcome could not be written: %s", md_status_text());

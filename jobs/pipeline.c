@@ -7,6 +7,7 @@
 #include "cluster/groups.h"
 #include "finetune.h"
 #include "generate/pairs.h"
+#include "memory.h"
 #include "model/features.h"
 #include "session.h"
 #include "train/finetune.h"
@@ -191,6 +192,7 @@ static md_status run_stage(const session *s, const stage *g)
     double began = md_now();
     MD_TRY(g->run(s->j));
     md_info("pipeline", "%s: done in %.0f s", g->name, md_now() - began);
+    memory_tell_stage(g->name);
     return MD_OK;
 }
 
@@ -239,7 +241,10 @@ static md_status run_side_by_side(const session *s, const stage *const *pending,
     md_info("pipeline", "%d models side by side", n);
     status = cluster_side_by_side(&g);
     md_status closed = train_metrics_close(metrics, csv);
-    return status != MD_OK ? status : comm_agree(comm_world(), closed);
+    MD_TRY(status);
+    MD_TRY(comm_agree(comm_world(), closed));
+    memory_tell_stage("models side by side");
+    return MD_OK;
 }
 
 /* stages[first..end) train. Those with a result come first, alone: they are looked at, or refused,

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -202,7 +203,25 @@ void md_log_bar(const char *text)
     (void)pthread_mutex_unlock(&state.lock);
 }
 
+/* mpirun gives its processes a pipe for stderr and passes on what comes: where its own stderr is a
+   terminal, so is ours in effect. */
+static bool launcher_has_terminal(void)
+{
+    char path[64];
+    if (!getenv("OMPI_COMM_WORLD_RANK") && !getenv("PMIX_RANK"))
+        return false;
+    (void)snprintf(path, sizeof path, "/proc/%ld/fd/2", (long)getppid());
+    int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    bool found = fd >= 0 && isatty(fd) == 1;
+    if (fd >= 0)
+        (void)close(fd);
+    return found;
+}
+
 bool md_log_is_terminal(void)
 {
-    return !state.relay && isatty(STDERR_FILENO) == 1;
+    static int known = -1; /* of the one process that shows progress */
+    if (known < 0)
+        known = isatty(STDERR_FILENO) == 1 || launcher_has_terminal();
+    return !state.relay && known;
 }

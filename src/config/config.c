@@ -294,6 +294,23 @@ md_status config_overlay(config *c, const char *path)
     return status;
 }
 
+md_status config_lay_over(config *c, const config *given)
+{
+    free(c->text);
+    c->text = NULL;
+    for (int k = 0; k < KEY_N; k++) {
+        value v = given->values[k];
+        if (!v.where)
+            continue;
+        v.where = md_arena_strdup(c->arena, v.where);
+        v.s = v.s ? md_arena_strdup(c->arena, v.s) : NULL;
+        if (!v.where || (given->values[k].s && !v.s))
+            return no_memory();
+        c->values[k] = v;
+    }
+    return MD_OK;
+}
+
 md_status config_load(const char *path, const char *const *sets, size_t n_sets, config **out)
 {
     config *c;

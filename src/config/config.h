@@ -37,6 +37,8 @@ void config_free(config *c);
 /* The settings of another file over those that stand; keys that it does not name stay. After a
    failure c is fit for config_free only. */
 MD_MUST md_status config_overlay(config *c, const char *path);
+/* Every value that `given` was given, over those that stand. */
+MD_MUST md_status config_lay_over(config *c, const config *given);
 /* One more "section.name=value"; `from` says in messages who asked ("--set"). */
 MD_MUST md_status config_set(config *c, const char *assignment, const char *from);
 

@@ -1,4 +1,5 @@
 #include "generate/pairs.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/progress.h"
@@ -13,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_INPUTS = 2 + ORIGIN_N_PARTS + 2 };
+enum { N_INPUTS = 2 + ORIGIN_N_PARTS + 2, PREVIEW_PAIRS = 40, PREVIEW_ROW = 8 };
+static const double PREVIEW_EVERY_S = 10;
 
 /* The coordinator's side. */
 typedef struct desk {
@@ -21,16 +23,17 @@ typedef struct desk {
     assessor *assess; /* NULL: pairs are not judged */
     ledger book;
     cluster_item *items; /* still to do */
-    int64_t n_items, rows, done_before;
+    int64_t n_items, rows, done_before, accepted_before;
     md_progress bar;
+    int64_t previewed;   /* pairs that preview.png shows */
+    double previewed_at; /* md_now() */
     pairs_outcome out;
 } desk;
 
 /* SHA-256 of everything that shapes samples, and of what judges them. */
-static md_status hash_inputs(const desk *d, char hex[N_INPUTS][MD_SHA256_HEX],
-                             pairs_input input[N_INPUTS], int *n)
+static md_status hash_inputs(const pairs_job *j, const assessor *assess,
+                             char hex[N_INPUTS][MD_SHA256_HEX], pairs_input input[N_INPUTS], int *n)
 {
-    const pairs_job *j = d->j;
     int parts;
     MD_TRY(md_sha256_file(j->data, hex[0]));
     MD_TRY(md_sha256_file(j->backgrounds, hex[1]));
@@ -45,11 +48,24 @@ static md_status hash_inputs(const desk *d, char hex[N_INPUTS][MD_SHA256_HEX],
         input[*n] = (pairs_input){"masks", hex[*n]};
         ++*n;
     }
-    if (d->assess) {
-        input[*n] = (pairs_input){"encoder", assessor_hash(d->assess)};
+    if (assess) {
+        input[*n] = (pairs_input){"encoder", assessor_hash(assess)};
         ++*n;
     }
     return MD_OK;
+}
+
+md_status pairs_check_made_from(const pairs_job *j)
+{
+    char hex[N_INPUTS][MD_SHA256_HEX];
+    pairs_input input[N_INPUTS];
+    pairs_store *p = NULL;
+    int n;
+    MD_TRY(hash_inputs(j, NULL, hex, input, &n));
+    MD_TRY(pairs_open_reader(j->store, &p));
+    md_status status = pairs_check_config(p, j->cfg, j->sections, input, n);
+    pairs_close(p);
+    return status;
 }
 
 static md_status create_store(const desk *k, const pairs_input *input, int n, const char *text)
@@ -123,7 +139,7 @@ static md_status prepare_store(desk *d)
     md_status status = MD_OK;
     const char *text = config_text(j->cfg, &status);
     MD_TRY(status);
-    MD_TRY(hash_inputs(d, hex, input, &n_inputs));
+    MD_TRY(hash_inputs(j, d->assess, hex, input, &n_inputs));
     if (!md_file_exists(j->store))
         MD_TRY(create_store(d, input, n_inputs, text));
     MD_TRY(check_store(d, input, n_inputs, &rows));
@@ -149,6 +165,7 @@ static md_status fill_items(desk *d, const uint8_t *state, const int32_t *attemp
             MD_TRY(pairs_reset(d->book.store, i, attempt[i] + 1));
         if (again || state[i] == PAIRS_EMPTY)
             d->items[d->n_items++] = (cluster_item){i, (uint32_t)(attempt[i] + again)};
+        d->accepted_before += state[i] == PAIRS_ACCEPTED;
     }
     d->done_before = d->rows - d->n_items;
     return MD_OK;
@@ -156,7 +173,7 @@ static md_status fill_items(desk *d, const uint8_t *state, const int32_t *attemp
 
 static md_status list_items(desk *d)
 {
-    d->n_items = 0;
+    d->n_items = d->accepted_before = 0;
     free(d->items);
     uint8_t *state = malloc((size_t)d->rows);
     int32_t *attempt = malloc((size_t)d->rows * sizeof *attempt);
@@ -178,12 +195,29 @@ static md_status list_items(desk *d)
     return status;
 }
 
+/* preview.png while pairs come in: whenever another row of it is full, so a few times in all, since
+   a large one takes the coordinator seconds. One that cannot be written is missed at the end. */
+static void look(desk *d, int64_t accepted)
+{
+    int64_t full = accepted < PREVIEW_PAIRS ? accepted / PREVIEW_ROW * PREVIEW_ROW : PREVIEW_PAIRS;
+    if (full <= d->previewed || (d->previewed && md_now() - d->previewed_at < PREVIEW_EVERY_S))
+        return;
+    d->previewed = full;
+    if (pairs_preview(d->j->store, d->j->preview, PREVIEW_PAIRS) != MD_OK) {
+        md_warn("generate", "no preview yet: %s", md_status_text());
+        md_status_clear();
+        d->previewed = PREVIEW_PAIRS;
+    }
+    d->previewed_at = md_now();
+}
+
 static md_status on_tick(void *user, const cluster_counts *c)
 {
     desk *d = user;
     d->out.seconds = c->seconds;
     d->out.rate = c->rate;
     md_progress_at(&d->bar, d->done_before + c->accepted + c->dropped + c->failed);
+    look(d, d->accepted_before + c->accepted);
     return ledger_sync(&d->book);
 }
 
@@ -336,7 +370,7 @@ static md_status finish(const pairs_job *j, desk *d)
 {
     MD_TRY(count(d));
     md_progress_end(&d->bar, d->out.accepted + d->out.rejected + d->out.failed);
-    return pairs_preview(j->store, j->preview, 40);
+    return pairs_preview(j->store, j->preview, PREVIEW_PAIRS);
 }
 
 /* The whole of it; what desk and worker hold is freed by the caller. */

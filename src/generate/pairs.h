@@ -36,6 +36,10 @@ typedef struct pairs_outcome {
  * Collective(world). */
 MD_MUST md_status pairs_generate(const pairs_job *j, pairs_outcome *out);
 
+/* MD_USAGE, naming it, where the pairs of j's store were made under another configuration or from
+   other files than j has; those that only judge do not count. Local. */
+MD_MUST md_status pairs_check_made_from(const pairs_job *j);
+
 /* The painter that cfg asks for; for `plan` too. */
 MD_MUST md_status pairs_painter_options(const config *cfg, int64_t size, painter_options *out);
 

@@ -226,27 +226,34 @@ static md_status choose(pairs_worker *w, cluster_item it, recipe *r)
                       &r->guide, &r->mask_id);
 }
 
-/* Paste, erode, measure, write; what the worker reports into `report`. */
-static md_status finish(pairs_worker *w, cluster_item it, const recipe *r, uint8_t *rgb,
-                        pairs_report *report)
+/* Paste, erode, measure: rgb as it came from the painter becomes the pair's image; `mask` is new.
+   What the worker reports, but the checksum, into `report`. */
+static md_status compose(const pairs_worker *w, const recipe *r, uint8_t *rgb, image *mask,
+                         pairs_report *report)
 {
     const scene *s = &w->scenes[r->scene];
-    image mask = {0};
     bool kept_guide;
     if (w->keep_gray && s->gray)
         image_make_gray(&(image){w->size, w->size, 3, rgb});
     if (w->paste)
         MD_TRY(guide_paste(&r->guide, w->feather_px, s->rgb, rgb));
-    MD_TRY(guide_corrode(&r->guide, w->corrode_px, &mask, &kept_guide));
-    md_status status = alignment_measure(rgb, s->rgb, s->noise, &mask, &report->m.alignment);
-    if (status == MD_OK)
-        status = pairs_write_pixels(w->store, it.id, rgb, mask.px, r->guide.px, &report->crc);
-    image_free(&mask);
+    MD_TRY(guide_corrode(&r->guide, w->corrode_px, mask, &kept_guide));
     for (int part = 0; part < N_PARTS; part++)
         report->m.part[part] = (likeness){NAN, NAN, -1};
     report->background_id = (int32_t)w->rows[r->scene];
     report->mask_id = r->mask_id;
     report->kept_guide = kept_guide;
+    return alignment_measure(rgb, s->rgb, s->noise, mask, &report->m.alignment);
+}
+
+static md_status finish(pairs_worker *w, cluster_item it, const recipe *r, uint8_t *rgb,
+                        pairs_report *report)
+{
+    image mask = {0};
+    md_status status = compose(w, r, rgb, &mask, report);
+    if (status == MD_OK)
+        status = pairs_write_pixels(w->store, it.id, rgb, mask.px, r->guide.px, &report->crc);
+    image_free(&mask);
     return status;
 }
 
@@ -277,6 +284,12 @@ static md_status assess(pairs_worker *w, cluster_batch *b, const recipe *r, cons
     return MD_OK;
 }
 
+static md_status not_finite(cluster_item it)
+{
+    MD_FAIL(MD_NONFINITE, "slot %lld, attempt %u: the latent is not finite", (long long)it.id,
+            (unsigned)it.attempt);
+}
+
 /* Paints the items whose recipe stands (their places in `of`) and replies for each. */
 static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *of, int n)
 {
@@ -294,9 +307,7 @@ static md_status paint(pairs_worker *w, cluster_batch *b, recipe *r, const int *
         if (w->finite[i])
             done[i] = finish(w, it, &r[of[i]], w->rgb + 3 * i * w->size * w->size, &report[i]);
         else
-            done[i] = md_fail(MD_NONFINITE, __FILE__, __LINE__,
-                              "slot %lld, attempt %u: the latent is not finite", (long long)it.id,
-                              (unsigned)it.attempt);
+            done[i] = not_finite(it);
         if (done[i] != MD_OK)
             MD_TRY(cluster_reply_fail(b, of[i], done[i]));
     }
@@ -332,4 +343,45 @@ md_status pairs_worker_lease(void *worker, cluster_batch *b)
         image_free(&r[i].guide);
     free(r);
     return status;
+}
+
+static md_status paint_alone(pairs_worker *w, cluster_item it, const recipe *r, image *mask,
+                             pairs_report *report)
+{
+    const scene *s = &w->scenes[r->scene];
+    painter_item item = {it.id, it.attempt, &r->guide, s->rgb, s->moments};
+    MD_TRY(painter_paint(w->painter, &item, 1, NULL, NULL, w->rgb, w->finite));
+    if (!w->finite[0])
+        return not_finite(it);
+    return compose(w, r, w->rgb, mask, report);
+}
+
+md_status pairs_worker_redraw(pairs_worker *w, cluster_item it, pairs_redrawn *out)
+{
+    recipe r = {0};
+    pairs_redrawn got = {0};
+    pairs_report report;
+    MD_TRY(painter_load(w->painter));
+    MD_TRY(choose(w, it, &r));
+    md_status status = paint_alone(w, it, &r, &got.mask, &report);
+    if (status == MD_OK)
+        status = image_copy(&(image){w->size, w->size, 3, w->rgb}, &got.rgb);
+    if (status != MD_OK) {
+        image_free(&r.guide);
+        pairs_redrawn_free(&got);
+        return status;
+    }
+    got.guide = r.guide;
+    got.background_id = report.background_id;
+    got.mask_id = report.mask_id;
+    got.alignment = report.m.alignment;
+    *out = got;
+    return MD_OK;
+}
+
+void pairs_redrawn_free(pairs_redrawn *r)
+{
+    image_free(&r->rgb);
+    image_free(&r->mask);
+    image_free(&r->guide);
 }

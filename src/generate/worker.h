@@ -17,4 +17,15 @@ void pairs_worker_close(pairs_worker *w);
 /* cluster_work's on_lease; worker: pairs_worker. */
 MD_MUST md_status pairs_worker_lease(void *worker, cluster_batch *b);
 
+/* One draw, kept out of the store. */
+typedef struct pairs_redrawn {
+    image rgb, mask, guide; /* [S,S,3], [S,S,1], [S,S,1], owned */
+    int32_t background_id, mask_id;
+    float alignment;
+} pairs_redrawn;
+
+/* Makes the draw as a lease would, once, in place of pairs_worker_start: takes all memory. */
+MD_MUST md_status pairs_worker_redraw(pairs_worker *w, cluster_item it, pairs_redrawn *out);
+void pairs_redrawn_free(pairs_redrawn *r);
+
 #endif

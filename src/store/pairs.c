@@ -181,8 +181,8 @@ int64_t pairs_width(const pairs_store *p)
 
 /* ---- pixels ---- */
 
-static uint32_t slot_crc(const pairs_store *p, const uint8_t *image, const uint8_t *mask,
-                         const uint8_t *guide)
+uint32_t pairs_crc(const pairs_store *p, const uint8_t *image, const uint8_t *mask,
+                   const uint8_t *guide)
 {
     size_t n = (size_t)(p->h * p->w);
     return md_crc32c(md_crc32c(md_crc32c(0, image, 3 * n), mask, n), guide, n);
@@ -206,7 +206,7 @@ md_status pairs_write_pixels(pairs_store *p, int64_t slot, const uint8_t *image,
     MD_TRY(store_write(p->t, IMAGES, slot, 1, image));
     MD_TRY(store_write(p->t, MASKS, slot, 1, mask));
     MD_TRY(store_write(p->t, GUIDES, slot, 1, guide));
-    *crc = slot_crc(p, image, mask, guide);
+    *crc = pairs_crc(p, image, mask, guide);
     return MD_OK;
 }
 
@@ -339,7 +339,7 @@ md_status pairs_verify_slot(pairs_store *p, int64_t slot, bool *whole)
     uint32_t crc = 0;
     MD_TRY(load_slot(p, slot));
     MD_TRY(store_read(p->t, CRC, slot, 1, &crc));
-    *whole = crc == slot_crc(p, p->scratch, p->scratch + 3 * n, p->scratch + 4 * n);
+    *whole = crc == pairs_crc(p, p->scratch, p->scratch + 3 * n, p->scratch + 4 * n);
     return MD_OK;
 }
 

@@ -100,6 +100,9 @@ MD_MUST md_status pairs_count_states(pairs_store *p, int64_t count[PAIRS_N_STATE
 /* Accepted slots with a /reason: their masks were not eroded. */
 MD_MUST md_status pairs_count_remarked(pairs_store *p, int64_t *n);
 
+/* What /crc is of such pixels. */
+uint32_t pairs_crc(const pairs_store *p, const uint8_t *image, const uint8_t *mask,
+                   const uint8_t *guide);
 /* *whole = the pixels of the slot give its /crc. */
 MD_MUST md_status pairs_verify_slot(pairs_store *p, int64_t slot, bool *whole);
 /* For a resume (writer): every slot in state 1, 2 or 3 whose pixels do not give its crc goes back
