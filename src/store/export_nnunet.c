@@ -1,6 +1,6 @@
 /* A raw data set of nnU-Net (version 2), as its NaturalImage2DIO reads it: imagesTr/CASE_0000.png
    in red, green and blue, labelsTr/CASE.png of 0 and 1, imagesTs and labelsTs for the test part,
-   dataset.json, and splits_final.json, which nnU-Net looks for among the preprocessed data.
+   dataset.json, and splits_final.json, which nnU-Net's planning copies beside what it preprocesses.
    Synthetic pairs are never validation there. */
 #include <stdlib.h>
 #include <string.h>
@@ -203,15 +203,16 @@ static md_status add_dataset(export_set *s, md_text *t)
     int64_t n = 0;
     for (int64_t i = 0; i < s->n; i++)
         n += s->item[i].split != DATA_TEST;
-    MD_TRY(md_text_add(t,
-                       "{\n  \"channel_names\": {\"0\": \"R\", \"1\": \"G\", \"2\": \"B\"},\n"
-                       "  \"labels\": {\"background\": 0, \"lesion\": 1},\n"
-                       "  \"numTraining\": %lld,\n  \"file_ending\": \".png\",\n"
-                       "  \"overwrite_image_reader_writer\": \"NaturalImage2DIO\",\n"
-                       "  \"description\": \"exported by meddiff " MEDDIFF_VERSION
-                       "; cases pair-* are synthetic and never validate: copy splits_final.json to "
-                       "the preprocessed data set\",\n  \"licence\": ",
-                       (long long)n));
+    MD_TRY(
+        md_text_add(t,
+                    "{\n  \"channel_names\": {\"0\": \"R\", \"1\": \"G\", \"2\": \"B\"},\n"
+                    "  \"labels\": {\"background\": 0, \"lesion\": 1},\n"
+                    "  \"numTraining\": %lld,\n  \"file_ending\": \".png\",\n"
+                    "  \"overwrite_image_reader_writer\": \"NaturalImage2DIO\",\n"
+                    "  \"description\": \"exported by meddiff " MEDDIFF_VERSION
+                    "; cases pair-* are synthetic, and none is validation in splits_final.json\",\n"
+                    "  \"licence\": ",
+                    (long long)n));
     MD_TRY(pairs_text(s->pairs, "licences", &licences));
     md_status status = format_json_quote(t, licences);
     free(licences);

@@ -13,7 +13,9 @@
 
 #define PAGE 4096
 
-enum { PACKED_LEVEL = 4 }; /* of 9; measured: 6 takes twice the time for 1 % */
+/* Of 9. A real picture of 512 x 512 took 144 kB in 27 ms at level 4, 116 kB in 83 ms at 6, 110 kB
+   in 108 ms at 9. */
+enum { PACKED_LEVEL = 6 };
 
 md_status store_temp_name(const char *path, char *out, size_t bytes)
 {
