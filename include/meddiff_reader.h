@@ -68,7 +68,7 @@ static inline void meddiff_close(meddiff_store *s);
 
 static inline int meddiff__fail(meddiff_store *s, const char *what, const char *name)
 {
-    (void)snprintf(s->error, sizeof s->error, "%.180s: %.60s", name, what);
+    (void)snprintf(s->error, sizeof s->error, "%.160s: %.90s", name, what);
     return -1;
 }
 
@@ -197,10 +197,13 @@ static inline int meddiff__begin(meddiff_store *s, const char *path, const char 
     s->file = meddiff__open_file(path);
     if (s->file < 0)
         return meddiff__fail(s, "cannot be opened: not there, or no HDF5 file", path);
-    if (meddiff__read_text(s, "schema", schema, sizeof schema) ||
-        strncmp(schema, "meddiff.", 8) != 0)
-        return meddiff__fail(s, "this HDF5 file is no store of meddiff", path);
+    if (meddiff__read_text(s, "schema", schema, sizeof schema))
+        (void)strcpy(schema, "none");
     s->is_pairs = strcmp(schema, "meddiff.pairs") == 0;
+    if (!s->is_pairs && strcmp(schema, "meddiff.data") != 0 &&
+        strcmp(schema, "meddiff.backgrounds") != 0)
+        return meddiff__fail(s, "this HDF5 file is no store of meddiff, or not one of pictures",
+                             path);
     s->images = meddiff__pixels(s, "images", 4);
     s->masks = meddiff__pixels(s, "masks", 3);
     s->guides = meddiff__pixels(s, "guides", 3);

@@ -72,18 +72,16 @@ static md_status open_pairs(export_set *s)
 /* What --share promises: nobody's pixels, names or paths. */
 static md_status check_share(export_set *s)
 {
+    static const char left_out[] = "these are the data set's own images, which --share leaves out; "
+                                   "take one of the two away";
     bool real = true;
     if (!s->shared)
         return MD_OK;
     if (config_is_set(s->cfg, KEY_export_real) &&
         config_choice(s->cfg, KEY_export_real) != REAL_NONE)
-        return config_fail(s->cfg, KEY_export_real,
-                           "asks for the data set's own images, which --share leaves out; take "
-                           "one of the two away");
+        return config_fail(s->cfg, KEY_export_real, "%s", left_out);
     if (config_bool(s->cfg, KEY_export_healthy))
-        return config_fail(s->cfg, KEY_export_healthy,
-                           "asks for the data set's own images, which --share leaves out; take "
-                           "one of the two away");
+        return config_fail(s->cfg, KEY_export_healthy, "%s", left_out);
     MD_TRY(pairs_contains_real_pixels(s->pairs, &real));
     if (real)
         MD_FAIL(

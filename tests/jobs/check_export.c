@@ -83,7 +83,7 @@ static md_status add_runs(const char *text, int64_t side, uint8_t *found, int64_
     return MD_OK;
 }
 
-static md_status annotation(check *c, const format_json *j, int64_t k, int64_t image,
+static md_status annotation(check *c, const format_json *j, int64_t k, int64_t image_id,
                             uint8_t *found)
 {
     char path[64];
@@ -92,7 +92,7 @@ static md_status annotation(check *c, const format_json *j, int64_t k, int64_t i
     uint8_t one[EDGE_MAX * EDGE_MAX] = {0};
     (void)snprintf(path, sizeof path, "annotations[%lld].image_id", (long long)k);
     MD_TRY(format_json_int(j, path, 1, 1 << 30, &id));
-    if (id != image)
+    if (id != image_id)
         return MD_OK;
     (void)snprintf(path, sizeof path, "annotations[%lld].area", (long long)k);
     MD_TRY(format_json_int(j, path, 1, 1 << 30, &area));
