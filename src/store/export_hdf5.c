@@ -22,7 +22,9 @@ static md_status copy(export_set *s, const char *folder, const int64_t *row)
                         .at = tell,
                         .progress = &s->bar};
     MD_TRY(md_path_join(path, sizeof path, folder, "pairs.h5"));
-    MD_TRY(pairs_pack(&j, path));
+    md_status status = pairs_pack(&j, path);
+    if (status != MD_OK)
+        return md_context(status, "copying %s/pairs.h5", s->run);
     if (n == s->n)
         return MD_OK;
     for (int64_t i = n; i < s->n; i++)
