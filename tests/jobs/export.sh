@@ -81,6 +81,13 @@ guide=$(awk -F, '/pair-000000/ { print $10 }' run/export/png/pairs.csv)
 line=$(grep -n "\"val\".*real-$(printf %06d "$guide")" $splits | cut -d: -f1)
 sed -n "$((line - 1))p" $splits | grep -q pair-000000 && fail 'a pair trains beside the picture of its guide'
 grep -q 'pair-000000' $splits || fail 'pair 0 never trains'
+# nor beside the picture that it was painted over
+export_run 0 'lesion-free: 5 train' run --set export.format=nnunet --set export.to=with_healthy --set export.healthy=true
+splits=with_healthy/Dataset500_run/splits_final.json
+background=$(awk -F, '/pair-000000/ { print $13 }' run/export/png/pairs.csv)
+line=$(grep -n "\"val\".*healthy-$(printf %06d "$background")" $splits | cut -d: -f1)
+sed -n "$((line - 1))p" $splits | grep -q pair-000000 && fail 'a pair trains beside the picture of its background'
+grep '"val"' $splits | grep -q pair && fail 'a synthetic pair validates'
 cp -r run own
 "$poke" own/data.h5 set split 3 1
 "$poke" own/data.h5 set used 3 0
