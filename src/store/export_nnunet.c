@@ -186,8 +186,8 @@ static void tell_folds(const folds *f)
     if (f->groups >= 2)
         md_warn("export",
                 "the data set has no validation part: splits_final.json has %d folds of the real "
-                "training pictures, without the pairs painted over them; as the models have learnt "
-                "from these pictures all the same, judge by the test part",
+                "training pictures, each without the pairs that show what it holds out; as the "
+                "models have learnt from all of them, judge by the test part",
                 f->n);
     else
         md_warn("export", "no real pictures to validate on: \"val\" of splits_final.json is empty; "
