@@ -2,17 +2,23 @@
 
     images, masks = read("runs/mine/pairs.h5")               # the accepted pairs
     images, masks = read("runs/mine/data.h5", split="train")  # the imported ones
+    alignment = columns("runs/mine/pairs.h5")["alignment"]    # where they come from, what they scored
 
-With PyTorch, Pairs is a Dataset over one or several stores
-that opens each file once per worker, so that a DataLoader with num_workers > 0 is safe.
+With PyTorch, Pairs is a Dataset over one or several stores that opens each file once per worker, so that a
+DataLoader with num_workers > 0 is safe, and mixes them:
 
-    loader = DataLoader(Pairs("runs/mine/pairs.h5", ("runs/mine/data.h5", "train")), 8, shuffle=True)
-"""
+    data = Pairs("runs/mine/pairs.h5", ("runs/mine/data.h5", "train"))
+    loader = DataLoader(data, 8, num_workers=4, sampler=data.sampler(0.7, 0.3))  # 70 % synthetic
+
+Compact copies (meddiff export, export.format = hdf5) are read as the stores are."""
+import os
+
 import h5py
 import numpy as np
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 LESION, ACCEPTED = 0, 2  # data.h5 /kind, pairs.h5 /state
+PIXELS = ("images", "masks", "guides", "allowed")
 
 
 class StoreError(Exception):
@@ -26,6 +32,8 @@ def rows(path, split=None, lesion=None, used_only=False):
     with h5py.File(path, "r") as f:
         schema = f.attrs.get("schema", "")
         schema = schema.decode() if isinstance(schema, bytes) else schema
+        if split is not None and split not in SPLITS:
+            raise StoreError(f"{path}: no split is called {split!r}; there are {', '.join(SPLITS)}")
         if schema == "meddiff.pairs":
             keep = f["state"][:] == ACCEPTED
         elif schema in ("meddiff.data", "meddiff.backgrounds"):
@@ -48,16 +56,31 @@ def read(path, split=None, lesion=None, used_only=False):
     return images, masks
 
 
-class Pairs:
-    """A map-style Dataset of (image f32 [3,H,W] in 0..1, mask f32 [1,H,W]) over stores: paths, or
-    (path of data.h5, split). transform(image u8 [H,W,3], mask bool [H,W]) -> the same runs first."""
+def columns(path, split=None, lesion=None, used_only=False):
+    """Everything but the pixels of those rows: name -> array [N], and "row", their numbers in the file."""
+    ids = rows(path, split, lesion, used_only)
+    with h5py.File(path, "r") as f:
+        found = {name: f[name][:][ids] for name in f if name not in PIXELS}
+    return {"row": ids, **found}
 
-    def __init__(self, *stores, transform=None):
-        self.index, self.paths, self.transform, self.files = [], [], transform, {}
+
+class Pairs:
+    """A map-style Dataset of (image f32 [3,H,W] in 0..1, mask f32 [1,H,W]) over stores. A store is a path, or
+    (path, split), or (path, split, {other arguments of rows}): pictures of data.h5 without a lesion come
+    with an empty mask, and are left out by ("data.h5", "train", {"lesion": True}).
+    transform(image u8 [H,W,3], mask bool [H,W]) -> the same runs first. origin: a third member of each
+    sample, (number of the store, row)."""
+
+    def __init__(self, *stores, transform=None, origin=False):
+        self.index, self.paths, self.transform, self.origin = [], [], transform, origin
+        self.files, self.counts = {}, []
         for number, store in enumerate(stores):
-            path, split = (store, None) if isinstance(store, str) else store
-            self.paths.append(path)
-            self.index += [(number, int(i)) for i in rows(path, split)]
+            path, split, how = store if isinstance(store, tuple) and len(store) == 3 else \
+                (*store, {}) if isinstance(store, tuple) else (store, None, {})
+            ids = rows(path, split, **how)
+            self.paths.append(os.fspath(path))
+            self.counts.append(len(ids))
+            self.index += [(number, int(i)) for i in ids]
 
     def __len__(self):
         return len(self.index)
@@ -65,16 +88,50 @@ class Pairs:
     def __getstate__(self):  # an open file does not travel to a worker process
         return {**self.__dict__, "files": {}}
 
-    def __getitem__(self, i):
-        import os
+    def weights(self, *shares, each=None):
+        """f64 [len(self)], summing to 1: how often each sample is to be drawn so that of all draws `shares`,
+        one number for each store, come from that store: 0.7, 0.3 means 70 % from the first. Without
+        shares every sample is equal. each [len(self)]: weights of the samples within their store."""
+        each = np.ones(len(self)) if each is None else np.asarray(each, float)
+        shares = shares or [each[self._of(n)].sum() for n in range(len(self.paths))]
+        if len(shares) != len(self.paths) or len(each) != len(self):
+            raise ValueError(f"{len(self.paths)} stores of {len(self)} samples, but {len(shares)} shares "
+                             f"and {len(each)} weights")
+        out = np.zeros(len(self))
+        for number, share in enumerate(shares):
+            mine = self._of(number)
+            if share < 0 or each[mine].min(initial=0) < 0 or (share > 0 and not each[mine].sum() > 0):
+                raise ValueError(f"{self.paths[number]}: a share of {share} of {self.counts[number]} samples")
+            if share > 0:
+                out[mine] = share * each[mine] / each[mine].sum()
+        if not out.sum() > 0:
+            raise ValueError("no sample has a weight")
+        return out / out.sum()
+
+    def sampler(self, *shares, each=None, n=None, generator=None):
+        """For DataLoader(sampler=...): n draws (None: as many as there are samples) by weights()."""
         import torch
-        number, row = self.index[i]
-        key = (os.getpid(), number)  # nor does it survive a fork
+        weights = torch.from_numpy(self.weights(*shares, each=each))
+        return torch.utils.data.WeightedRandomSampler(weights, n or len(self), generator=generator)
+
+    def _of(self, number):
+        first = sum(self.counts[:number])
+        return slice(first, first + self.counts[number])
+
+    def _file(self, number):
+        key = (os.getpid(), number)  # an open file does not survive a fork either
         if key not in self.files:
             self.files[key] = h5py.File(self.paths[number], "r")
-        f = self.files[key]
-        image, mask = f["images"][row], f["masks"][row] > 0
+        return self.files[key]
+
+    def __getitem__(self, i):
+        import torch
+        number, row = self.index[i]
+        f = self._file(number)
+        image = f["images"][row]
+        mask = f["masks"][row] > 0 if "masks" in f else np.zeros(image.shape[:2], bool)
         if self.transform:
             image, mask = self.transform(image, mask)
-        return (torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255),
-                torch.from_numpy(mask[None].astype(np.float32)))
+        sample = (torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255),
+                  torch.from_numpy(mask[None].astype(np.float32)))
+        return (*sample, (number, row)) if self.origin else sample

@@ -38,6 +38,11 @@ bool command_takes_config(const job_row *r)
     return r->arg == CONFIG || r->arg == STEP_CONFIG;
 }
 
+bool command_takes_share(const job_row *r)
+{
+    return !strcmp(r->sections, "export");
+}
+
 bool command_takes_fresh(const job_row *r)
 {
     return r->ranks == MPI;
@@ -45,10 +50,11 @@ bool command_takes_fresh(const job_row *r)
 
 int command_job_help(const job_row *r)
 {
-    (void)printf("meddiff %s%s%s%s [--set section.name=value]...%s\n%s\n\n", r->name,
+    (void)printf("meddiff %s%s%s%s [--set section.name=value]...%s%s\n%s\n\n", r->name,
                  *argument_words[r->arg] ? " " : "", argument_words[r->arg],
                  command_takes_config(r) ? " [--with FILE]..." : "",
-                 command_takes_fresh(r) ? " [--fresh]" : "", r->help);
+                 command_takes_fresh(r) ? " [--fresh]" : "",
+                 command_takes_share(r) ? " [--share]" : "", r->help);
     char *text;
     if (config_help(r->sections, &text) != MD_OK) {
         (void)fprintf(stderr, "meddiff: %s\n", md_status_text());
@@ -106,10 +112,16 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
                         "--fresh",
                         r->name);
             c->fresh = true;
+        } else if (!strcmp(a, "--share")) {
+            if (!command_takes_share(r))
+                MD_FAIL(MD_USAGE, "%s makes nothing for others, so there is nothing for --share",
+                        r->name);
+            MD_TRY(
+                keep_option("--set", "export.share=true", c->sets, &c->n_sets, COMMAND_MAX_SETS));
         } else if (a[0] == '-') {
             MD_FAIL(MD_USAGE,
-                    "unknown option %s; there are --set section.name=value, --with FILE, --fresh "
-                    "and --help",
+                    "unknown option %s; there are --set section.name=value, --with FILE, --fresh, "
+                    "--share and --help",
                     a);
         } else if (r->arg == STEP_CONFIG && !*c->step && !c->arg &&
                    (!strcmp(a, "train") || !strcmp(a, "sample"))) {

@@ -37,6 +37,7 @@ int command_unknown_job(const char *name); /* with a guess at what was meant, to
 const job_row *command_find_job(int *argc, char ***argv);
 bool command_takes_config(const job_row *r);
 bool command_takes_fresh(const job_row *r); /* it has a run directory */
+bool command_takes_share(const job_row *r); /* --share is short for export.share */
 MD_MUST md_status command_read(const job_row *r, int argc, char **argv, command *c);
 /* CONFIG, the files of --with over it, --set over all; `run` named where nothing does. */
 MD_MUST md_status command_config(const job_row *r, const command *c, config **out);

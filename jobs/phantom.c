@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "image/image.h"
 #include "image/phantom.h"
+#include "store/data.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -87,7 +88,7 @@ static md_status write_part(const config *cfg, part which, int64_t count, const 
 
 md_status job_phantom(job *j)
 {
-    static const char licence[] = "CC0 1.0: drawn by meddiff phantom, no patient's image\n";
+    static const char licence[] = DATA_DRAWN_LICENCE "\n";
     if (md_file_exists(j->arg))
         MD_FAIL(MD_USAGE, "%s is there already; name a new folder, or remove it", j->arg);
     char root[PATH_BYTES], path[PATH_BYTES];

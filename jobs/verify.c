@@ -137,7 +137,13 @@ static void check_file(verify *v, const char *path)
         verify_note(v, "%s: not finished: left by a job that was stopped", path);
 }
 
-/* Every file below, but what verify_models.c looks at. */
+/* Every file below, but what verify_models.c looks at, and copies that were made for other
+ * programs. */
+static bool is_left_out(const char *name)
+{
+    return !strcmp(name, "checkpoints") || !strcmp(name, "models") || !strcmp(name, "export");
+}
+
 static void check_files(verify *v, const char *folder, int depth)
 {
     char path[VERIFY_PATH], **names = NULL;
@@ -152,8 +158,7 @@ static void check_files(verify *v, const char *folder, int depth)
             continue;
         if (!verify_is_folder(path))
             check_file(v, path);
-        else if (depth < DEPTH_MOST &&
-                 (depth > 0 || (strcmp(names[i], "checkpoints") && strcmp(names[i], "models"))))
+        else if (depth < DEPTH_MOST && (depth > 0 || !is_left_out(names[i])))
             check_files(v, path, depth + 1);
     }
     free(names);

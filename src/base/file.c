@@ -249,6 +249,28 @@ md_status md_dir_list(const char *path, char ***names, size_t *n)
     return status;
 }
 
+md_status md_dir_remove(const char *path)
+{
+    char below[PATH_BYTES], **names = NULL;
+    struct stat st;
+    size_t n = 0;
+    if (lstat(path, &st) != 0 && errno == ENOENT)
+        return MD_OK;
+    MD_TRY(md_dir_list(path, &names, &n));
+    md_status status = MD_OK;
+    for (size_t i = 0; i < n && status == MD_OK; i++) {
+        status = md_path_join(below, sizeof below, path, names[i]);
+        if (status == MD_OK)
+            status = lstat(below, &st) == 0 && S_ISDIR(st.st_mode) ? md_dir_remove(below)
+                                                                   : md_file_remove(below);
+    }
+    free(names);
+    MD_TRY(status);
+    if (rmdir(path) != 0 && errno != ENOENT)
+        MD_FAIL(MD_IO, "%s: cannot remove: %s", path, strerror(errno));
+    return MD_OK;
+}
+
 md_status md_path_join(char *buf, size_t size, const char *a, const char *b)
 {
     if (a[0] == '\0' || b[0] == '/')

@@ -33,6 +33,8 @@ size_t md_file_plain_length(const char *path);
 MD_MUST md_status md_file_remove(const char *path);
 bool md_file_exists(const char *path);           /* anything by that name */
 MD_MUST md_status md_dir_make(const char *path); /* with parents; fine when it is there */
+/* With all that is in it; links go, what they lead to stays. Fine when it is not there. */
+MD_MUST md_status md_dir_remove(const char *path);
 /* Names (without "." and ".."), sorted bytewise. *names is one allocation: free(*names). */
 MD_MUST md_status md_dir_list(const char *path, char ***names, size_t *n);
 /* a + "/" + b; b alone when it is absolute or a is "". MD_USAGE when it does not fit. */

@@ -99,6 +99,16 @@ md_status md_text_add(md_text *t, const char *fmt, ...)
     return MD_OK;
 }
 
+md_status md_text_add_csv(md_text *t, const char *s)
+{
+    if (!strpbrk(s, ",\"\r\n"))
+        return md_text_add(t, "%s", s);
+    MD_TRY(md_text_add(t, "\""));
+    for (; *s; s++)
+        MD_TRY(md_text_add(t, *s == '"' ? "\"\"" : "%c", *s));
+    return md_text_add(t, "\"");
+}
+
 void md_text_free(md_text *t)
 {
     free(t->s);

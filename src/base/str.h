@@ -32,6 +32,8 @@ typedef struct md_text {
 
 MD_MUST md_status md_text_add(md_text *t, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* Adds s as a field of CSV, quoted where it has to be. */
+MD_MUST md_status md_text_add_csv(md_text *t, const char *s);
 void md_text_free(md_text *t);
 
 #ifdef __cplusplus

@@ -68,6 +68,23 @@ md_status pairs_check_made_from(const pairs_job *j)
     return status;
 }
 
+/* Outside the guides there are a background's pixels, inside what a model learnt from the images.
+ */
+static md_status find_real_pixels(const pairs_job *j, data_store *d, bool *real)
+{
+    data_store *backgrounds = NULL;
+    bool drawn = false;
+    MD_TRY(data_is_drawn(d, &drawn));
+    if (drawn) {
+        MD_TRY(data_open(j->backgrounds, DATA_BACKGROUNDS, &backgrounds));
+        md_status status = data_is_drawn(backgrounds, &drawn);
+        data_close(backgrounds);
+        MD_TRY(status);
+    }
+    *real = !drawn;
+    return MD_OK;
+}
+
 static md_status create_store(const desk *k, const pairs_input *input, int n, const char *text)
 {
     const pairs_job *j = k->j;
@@ -77,7 +94,10 @@ static md_status create_store(const desk *k, const pairs_input *input, int n, co
     if (k->assess)
         MD_TRY(assessor_find_band(k->assess, limits));
     MD_TRY(data_open(j->data, DATA_IMAGES, &d));
-    md_status status = data_text(d, "licences", &licences);
+    bool real = true;
+    md_status status = find_real_pixels(j, d, &real);
+    if (status == MD_OK)
+        status = data_text(d, "licences", &licences);
     pairs_spec spec = {.rows = config_int(j->cfg, KEY_generate_pairs),
                        .height = data_size(d),
                        .width = data_size(d),
@@ -87,7 +107,7 @@ static md_status create_store(const desk *k, const pairs_input *input, int n, co
                        .code_version = MEDDIFF_VERSION,
                        .licences = licences,
                        .seed = (uint64_t)config_int(j->cfg, KEY_seed),
-                       .contains_real_pixels = true, /* backgrounds are the data set's pictures */
+                       .contains_real_pixels = real,
                        .n_inputs = n};
     memcpy(spec.band, limits, sizeof limits);
     memcpy(spec.input, input, (size_t)n * sizeof *input);

@@ -107,11 +107,12 @@ md_status data_open(const char *path, data_schema schema, data_store **out)
     return MD_OK;
 }
 
+/* more: further columns of a packed file, or NULL. */
 static md_status make(const char *temp, data_schema schema, int64_t rows, int64_t size,
-                      const data_info *info)
+                      const data_info *info, const store_column *more)
 {
     int at[N_COLUMNS];
-    store_column c[N_COLUMNS];
+    store_column c[N_COLUMNS + 1];
     int n = pick_columns(schema, c, at);
     for (int i = IMAGES; i <= ALLOWED; i++)
         if (at[i] >= 0)
@@ -124,8 +125,11 @@ static md_status make(const char *temp, data_schema schema, int64_t rows, int64_
         store_text_attr("made_from", info->made_from),
         {"seed", STORE_ATTR_U64, 1, NULL, {.u = {info->seed}}},
     };
-    MD_TRY(store_make(temp, schema_names[schema], c, n, rows, attr, sizeof attr / sizeof *attr));
-    return MD_OK;
+    const int n_attr = sizeof attr / sizeof *attr;
+    if (!more)
+        return store_make(temp, schema_names[schema], c, n, rows, attr, n_attr);
+    c[n] = *more;
+    return store_make_packed(temp, schema_names[schema], c, n + 1, rows, attr, n_attr);
 }
 
 /* The file under its temporary name, open for writing. */
@@ -148,7 +152,7 @@ md_status data_create(const char *path, data_schema schema, int64_t rows, int64_
 {
     char temp[4096];
     MD_TRY(store_temp_name(path, temp, sizeof temp));
-    MD_TRY(make(temp, schema, rows, size, info));
+    MD_TRY(make(temp, schema, rows, size, info, NULL));
     md_status status = open_temp(path, temp, schema, out);
     if (status != MD_OK)
         (void)remove(temp);
@@ -332,10 +336,88 @@ md_status data_verify_row(data_store *d, int64_t row, bool *whole)
     return MD_OK;
 }
 
+md_status data_is_drawn(data_store *d, bool *drawn)
+{
+    bool all = true;
+    for (int64_t i = 0; i < data_rows(d) && all; i++) {
+        char licence[DATA_LICENCE_BYTES] = "";
+        MD_TRY(get(d, LICENCE, i, licence));
+        all = strncmp(licence, DATA_DRAWN_LICENCE, sizeof licence) == 0;
+    }
+    *drawn = all;
+    return MD_OK;
+}
+
 md_status data_text(data_store *d, const char *attribute, char **out)
 {
     MD_TRY(store_attr_text(d->t, attribute, out));
     return MD_OK;
+}
+
+/* ---- a compact copy ---- */
+
+static const store_column data_id = {"data_id", STORE_I32, 0, 0, {0}, false, -1};
+
+static md_status make_pack(data_store *d, int64_t rows, const char *path)
+{
+    static const char *const names[] = {"config", "code_version", "format", "licences",
+                                        "made_from"};
+    char *text[sizeof names / sizeof *names] = {NULL};
+    data_info info = {0};
+    md_status status = data_seed(d, &info.seed);
+    for (size_t i = 0; i < sizeof names / sizeof *names && status == MD_OK; i++)
+        status = data_text(d, names[i], &text[i]);
+    info.config = text[0];
+    info.code_version = text[1];
+    info.format = text[2];
+    info.licences = text[3];
+    info.made_from = text[4];
+    if (status == MD_OK)
+        status = make(path, DATA_IMAGES, rows, d->size, &info, &data_id);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        free(text[i]);
+    return status;
+}
+
+static md_status copy_row(data_store *from, int64_t row, data_store *to, int64_t at, uint8_t *px)
+{
+    data_row r;
+    uint8_t *map = px + 3 * from->size * from->size;
+    MD_TRY(data_read_row(from, row, &r));
+    MD_TRY(data_read_pixels(from, row, px, map));
+    MD_TRY(data_write_pixels(to, at, px, map));
+    return data_write_row(to, at, &r);
+}
+
+static md_status write_ids(const char *path, const int64_t *ids, int64_t n)
+{
+    store_table *t = NULL;
+    MD_TRY(store_open(path, schema_names[DATA_IMAGES], &data_id, 1, STORE_WRITE, &t));
+    md_status status = MD_OK;
+    for (int64_t i = 0; i < n && status == MD_OK; i++)
+        status = store_write(t, 0, i, 1, &(int32_t){(int32_t)ids[i]});
+    if (status == MD_OK)
+        status = store_sync(t);
+    store_close(t);
+    return status;
+}
+
+md_status data_pack(data_store *d, const int64_t *ids, int64_t n, const char *path)
+{
+    data_store *to = NULL;
+    MD_TRY(make_pack(d, n, path));
+    MD_TRY(open_as(path, DATA_IMAGES, STORE_WRITE, &to));
+    uint8_t *px = malloc((size_t)(4 * d->size * d->size));
+    md_status status =
+        px ? MD_OK : md_fail(MD_NOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+    for (int64_t i = 0; i < n && status == MD_OK; i++)
+        status = copy_row(d, ids[i], to, i, px);
+    if (status == MD_OK)
+        status = store_flush(to->t);
+    data_close(to);
+    free(px);
+    MD_TRY(status);
+    return write_ids(path, ids, n);
 }
 
 md_status data_seed(data_store *d, uint64_t *seed)

@@ -90,10 +90,18 @@ MD_MUST md_status data_verify_row(data_store *d, int64_t row, bool *whole);
 MD_MUST md_status data_text(data_store *d, const char *attribute, char **out); /* malloced */
 MD_MUST md_status data_seed(data_store *d, uint64_t *seed);
 
+/* A compact copy of the rows ids[n] of a data.h5, as the file `path` itself: every column and
+   attribute, pixels compressed (store_make_packed), and /data_id i32 [n], their numbers in d. */
+MD_MUST md_status data_pack(data_store *d, const int64_t *ids, int64_t n, const char *path);
+
 /* Rows of this kind and split (kind < 0: any; used_only: those of data.pairs), ascending. *ids is
    malloced for the caller, with one spare element, so never NULL. */
 MD_MUST md_status data_select(data_store *d, int kind, data_split split, bool used_only,
                               int64_t **ids, int64_t *n);
+
+/* The licence of phantoms, and whether every row has it: no picture of the store is a patient's. */
+#define DATA_DRAWN_LICENCE "CC0 1.0: drawn by meddiff phantom, no patient's image"
+MD_MUST md_status data_is_drawn(data_store *d, bool *drawn);
 
 const char *data_split_name(data_split s);
 

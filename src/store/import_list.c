@@ -197,27 +197,16 @@ md_status import__skip_others(import_list *list, const char *dir, const char *us
     return status;
 }
 
-/* A field of CSV, quoted where it has to be. */
-static md_status add_field(md_text *t, const char *s)
-{
-    if (!strpbrk(s, ",\"\r\n"))
-        return md_text_add(t, "%s", s);
-    MD_TRY(md_text_add(t, "\""));
-    for (; *s; s++)
-        MD_TRY(md_text_add(t, *s == '"' ? "\"\"" : "%c", *s));
-    return md_text_add(t, "\"");
-}
-
 md_status import__write_skipped(const import_list *list, const char *path)
 {
     md_text t = {0};
     md_status status = md_text_add(&t, "file,why\n");
     for (int64_t i = 0; i < list->n_skipped && status == MD_OK; i++) {
-        status = add_field(&t, list->skip[i].file);
+        status = md_text_add_csv(&t, list->skip[i].file);
         if (status == MD_OK)
             status = md_text_add(&t, ",");
         if (status == MD_OK)
-            status = add_field(&t, list->skip[i].why);
+            status = md_text_add_csv(&t, list->skip[i].why);
         if (status == MD_OK)
             status = md_text_add(&t, "\n");
     }

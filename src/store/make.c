@@ -13,6 +13,10 @@
 
 #define PAGE 4096
 
+/* Of 9. A real picture of 512 x 512 took 144 kB in 27 ms at level 4, 116 kB in 83 ms at 6, 110 kB
+   in 108 ms at 9. */
+enum { PACKED_LEVEL = 6 };
+
 md_status store_temp_name(const char *path, char *out, size_t bytes)
 {
     int n = snprintf(out, bytes, "%s.tmp", path);
@@ -50,7 +54,28 @@ static md_status set_fill(hid_t create, const store_column *c, hid_t memory, con
     return MD_OK;
 }
 
-static md_status make_column(hid_t file, const char *path, const store_column *c, int64_t rows)
+/* Pixels on pages that are there from the start; or, packed, each row a chunk of its own. Values of
+   one byte gain nothing from the shuffle filter. */
+static md_status set_layout(hid_t create, const store_column *c, bool packed, const hsize_t *dim,
+                            const char *path)
+{
+    hsize_t chunk[1 + STORE_MAX_DIMS] = {1};
+    H5_TRY(H5Pset_obj_track_times(create, false), "making", path);
+    H5_TRY(H5Pset_fill_time(create, c->pixels ? H5D_FILL_TIME_NEVER : H5D_FILL_TIME_ALLOC),
+           "making", path);
+    if (packed && c->pixels) {
+        memcpy(chunk + 1, dim + 1, (size_t)c->ndim * sizeof *dim);
+        H5_TRY(H5Pset_chunk(create, 1 + c->ndim, chunk), "making", path);
+        H5_TRY(H5Pset_deflate(create, PACKED_LEVEL), "making", path);
+        return MD_OK;
+    }
+    H5_TRY(H5Pset_layout(create, H5D_CONTIGUOUS), "making", path);
+    H5_TRY(H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY), "making", path);
+    return MD_OK;
+}
+
+static md_status make_column(hid_t file, const char *path, const store_column *c, bool packed,
+                             int64_t rows)
 {
     md_status status = MD_OK;
     hsize_t dim[1 + STORE_MAX_DIMS] = {(hsize_t)rows};
@@ -61,11 +86,7 @@ static md_status make_column(hid_t file, const char *path, const store_column *c
     H5_TRY_GOTO(disk, done, "making", path);
     H5_TRY_GOTO(memory, done, "making", path);
     H5_TRY_GOTO(create, done, "making", path);
-    H5_TRY_GOTO(H5Pset_layout(create, H5D_CONTIGUOUS), done, "making", path);
-    H5_TRY_GOTO(H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY), done, "making", path);
-    H5_TRY_GOTO(H5Pset_fill_time(create, c->pixels ? H5D_FILL_TIME_NEVER : H5D_FILL_TIME_ALLOC),
-                done, "making", path);
-    H5_TRY_GOTO(H5Pset_obj_track_times(create, false), done, "making", path);
+    MD_TRY_GOTO(set_layout(create, c, packed, dim, path), done);
     if (!c->pixels)
         MD_TRY_GOTO(set_fill(create, c, memory, path), done);
     H5_TRY_GOTO(space = H5Screate_simple(1 + c->ndim, dim, NULL), done, "making", path);
@@ -85,37 +106,47 @@ done:
     return status;
 }
 
-static md_status fill_file(hid_t file, const char *path, const char *schema,
-                           const store_column *columns, int n_columns, int64_t rows,
-                           const store_attr *attrs, int n_attrs)
+/* What store_make is asked for. */
+typedef struct plan {
+    const char *path, *schema;
+    const store_column *column;
+    int n_columns;
+    int64_t rows;
+    const store_attr *attr;
+    int n_attrs;
+    bool packed;
+} plan;
+
+static md_status fill_file(hid_t file, const plan *p)
 {
     char name[64];
-    (void)snprintf(name, sizeof name, "meddiff.%s", schema);
+    (void)snprintf(name, sizeof name, "meddiff.%s", p->schema);
     store_attr own[2] = {
         {"schema", STORE_ATTR_TEXT, 0, name, {{0}}},
         {"schema_version", STORE_ATTR_I64, 1, NULL, {{STORE_SCHEMA_VERSION}}},
     };
     for (int i = 0; i < 2; i++)
-        MD_TRY(store__write_attr(file, path, &own[i]));
-    for (int i = 0; i < n_attrs; i++)
-        MD_TRY(store__write_attr(file, path, &attrs[i]));
-    for (int i = 0; i < n_columns; i++)
-        MD_TRY(make_column(file, path, &columns[i], rows));
+        MD_TRY(store__write_attr(file, p->path, &own[i]));
+    for (int i = 0; i < p->n_attrs; i++)
+        MD_TRY(store__write_attr(file, p->path, &p->attr[i]));
+    for (int i = 0; i < p->n_columns; i++)
+        MD_TRY(make_column(file, p->path, &p->column[i], p->packed, p->rows));
     return MD_OK;
 }
 
-static md_status make_file(const char *path, const char *schema, const store_column *columns,
-                           int n_columns, int64_t rows, const store_attr *attrs, int n_attrs)
+static md_status make_file(const plan *p)
 {
     md_status status = MD_OK;
+    const char *path = p->path;
     hid_t access = store__access(true), create = H5Pcreate(H5P_FILE_CREATE), file = -1;
     H5_TRY_GOTO(access, done, "making", path);
     H5_TRY_GOTO(create, done, "making", path);
     /* Objects of a page or more start on a page: no two writers of pixels share one. */
-    H5_TRY_GOTO(H5Pset_alignment(access, PAGE, PAGE), done, "making", path);
+    if (!p->packed)
+        H5_TRY_GOTO(H5Pset_alignment(access, PAGE, PAGE), done, "making", path);
     H5_TRY_GOTO(H5Pset_obj_track_times(create, false), done, "making", path);
     H5_TRY_GOTO(file = H5Fcreate(path, H5F_ACC_TRUNC, create, access), done, "making", path);
-    MD_TRY_GOTO(fill_file(file, path, schema, columns, n_columns, rows, attrs, n_attrs), done);
+    MD_TRY_GOTO(fill_file(file, p), done);
 done:
     if (file >= 0 && H5Fclose(file) < 0 && status == MD_OK)
         status = store__h5_fail(MD_IO, __FILE__, __LINE__, "closing", path);
@@ -168,16 +199,16 @@ static md_status settle(const char *path)
     return status;
 }
 
-/* A little more than the file will take. */
-static int64_t estimate(const store_column *columns, int n_columns, int64_t rows,
-                        const store_attr *attrs, int n_attrs)
+/* A little more than the file will take, packed pixels aside. */
+static int64_t estimate(const plan *p)
 {
     int64_t bytes = 16 * PAGE;
-    for (int i = 0; i < n_columns; i++)
-        bytes += rows * (int64_t)store__value_bytes(&columns[i]) + PAGE;
-    for (int i = 0; i < n_attrs; i++)
-        bytes +=
-            attrs[i].kind == STORE_ATTR_TEXT && attrs[i].text ? (int64_t)strlen(attrs[i].text) : 0;
+    for (int i = 0; i < p->n_columns; i++)
+        if (!p->packed || !p->column[i].pixels)
+            bytes += p->rows * (int64_t)store__value_bytes(&p->column[i]) + PAGE;
+    for (int i = 0; i < p->n_attrs; i++)
+        if (p->attr[i].kind == STORE_ATTR_TEXT && p->attr[i].text)
+            bytes += (int64_t)strlen(p->attr[i].text);
     return bytes;
 }
 
@@ -200,20 +231,32 @@ md_status store_replace(const char *path, store_maker make, const void *what)
     return MD_OK;
 }
 
-md_status store_make(const char *path, const char *schema, const store_column *columns,
-                     int n_columns, int64_t rows, const store_attr *attrs, int n_attrs)
+static md_status make(const plan *p)
 {
-    if (n_columns < 1 || n_columns > STORE_MAX_COLUMNS || rows < 1)
-        MD_FAIL(MD_INTERNAL, "%s: %d columns, %lld rows", path, n_columns, (long long)rows);
+    if (p->n_columns < 1 || p->n_columns > STORE_MAX_COLUMNS || p->rows < 1)
+        MD_FAIL(MD_INTERNAL, "%s: %d columns, %lld rows", p->path, p->n_columns,
+                (long long)p->rows);
     store__h5_quiet();
-    md_status status = probe(path, estimate(columns, n_columns, rows, attrs, n_attrs));
+    md_status status = probe(p->path, estimate(p));
     if (status == MD_OK)
-        status = make_file(path, schema, columns, n_columns, rows, attrs, n_attrs);
+        status = make_file(p);
     if (status == MD_OK)
-        status = settle(path);
+        status = settle(p->path);
     if (status != MD_OK) {
-        (void)unlink(path);
+        (void)unlink(p->path);
         return md_frame(status, __FILE__, __LINE__);
     }
     return MD_OK;
+}
+
+md_status store_make(const char *path, const char *schema, const store_column *columns,
+                     int n_columns, int64_t rows, const store_attr *attrs, int n_attrs)
+{
+    return make(&(plan){path, schema, columns, n_columns, rows, attrs, n_attrs, false});
+}
+
+md_status store_make_packed(const char *path, const char *schema, const store_column *columns,
+                            int n_columns, int64_t rows, const store_attr *attrs, int n_attrs)
+{
+    return make(&(plan){path, schema, columns, n_columns, rows, attrs, n_attrs, true});
 }

@@ -8,7 +8,7 @@
 
 #include "base/crc32c.h"
 #include "base/file.h"
-#include "store/table.h"
+#include "store/pairs_internal.h"
 
 enum {
     IMAGES,
@@ -74,9 +74,8 @@ static bool is_input(const char *name)
     return false;
 }
 
-static md_status make(const char *path, const void *spec)
+md_status pairs__make(const char *path, const pairs_spec *s, const store_column *more, int n_more)
 {
-    const pairs_spec *s = spec;
     store_attr attr[10 + PAIRS_MAX_INPUTS];
     char input_name[PAIRS_MAX_INPUTS][64];
     int n = 0;
@@ -99,14 +98,23 @@ static md_status make(const char *path, const void *spec)
         (void)snprintf(input_name[i], sizeof input_name[i], "sha256_%s", s->input[i].name);
         attr[n++] = store_text_attr(input_name[i], s->input[i].hex);
     }
-    store_column c[N_COLUMNS];
-    memcpy(c, columns, sizeof c);
+    store_column c[STORE_MAX_COLUMNS];
+    if (N_COLUMNS + n_more > STORE_MAX_COLUMNS)
+        MD_FAIL(MD_INTERNAL, "%s: %d more columns", path, n_more);
+    memcpy(c, columns, sizeof columns);
     for (int i = IMAGES; i <= GUIDES; i++) {
         c[i].dim[0] = s->height;
         c[i].dim[1] = s->width;
     }
-    MD_TRY(store_make(path, "pairs", c, N_COLUMNS, s->rows, attr, n));
-    return MD_OK;
+    if (!more)
+        return store_make(path, "pairs", c, N_COLUMNS, s->rows, attr, n);
+    memcpy(c + N_COLUMNS, more, (size_t)n_more * sizeof *more);
+    return store_make_packed(path, "pairs", c, N_COLUMNS + n_more, s->rows, attr, n);
+}
+
+static md_status make(const char *path, const void *spec)
+{
+    return pairs__make(path, spec, NULL, 0);
 }
 
 md_status pairs_create(const char *path, const pairs_spec *spec)
@@ -219,6 +227,12 @@ md_status pairs_read_pixels(pairs_store *p, int64_t slot, uint8_t *image, uint8_
         MD_TRY(store_read(p->t, MASKS, slot, 1, mask));
     if (guide)
         MD_TRY(store_read(p->t, GUIDES, slot, 1, guide));
+    return MD_OK;
+}
+
+md_status pairs__flush(pairs_store *p)
+{
+    MD_TRY(store_flush(p->t));
     return MD_OK;
 }
 
@@ -399,13 +413,9 @@ static md_status copy_slot(pairs_store *from, pairs_store *to, int64_t slot, boo
 static const char *const text_names[] = {"prompt", "foundation", "config", "code_version",
                                          "licences"};
 
-typedef struct spec_copy {
-    pairs_spec spec;
-    char *text[sizeof text_names / sizeof *text_names];
-    char *hex[PAIRS_MAX_INPUTS];
-} spec_copy;
+_Static_assert(sizeof text_names / sizeof *text_names == PAIRS_TEXTS, "as many as are kept");
 
-static void free_spec(spec_copy *c)
+void pairs__free_spec(pairs_spec_copy *c)
 {
     for (size_t i = 0; i < sizeof text_names / sizeof *text_names; i++)
         free(c->text[i]);
@@ -413,7 +423,7 @@ static void free_spec(spec_copy *c)
         free(c->hex[i]);
 }
 
-static md_status read_spec(pairs_store *p, spec_copy *c)
+md_status pairs__read_spec(pairs_store *p, pairs_spec_copy *c)
 {
     for (size_t i = 0; i < sizeof text_names / sizeof *text_names; i++)
         MD_TRY(store_attr_text(p->t, text_names[i], &c->text[i]));
@@ -462,7 +472,7 @@ static md_status copy_into(const char *temp, const void *what)
     const change *c = what;
     md_status status = MD_OK;
     pairs_store *from = NULL, *to = NULL;
-    spec_copy copy = {0};
+    pairs_spec_copy copy = {0};
     MD_TRY_GOTO(pairs_open_reader(c->path, &from), done);
     if (c->rows >= 0 && c->rows < pairs_rows(from)) {
         status = md_fail(MD_USAGE, __FILE__, __LINE__,
@@ -470,7 +480,7 @@ static md_status copy_into(const char *temp, const void *what)
                          (long long)pairs_rows(from), (long long)c->rows);
         goto done;
     }
-    MD_TRY_GOTO(read_spec(from, &copy), done);
+    MD_TRY_GOTO(pairs__read_spec(from, &copy), done);
     copy.spec.rows = c->rows >= 0 ? c->rows : copy.spec.rows;
     if (c->config_text)
         copy.spec.config = c->config_text;
@@ -485,7 +495,7 @@ static md_status copy_into(const char *temp, const void *what)
 done:
     pairs_close(from);
     pairs_close(to);
-    free_spec(&copy);
+    pairs__free_spec(&copy);
     return status;
 }
 

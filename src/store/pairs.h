@@ -120,6 +120,24 @@ MD_MUST md_status pairs_grow(const char *path, int64_t rows, const char *config_
 MD_MUST md_status pairs_unjudge(const char *path, const char *config_text,
                                 const double band[PAIRS_BAND], const char *encoder);
 
+/* A compact copy of the slots slot[n] of `from`, as the file `path` itself, which pairs_open_reader
+   opens: every column and attribute, pixels compressed (store_make_packed), and /slot i32 [n],
+   their numbers in `from`. With backgrounds.h5 (else NULL) also what its rows say of where the
+   backgrounds come from: /background_data_id, _group, _name, _sha256, _licence. shared: without
+   these, and without what names files, paths and pictures of the data set: config, foundation and
+   hashes are empty or gone, background_id, mask_id and nearest_id are -1, /reason is empty. `at` is
+   told the number of slots that are written. */
+typedef struct pairs_pack_job {
+    pairs_store *from;
+    const int64_t *slot;
+    int64_t n;
+    struct data_store *backgrounds;
+    bool shared;
+    void (*at)(void *progress, int64_t done);
+    void *progress;
+} pairs_pack_job;
+MD_MUST md_status pairs_pack(const pairs_pack_job *j, const char *path);
+
 /* Attributes. Text is malloced for the caller. */
 MD_MUST md_status pairs_text(pairs_store *p, const char *name, char **out);
 /* The configuration it was made under; the caller's. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -15,10 +16,13 @@
 #include "store/h5.h"
 #include "store/table_internal.h"
 
+enum { ROOM = 1 << 19 }; /* that is left when a packed table is written to */
+
 struct store_table {
     char *path;
     hid_t file;
     int sync_fd; /* -1 when reading */
+    bool packed; /* writing chunks, which take room as they come */
     int64_t rows;
     int n_columns;
     store_column column[STORE_MAX_COLUMNS]; /* STORE_ANY resolved */
@@ -134,6 +138,15 @@ static md_status check_type(const store_table *t, int i)
     return MD_OK;
 }
 
+static bool is_packed(hid_t set)
+{
+    hid_t create = H5Dget_create_plist(set);
+    bool packed = create >= 0 && H5Pget_layout(create) == H5D_CHUNKED;
+    if (create >= 0)
+        (void)H5Pclose(create);
+    return packed;
+}
+
 static md_status open_column(store_table *t, int i)
 {
     store_column *c = &t->column[i];
@@ -220,8 +233,10 @@ static md_status open_file(store_table *t, const char *schema, store_mode mode)
     }
     (void)H5Pclose(access);
     MD_TRY(check_schema(t, schema));
-    for (int i = 0; i < t->n_columns; i++)
+    for (int i = 0; i < t->n_columns; i++) {
         MD_TRY(open_column(t, i));
+        t->packed = t->packed || (mode == STORE_WRITE && is_packed(t->set[i]));
+    }
     return MD_OK;
 }
 
@@ -326,8 +341,22 @@ done:
     return status;
 }
 
+/* HDF5 must not be the one that finds a full disk (make.c). A little more than `bytes`, for what
+   does not shrink and HDF5's own books. */
+static md_status find_room(const store_table *t, int64_t bytes)
+{
+    struct statvfs v;
+    if (fstatvfs(t->sync_fd, &v) == 0 &&
+        (double)v.f_bavail * (double)v.f_frsize < (double)bytes + (double)ROOM)
+        MD_FAIL(MD_IO, "%s: no room for %.1f MB more: %s", t->path, (double)bytes / 1e6,
+                md_file_write_reason(ENOSPC));
+    return MD_OK;
+}
+
 md_status store_write(store_table *t, int c, int64_t first, int64_t count, const void *buf)
 {
+    if (t->packed)
+        MD_TRY(find_room(t, count * (int64_t)store__value_bytes(&t->column[c])));
     MD_TRY(transfer(t, c, first, count, NULL, buf));
     return MD_OK;
 }
@@ -335,6 +364,16 @@ md_status store_write(store_table *t, int c, int64_t first, int64_t count, const
 md_status store_read(store_table *t, int c, int64_t first, int64_t count, void *buf)
 {
     MD_TRY(transfer(t, c, first, count, buf, NULL));
+    return MD_OK;
+}
+
+md_status store_flush(store_table *t)
+{
+    if (t->packed) {
+        MD_TRY(find_room(t, 0));
+        H5_TRY(H5Fflush(t->file, H5F_SCOPE_GLOBAL), "writing", t->path);
+    }
+    MD_TRY(store_sync(t));
     return MD_OK;
 }
 

@@ -61,6 +61,11 @@ typedef struct store_table store_table;
    the disk is full or the directory unwritable. Local. */
 MD_MUST md_status store_make(const char *path, const char *schema, const store_column *columns,
                              int n_columns, int64_t rows, const store_attr *attrs, int n_attrs);
+/* The same with pixels compressed, each row's by itself, and no disk space claimed for them: a copy
+   that is written once, row after row, by one process, and ended by store_flush. */
+MD_MUST md_status store_make_packed(const char *path, const char *schema,
+                                    const store_column *columns, int n_columns, int64_t rows,
+                                    const store_attr *attrs, int n_attrs);
 /* "<path>.tmp" into out[bytes]. */
 MD_MUST md_status store_temp_name(const char *path, char *out, size_t bytes);
 /* Has `make` write a file under a temporary name, which then takes the place of `path`. On failure
@@ -83,6 +88,9 @@ int64_t store_dim(const store_table *t, int c, int d);
    Each write is one pwrite at a fixed offset, at once and in program order. */
 MD_MUST md_status store_write(store_table *t, int c, int64_t first, int64_t count, const void *buf);
 MD_MUST md_status store_read(store_table *t, int c, int64_t first, int64_t count, void *buf);
+/* Of a packed table: what HDF5 still holds in memory goes into the file; then store_sync. Others
+   have nothing there. Local. */
+MD_MUST md_status store_flush(store_table *t);
 /* fdatasync on a descriptor of the table's own; STORE_WRITE only. Local. */
 MD_MUST md_status store_sync(store_table *t);
 

@@ -13,6 +13,7 @@
 #include "support/tmp_dir.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,6 +198,25 @@ static void directories(void **state)
     }
 }
 
+static void a_folder_goes_with_all_that_is_in_it(void **state)
+{
+    (void)state;
+    char stays[PATH_MAX], link[PATH_MAX], folder[PATH_MAX];
+    (void)snprintf(stays, sizeof stays, "%s", in_dir("stays"));
+    (void)snprintf(folder, sizeof folder, "%s", in_dir("goes"));
+    (void)snprintf(link, sizeof link, "%s", in_dir("goes/b/link"));
+    assert_int_equal(md_dir_make(in_dir("goes/b/c")), MD_OK);
+    assert_int_equal(md_dir_make(stays), MD_OK);
+    assert_int_equal(md_file_write_atomic(in_dir("stays/file"), "x", 1), MD_OK);
+    assert_int_equal(md_file_write_atomic(in_dir("goes/b/c/file"), "x", 1), MD_OK);
+    assert_int_equal(symlink(stays, link), 0);
+    assert_int_equal(md_dir_remove(folder), MD_OK);
+    assert_false(md_file_exists(folder));
+    assert_true(md_file_exists(in_dir("stays/file"))); /* behind the link */
+    assert_int_equal(md_dir_remove(folder), MD_OK);
+    assert_int_equal(md_dir_remove(in_dir("stays/file")), MD_BAD_INPUT);
+}
+
 static void joined_paths(void **state)
 {
     (void)state;
@@ -278,6 +298,7 @@ int main(void)
         cmocka_unit_test(a_failed_write_leaves_the_old_file),
         cmocka_unit_test(a_full_disk_is_called_so),
         cmocka_unit_test(directories),
+        cmocka_unit_test(a_folder_goes_with_all_that_is_in_it),
         cmocka_unit_test(joined_paths),
         cmocka_unit_test(crc32c_vectors),
         cmocka_unit_test(crc32c_is_the_same_by_instruction_and_table),

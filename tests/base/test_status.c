@@ -190,6 +190,18 @@ static void text_grows_and_survives_missing_memory(void **state)
     assert_null(t.s);
 }
 
+static void csv_fields_are_quoted_where_they_have_to_be(void **state)
+{
+    (void)state;
+    md_text t = {0};
+    assert_int_equal(md_text_add_csv(&t, "plain text"), MD_OK);
+    assert_int_equal(md_text_add_csv(&t, "a,b"), MD_OK);
+    assert_int_equal(md_text_add_csv(&t, "say \"x\"\n"), MD_OK);
+    assert_int_equal(md_text_add_csv(&t, ""), MD_OK);
+    assert_string_equal(t.s, "plain text\"a,b\"\"say \"\"x\"\"\n\"");
+    md_text_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +217,7 @@ int main(void)
         cmocka_unit_test(strings_that_do_not_fit_are_errors),
         cmocka_unit_test(distances),
         cmocka_unit_test(text_grows_and_survives_missing_memory),
+        cmocka_unit_test(csv_fields_are_quoted_where_they_have_to_be),
     };
     return cmocka_run_group_tests_name("base/status", tests, NULL, NULL);
 }

@@ -157,7 +157,7 @@ shell() {
 format() {
     clang-format --version 2>/dev/null | grep -q 'version 14\.' ||
         { echo "skipped: no clang-format 14 here"; return 77; }
-    find src jobs tests -name '*.[ch]' | sort | xargs clang-format --dry-run -Werror 2>&1 |
+    find src jobs tests include -name '*.[ch]' | sort | xargs clang-format --dry-run -Werror 2>&1 |
         { grep -E 'error:' || true; }
     return "${PIPESTATUS[2]}" # clang-format's, through xargs
 }

@@ -8,8 +8,8 @@ cd "$tree"
 failed=0
 
 clean() {
-    rm -rf "$tree"/{src,jobs,tests,slurm,.ci}
-    mkdir -p src/base src/graph src/store src/comm src/config jobs tests slurm .ci
+    rm -rf "$tree"/{src,jobs,tests,include,slurm,.ci}
+    mkdir -p src/base src/graph src/store src/comm src/config jobs tests include slurm .ci
     printf '#!/bin/bash\ntrue\n' >.ci/run
     printf '#ifndef MD_BASE_A_H\n#define MD_BASE_A_H\nint a(void);\n#endif\n' >src/base/a.h
     # What looks like an offence but is none: in a comment, in a string, a method of that name.
