@@ -14,7 +14,8 @@ static const job_row rows[] = {
 #undef JOB
 #undef JOB_OF
 
-static const char *const argument_words[] = {"CONFIG", "RUN", "DIR", "[train|sample] CONFIG", ""};
+static const char *const argument_words[] = {"CONFIG",   "RUN", "DIR", "[train|sample] CONFIG",
+                                             "[CONFIG]", ""};
 
 void command_usage(FILE *f)
 {
@@ -34,7 +35,7 @@ void command_usage(FILE *f)
 
 bool command_takes_config(const job_row *r)
 {
-    return r->arg == CONFIG || r->arg == STEP_CONFIG;
+    return r->arg == CONFIG || r->arg == STEP_CONFIG || r->arg == ANY_CONFIG;
 }
 
 bool command_takes_fresh(const job_row *r)
@@ -122,7 +123,7 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
             c->arg = a;
         }
     }
-    if (!c->arg && !c->help && r->arg != NOTHING)
+    if (!c->arg && !c->help && r->arg != NOTHING && r->arg != ANY_CONFIG)
         MD_FAIL(MD_USAGE, "%s needs its argument: meddiff %s %s [--set section.name=value]...",
                 r->name, r->name, argument_words[r->arg]);
     return MD_OK;
@@ -150,7 +151,7 @@ static const char *name_in_configs(const char *path, int *n)
 /* An empty `run` becomes runs/NAME for configs/NAME.cfg, runs/NAME-OTHER with ANY/OTHER.cfg. */
 static md_status name_run(config *cfg, const command *c)
 {
-    if (config_string(cfg, KEY_run)[0])
+    if (config_string(cfg, KEY_run)[0] || !c->arg)
         return MD_OK;
     int n;
     const char *name = name_in_configs(c->arg, &n);

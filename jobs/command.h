@@ -9,8 +9,8 @@
 
 enum { COMMAND_MAX_SETS = 256, COMMAND_MAX_WITHS = 16 };
 
-typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG, NOTHING } argument;
-typedef enum ranks { LOCAL, MPI } ranks;
+typedef enum argument { CONFIG, RUN, DIR, STEP_CONFIG, ANY_CONFIG, NOTHING } argument;
+typedef enum ranks { LOCAL, MPI, SELF } ranks;
 
 typedef struct job_row {
     const char *name;

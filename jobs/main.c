@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cluster/signals.h"
 #include "comm/comm.h"
+#include "comm/launch.h"
 #include "command.h"
 #include "fresh.h"
 #include "rundir.h"
@@ -191,6 +192,7 @@ int main(int argc, char **argv)
     md_status status = command_read(r, argc, argv, &c);
     if (status == MD_OK)
         status = run_local(r, &c);
-    report(r, status);
+    if (r->ranks == LOCAL || comm_launched().rank == 0)
+        report(r, status);
     return md_status_exit_code(status);
 }

@@ -60,7 +60,7 @@ typedef struct importer {
 
 /* ---- setting up ---- */
 
-static md_status scan(importer *im, config *cfg)
+static md_status scan(importer *im, const config *cfg)
 {
     const char *root = config_string(cfg, KEY_data_root);
     struct stat st;
@@ -407,6 +407,17 @@ md_status import_run(config *cfg, const char *run, import_report *report)
         return md_frame(status, __FILE__, __LINE__);
     *report = r;
     return MD_OK;
+}
+
+md_status import_count(const config *cfg, int64_t *lesions, int64_t *healthy)
+{
+    importer im = {.source_of = -1};
+    md_status status = scan(&im, cfg);
+    *lesions = *healthy = 0;
+    for (int64_t i = 0; i < im.list.n && status == MD_OK; i++)
+        ++*(im.list.item[i].kind == DATA_LESION ? lesions : healthy);
+    end(&im);
+    return status;
 }
 
 md_status import_is_done(config *cfg, const char *run, bool *done)
