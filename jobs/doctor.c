@@ -57,9 +57,13 @@ void doctor_missing(doctor *d, const char *what, const char *fmt, ...)
     d->missing++;
 }
 
-double doctor_gib(double bytes)
+const char *doctor_size(char out[DOCTOR_SIZE], double bytes)
 {
-    return bytes / (1 << 30);
+    static const double MIB = 1 << 20;
+    bool large = bytes >= 1024 * MIB;
+    (void)snprintf(out, DOCTOR_SIZE, large ? "%.1f GiB" : "%.0f MiB",
+                   large ? bytes / MIB / 1024 : bytes / MIB);
+    return out;
 }
 
 /* Rank 0 counts, the others end as it does. Collective. */

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { DOCTOR_PATH = 1024, DOCTOR_TEXT = 200 };
+enum { DOCTOR_PATH = 1024, DOCTOR_TEXT = 200, DOCTOR_SIZE = 24 };
 
 typedef struct doctor {
     const config *cfg;
@@ -36,7 +36,8 @@ void doctor_warn(doctor *d, const char *what, const char *fmt, ...)
 void doctor_missing(doctor *d, const char *what, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-double doctor_gib(double bytes);
+/* "1.5 GiB", "12 MiB"; returns out. */
+const char *doctor_size(char out[DOCTOR_SIZE], double bytes);
 /* The processors that this process may use, by its affinity. */
 int doctor_cores(void);
 

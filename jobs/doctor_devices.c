@@ -107,6 +107,7 @@ static md_status open_device(const char *name, const config *c, int index, md_ba
 static void look_at(const config *c, int index, finding *f, md_backend **be)
 {
     size_t left = 0, all = 0;
+    char size[DOCTOR_SIZE];
     *be = NULL;
     md_status status = open_device("cuda", c, index, be);
     if (status == MD_OK)
@@ -115,8 +116,8 @@ static void look_at(const config *c, int index, finding *f, md_backend **be)
         status = (*be)->ops->queues->memory(*be, &left, &all);
     f->gpu = *be != NULL;
     if (*be)
-        (void)snprintf(f->text, sizeof f->text, "%s, %.1f GiB free; its kernels agree",
-                       backend_text(*be), doctor_gib((double)left));
+        (void)snprintf(f->text, sizeof f->text, "%s, %s free; its kernels agree", backend_text(*be),
+                       doctor_size(size, (double)left));
     if (status != MD_OK)
         (void)snprintf(f->fault, sizeof f->fault, "%s", md_status_text());
 }

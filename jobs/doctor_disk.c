@@ -58,6 +58,7 @@ static void check_room(doctor *d)
 {
     struct statvfs s;
     struct rlimit r;
+    char a[DOCTOR_SIZE], b[DOCTOR_SIZE];
     if (statvfs(d->place, &s) != 0) {
         doctor_warn(d, "room", "%s: %s", d->place, strerror(errno));
         return;
@@ -66,20 +67,20 @@ static void check_room(doctor *d)
     if (getrlimit(RLIMIT_FSIZE, &r) == 0 && r.rlim_cur != RLIM_INFINITY &&
         (double)r.rlim_cur < (double)d->largest)
         doctor_missing(d, "room",
-                       "a file may have %.2f GiB here (ulimit -f), the largest will have %.2f: "
-                       "ulimit -f unlimited",
-                       doctor_gib((double)r.rlim_cur), doctor_gib((double)d->largest));
+                       "a file may have %s here (ulimit -f), the largest will have %s: ulimit -f "
+                       "unlimited",
+                       doctor_size(a, (double)r.rlim_cur), doctor_size(b, (double)d->largest));
     if (wanted > left)
         doctor_missing(d, "room",
-                       "%.2f GiB free on %s, the run takes about %.2f: set run to a larger disk, "
-                       "remove what is not needed, or lower generate.pairs",
-                       doctor_gib(left), d->place, doctor_gib(wanted));
+                       "%s free on %s, the run takes about %s: set run to a larger disk, remove "
+                       "what is not needed, or lower generate.pairs",
+                       doctor_size(a, left), d->place, doctor_size(b, wanted));
     else if (d->asked)
-        doctor_ok(d, "room", "%.2f GiB free, the run takes about %.2f", doctor_gib(left),
-                  doctor_gib(wanted));
+        doctor_ok(d, "room", "%s free, the run takes about %s", doctor_size(a, left),
+                  doctor_size(b, wanted));
     else
-        doctor_ok(d, "room", "%.2f GiB free; with CONFIG, what its run takes is compared",
-                  doctor_gib(left));
+        doctor_ok(d, "room", "%s free; with CONFIG, what its run takes is compared",
+                  doctor_size(a, left));
 }
 
 /* Of records: MPI-IO takes such locks on network file systems. */

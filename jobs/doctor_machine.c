@@ -95,22 +95,25 @@ static void check_memory(doctor *d)
     double all = 1024 * number_of("/proc/meminfo", "MemTotal:");
     double left = 1024 * number_of("/proc/meminfo", "MemAvailable:"), limit = group_limit();
     struct rlimit space;
+    char a[DOCTOR_SIZE], b[DOCTOR_SIZE];
     if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY &&
         (limit <= 0 || (double)space.rlim_cur < limit))
         limit = (double)space.rlim_cur;
     if (limit > 0 && limit < all && config_int(d->cfg, KEY_memory_budget) == 0)
-        doctor_warn(d, "memory",
-                    "this job may take %.1f of the machine's %.1f GiB, and would plan with all of "
-                    "them: --set memory.budget=%.0f, divided by the workers of a node",
-                    doctor_gib(limit), doctor_gib(all), limit / MIB);
+        doctor_warn(
+            d, "memory",
+            "this job may take %s of the machine's %s, and would plan with all of it: --set "
+            "memory.budget=%.0f, divided by the workers of a node",
+            doctor_size(a, limit), doctor_size(b, all), limit / MIB);
     else
-        doctor_ok(d, "memory", "%.1f GiB, %.1f of them free", doctor_gib(all), doctor_gib(left));
+        doctor_ok(d, "memory", "%s, %s of it free", doctor_size(a, all), doctor_size(b, left));
 }
 
 /* MPI's processes of one machine, and NCCL's, meet there. */
 static void check_shm(doctor *d)
 {
     struct statvfs s;
+    char a[DOCTOR_SIZE], b[DOCTOR_SIZE];
     double wanted = SHM_PER_RANK * d->launch.size;
     if (statvfs("/dev/shm", &s) != 0 || access("/dev/shm", W_OK) != 0) {
         doctor_missing(d, "/dev/shm",
@@ -121,11 +124,11 @@ static void check_shm(doctor *d)
     double left = (double)s.f_bavail * (double)s.f_frsize;
     if (left < wanted)
         doctor_warn(d, "/dev/shm",
-                    "%.0f MiB free, MPI wants about %.0f for %d processes: docker run "
-                    "--shm-size=1g, or mount -o remount,size=1g /dev/shm",
-                    left / MIB, wanted / MIB, d->launch.size);
+                    "%s free, MPI wants about %s for %d processes: docker run --shm-size=1g, or "
+                    "mount -o remount,size=1g /dev/shm",
+                    doctor_size(a, left), doctor_size(b, wanted), d->launch.size);
     else
-        doctor_ok(d, "/dev/shm", "%.1f GiB free", doctor_gib(left));
+        doctor_ok(d, "/dev/shm", "%s free", doctor_size(a, left));
 }
 
 static void check_tmpdir(doctor *d)

@@ -56,8 +56,9 @@ static void check_mpirun(doctor *d)
                     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1");
     else
         doctor_ok(d, "mpirun", "%s%s", line,
-                  doctor_cores() < 3 ? "; for 3 ranks on these cores it wants --oversubscribe"
-                                     : "");
+                  open_mpi && doctor_cores() < 3 && !getenv("OMPI_MCA_rmaps_base_oversubscribe")
+                      ? "; for 3 ranks on these cores it wants --oversubscribe"
+                      : "");
 }
 
 void doctor_library(doctor *d)
@@ -176,22 +177,21 @@ static void judge_rank(doctor *d, const place *p, int r)
 
 static void judge(doctor *d, const place *p, int size)
 {
-    int hosts = 0;
     for (int r = 0; r < size; r++) {
         int workers, before = 0;
         for (int i = 0; i < r; i++)
             before += strcmp(p[i].host, p[r].host) == 0;
-        hosts += before == 0;
         if (before == 0) {
             int n = on_host(p, size, r, &workers);
-            doctor_ok(d, "ranks", "%s: %d of %d, %d of them worker%s", p[r].host, n, size, workers,
-                      workers == 1 ? "" : "s");
+            if (size == 1)
+                doctor_ok(d, "ranks", "%s: one, which coordinates and works", p[r].host);
+            else
+                doctor_ok(d, "ranks", "%s: %d of %d, %d of them worker%s", p[r].host, n, size,
+                          workers, workers == 1 ? "" : "s");
             check_threads(d, p, size, r);
         }
         judge_rank(d, p, r);
     }
-    if (size == 1)
-        doctor_note(d, "ranks", "one rank coordinates and works; with more, rank 0 coordinates");
 }
 
 void doctor_ranks(doctor *d)
