@@ -1,6 +1,8 @@
 #include "command.h"
 #include "base/str.h"
+#include "installed.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +33,16 @@ void command_usage(FILE *f)
            "what the job made and what was made from that, and says what.\n"
            "meddiff JOB --help lists the keys that the job reads.\n"
            "On several workers: mpirun -n 3 meddiff JOB CONFIG\n");
+}
+
+const job_row *command_rows(void)
+{
+    return rows;
+}
+
+const char *command_argument(const job_row *r)
+{
+    return argument_words[r->arg];
 }
 
 bool command_takes_config(const job_row *r)
@@ -170,17 +182,23 @@ static md_status name_run(config *cfg, const command *c)
 /* CONFIG, the files of --with over it, and --set over all. */
 static md_status lay_over(const job_row *r, const command *c, config *cfg)
 {
+    char buf[PATH_MAX];
     for (size_t i = 0; i < c->n_withs; i++)
-        MD_TRY(config_overlay(cfg, c->withs[i]));
+        MD_TRY(config_overlay(cfg, installed_path(c->withs[i], buf, sizeof buf)));
     for (size_t i = 0; i < c->n_sets; i++)
         MD_TRY(config_set(cfg, c->sets[i], "--set"));
-    return command_takes_config(r) ? name_run(cfg, c) : MD_OK;
+    if (!command_takes_config(r))
+        return MD_OK;
+    MD_TRY(installed_models(cfg));
+    return name_run(cfg, c);
 }
 
 md_status command_config(const job_row *r, const command *c, config **out)
 {
     config *cfg;
-    MD_TRY(config_load(command_takes_config(r) ? c->arg : NULL, NULL, 0, &cfg));
+    char buf[PATH_MAX];
+    bool given = command_takes_config(r) && c->arg;
+    MD_TRY(config_load(given ? installed_path(c->arg, buf, sizeof buf) : NULL, NULL, 0, &cfg));
     md_status status = lay_over(r, c, cfg);
     if (status != MD_OK) {
         config_free(cfg);

@@ -7,6 +7,7 @@
 #include "comm/launch.h"
 #include "command.h"
 #include "fresh.h"
+#include "manual.h"
 #include "rundir.h"
 
 #include <stdio.h>
@@ -180,9 +181,20 @@ int main(int argc, char **argv)
         (void)printf("meddiff " MEDDIFF_VERSION "\n");
         return 0;
     }
+    if (!strcmp(argv[1], "--complete"))
+        return manual_complete(argc - 2, argv + 2);
+    bool manual = !strcmp(argv[1], "--man"); /* --man [JOB]: its page for man(1) */
+    if (manual && argc == 2)
+        return manual_page(NULL);
+    if (manual) {
+        argc--;
+        argv++;
+    }
     const job_row *r = command_find_job(&argc, &argv);
     if (!r)
         return command_unknown_job(argv[1]);
+    if (manual)
+        return manual_page(r);
     for (int i = 2; i < argc; i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
             return command_job_help(r);
