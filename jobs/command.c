@@ -25,14 +25,18 @@ void command_usage(FILE *f)
                      "thousands of image-mask pairs\n\n");
     for (const job_row *r = rows; r->name; r++)
         (void)fprintf(f, "  meddiff %-13s %-21s %s\n", r->name, argument_words[r->arg], r->help);
-    (void)fprintf(
-        f, "\nEvery job takes --set section.name=value, as often as needed, and a job that takes "
-           "CONFIG\n"
-           "--with FILE before those: a configuration whose settings are laid over CONFIG's.\n"
-           "Every start goes on where the last one stopped; --fresh starts a job over: it removes\n"
-           "what the job made and what was made from that, and says what.\n"
-           "meddiff JOB --help lists the keys that the job reads.\n"
-           "On several workers: mpirun -n 3 meddiff JOB CONFIG\n");
+    (void)fputs(
+        "\n"
+        "  --set section.name=value  a key of the configuration, as often as needed\n"
+        "  --with FILE               settings laid over CONFIG's, before those of --set\n"
+        "  --fresh                   start the job over: remove what it made and what was\n"
+        "                            made from that, and say what\n"
+        "  --help                    behind a job: the keys that it reads\n\n"
+        "Without --fresh every start goes on where the last one stopped.\n"
+        "On several workers: mpirun -n 3 meddiff JOB CONFIG (rank 0 coordinates).\n"
+        "A first try: meddiff doctor; meddiff phantom runs/quickstart-phantoms; then\n"
+        "meddiff pipeline configs/quickstart.cfg; your own images: configs/folder-tiny.cfg\n",
+        f);
 }
 
 const job_row *command_rows(void)
@@ -90,7 +94,9 @@ static md_status keep_option(const char *name, const char *value, const char **l
                              size_t most)
 {
     if (*n == most)
-        MD_FAIL(MD_USAGE, "more than %zu times %s", most, name);
+        MD_FAIL(MD_USAGE,
+                "more than %zu times %s: put the settings into a file and give that to --with",
+                most, name);
     list[(*n)++] = value;
     return MD_OK;
 }
@@ -129,8 +135,8 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
         } else if (r->arg == NOTHING) {
             MD_FAIL(MD_USAGE, "%s takes no argument, got \"%s\"", r->name, a);
         } else if (c->arg) {
-            MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"", r->name,
-                    argument_words[r->arg], c->arg, a);
+            MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"; settings go behind --set",
+                    r->name, argument_words[r->arg], c->arg, a);
         } else {
             c->arg = a;
         }

@@ -65,11 +65,17 @@ static md_status scan(importer *im, const config *cfg)
     const char *root = config_string(cfg, KEY_data_root);
     struct stat st;
     if (!*root)
-        return config_fail(cfg, KEY_data_root, "is empty; it names the folder of the data set");
+        return config_fail(cfg, KEY_data_root,
+                           "is empty; it names the folder of the data set: --set data.root=FOLDER");
     if (stat(root, &st) != 0)
-        return config_fail(cfg, KEY_data_root, "%s: %s", root, strerror(errno));
+        return config_fail(
+            cfg, KEY_data_root,
+            "%s: %s; it names the data set's folder, seen from the working directory "
+            "(data/README.md: where to get one)",
+            root, strerror(errno));
     if (!S_ISDIR(st.st_mode))
-        return config_fail(cfg, KEY_data_root, "%s is no folder", root);
+        return config_fail(cfg, KEY_data_root,
+                           "%s is no folder; name the one that holds the data set", root);
     im->list.root = root;
     im->format = import_find(config_string(cfg, KEY_data_format));
     if (!im->format)
@@ -87,7 +93,10 @@ static md_status scan(importer *im, const config *cfg)
                     DATA_NAME_BYTES - 1);
     }
     if (!lesions)
-        MD_FAIL(MD_BAD_INPUT, "%s holds no image with a lesion mask", root);
+        MD_FAIL(MD_BAD_INPUT,
+                "%s holds no image with a lesion mask, as data.format = \"%s\" lays them out; "
+                "data/README.md shows how",
+                root, im->format->name);
     return MD_OK;
 }
 
