@@ -66,13 +66,11 @@ const char *doctor_size(char out[DOCTOR_SIZE], double bytes)
     return out;
 }
 
-/* Rank 0 counts, the others end as it does. Collective. */
+/* Rank 0's outcome is the job's: a launcher that sees another rank fail would end rank 0 before it
+   has said so. Collective. */
 static md_status end(doctor *d)
 {
-    int missing = d->missing;
-    md_status status = MD_OK;
-    if (d->mpi)
-        status = comm_broadcast(comm_world(), 0, &missing, sizeof missing, 0);
+    md_status status = d->mpi ? comm_barrier(comm_world(), 0) : MD_OK;
     if (d->prints)
         (void)printf("%d missing, %d warning%s\n", d->missing, d->warnings,
                      d->warnings == 1 ? "" : "s");
@@ -81,9 +79,7 @@ static md_status end(doctor *d)
         comm_abort(1);
     }
     MD_TRY(d->mpi ? comm_finalize() : MD_OK);
-    if (missing && !d->prints)
-        return MD_PEER;
-    if (missing)
+    if (d->prints && d->missing)
         MD_FAIL(MD_IO, "what a run needs is missing: the lines above say what to do");
     return MD_OK;
 }

@@ -289,7 +289,8 @@ md_status config_overlay(config *c, const char *path)
     free(c->text);
     c->text = NULL;
     if (!md_file_exists(path))
-        MD_FAIL(MD_USAGE, "%s: cannot open: there is no such file; configs/ holds samples", path);
+        MD_FAIL(MD_BAD_INPUT, "%s: cannot open: there is no such file; configs/ holds samples",
+                path);
     MD_TRY(md_file_read(path, MAX_FILE_BYTES, &text, &n));
     md_status status = take_text(c, text, n, path);
     free(text);

@@ -19,8 +19,8 @@ doctor() {
 seen() {
     [ "$1" = "$2" ] || fail "$6: exit code $2, wanted $1"
     grep -E "^$3 +$4 " out | grep -qF -- "$5" || fail "$6: no line \"$3 $4\" with \"$5\""
-    [ "$1" = 0 ] || [ "$(grep -c ERROR err)" = 1 ] || fail "$6: not one message on stderr"
-    ! ls -d .meddiff-doctor* */.meddiff-doctor* >/dev/null 2>&1 || fail "$6: its folder is left behind"
+    [ "$1" = 0 ] || [ "$(grep -c 'ERROR doctor' err)" = 1 ] || fail "$6: not one message on stderr"
+    ! ls -d .meddiff-doctor* ./*/.meddiff-doctor* >/dev/null 2>&1 || fail "$6: its folder is left behind"
 }
 under=(env)
 
@@ -29,7 +29,7 @@ doctor 0 ok 'MPI' 'one process alone'
 doctor 0 ok 'HDF5' 'written through MPI-IO by every rank and read'
 doctor 0 ok 'foundation' 'small: ' small.cfg
 doctor 0 ok 'data' '16 images with a lesion' small.cfg
-doctor 0 ok 'room' 'the run takes about 6 MiB' small.cfg
+doctor 0 ok 'room' 'the run takes about 10 MiB' small.cfg
 ! grep -q '^missing' out || fail 'something is missing where nothing is'
 if ! grep -q '^ok .* GPU' out; then
     doctor 0 note 'GPU' 'it computes on the processor' small.cfg
@@ -178,4 +178,16 @@ END
 else
     echo 'not tried: machines that do not share a folder, a small /dev/shm (they want root and mount namespaces)'
 fi
+
+# ---- what a run takes while it goes on is no more than was said, and not far from it
+said=10 most=0
+more=(--set checkpoint.minutes=0)
+start 3 pipeline whole
+while kill -0 "$launcher" 2>/dev/null; do
+    took=$(du -sk whole 2>/dev/null | cut -f 1)
+    [ "${took:-0}" -le "$most" ] || most=$took
+done
+wait "$launcher" || fail "pipeline: exit code $?"
+{ [ "$most" -le $((said * 1024)) ] && [ $((2 * most)) -ge $((said * 1024)) ]; } ||
+    fail "the run took up to $most KiB, doctor said $said MiB"
 finish doctor

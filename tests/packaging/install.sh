@@ -81,7 +81,7 @@ complete_to() {
 # shellcheck source=packaging/bash-completion/meddiff
 source "$root/share/bash-completion/completions/meddiff"
 touch mine.cfg
-complete_to finetune meddiff fi
+complete_to finetune meddiff "fi"
 complete_to 'finetune.states= finetune.steps=' meddiff finetune mine.cfg --set finetune.st
 complete_to 'finetune.states= finetune.steps=' meddiff finetune mine.cfg --set = finetune.st
 complete_to '' meddiff status runs --set finetune.st
@@ -95,8 +95,8 @@ complete_to train meddiff masks tr
 
 # ---- the reader for C
 if [ -e "$root/include/meddiff_reader.h" ]; then
-    export PKG_CONFIG_PATH=$root/lib/pkgconfig:$root/lib64/pkgconfig:$(echo "$root"/lib/*/pkgconfig)
-    pkg-config --cflags meddiff_reader >"$dir/out" 2>&1 || fail 'pkg-config meddiff_reader'
+    folder=$(dirname "$(find "$root" -name meddiff_reader.pc)")
+    PKG_CONFIG_PATH=$folder pkg-config --cflags meddiff_reader >"$dir/out" 2>&1 || fail 'pkg-config meddiff_reader'
     grep -q "include" "$dir/out" || fail 'pkg-config names no folder'
 fi
 [ $bad = 0 ] && echo 'install: all well'
