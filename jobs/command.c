@@ -16,15 +16,24 @@ static const job_row rows[] = {
 #undef JOB
 #undef JOB_OF
 
-static const char *const argument_words[] = {"CONFIG",   "RUN", "DIR", "[train|sample] CONFIG",
-                                             "[CONFIG]", ""};
+/* As a line of usage has them, and what they are. */
+static const struct {
+    const char *word, *meaning;
+} arguments[] = {
+    {"CONFIG", "CONFIG: a configuration, such as configs/quickstart.cfg"},
+    {"RUN", "RUN: a run directory, such as runs/quickstart"},
+    {"DIR", "DIR: a folder that is not there yet"},
+    {"[train|sample] CONFIG",
+     "CONFIG: a configuration, such as configs/quickstart.cfg; without train or sample: both"},
+    {"[CONFIG]", "CONFIG: a configuration whose run, models and data are looked at, too"},
+    {"", ""}};
 
 void command_usage(FILE *f)
 {
     (void)fprintf(f, "meddiff " MEDDIFF_VERSION ": from thirty annotated medical images to "
                      "thousands of image-mask pairs\n\n");
     for (const job_row *r = rows; r->name; r++)
-        (void)fprintf(f, "  meddiff %-13s %-21s %s\n", r->name, argument_words[r->arg], r->help);
+        (void)fprintf(f, "  meddiff %-13s %-21s %s\n", r->name, command_argument(r), r->help);
     (void)fputs(
         "\n"
         "  --set section.name=value  a key of the configuration, as often as needed\n"
@@ -46,7 +55,12 @@ const job_row *command_rows(void)
 
 const char *command_argument(const job_row *r)
 {
-    return argument_words[r->arg];
+    return arguments[r->arg].word;
+}
+
+const char *command_argument_meaning(const job_row *r)
+{
+    return arguments[r->arg].meaning;
 }
 
 bool command_takes_config(const job_row *r)
@@ -61,10 +75,14 @@ bool command_takes_fresh(const job_row *r)
 
 int command_job_help(const job_row *r)
 {
-    (void)printf("meddiff %s%s%s%s [--set section.name=value]...%s\n%s\n\n", r->name,
-                 *argument_words[r->arg] ? " " : "", argument_words[r->arg],
-                 command_takes_config(r) ? " [--with FILE]..." : "",
+    (void)printf("meddiff %s%s%s%s%s%s\n%s\n", r->name, *command_argument(r) ? " " : "",
+                 command_argument(r), command_takes_config(r) ? " [--with FILE]..." : "",
+                 *r->sections ? " [--set section.name=value]..." : "",
                  command_takes_fresh(r) ? " [--fresh]" : "", r->help);
+    if (*command_argument_meaning(r))
+        (void)puts(command_argument_meaning(r));
+    if (*r->sections)
+        (void)putchar('\n');
     char *text;
     if (config_help(r->sections, &text) != MD_OK) {
         (void)fprintf(stderr, "meddiff: %s\n", md_status_text());
@@ -136,14 +154,14 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
             MD_FAIL(MD_USAGE, "%s takes no argument, got \"%s\"", r->name, a);
         } else if (c->arg) {
             MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"; settings go behind --set",
-                    r->name, argument_words[r->arg], c->arg, a);
+                    r->name, command_argument(r), c->arg, a);
         } else {
             c->arg = a;
         }
     }
     if (!c->arg && !c->help && r->arg != NOTHING && r->arg != ANY_CONFIG)
-        MD_FAIL(MD_USAGE, "%s needs its argument: meddiff %s %s [--set section.name=value]...",
-                r->name, r->name, argument_words[r->arg]);
+        MD_FAIL(MD_USAGE, "%s needs its argument: meddiff %s %s; %s", r->name, r->name,
+                command_argument(r), command_argument_meaning(r));
     return MD_OK;
 }
 

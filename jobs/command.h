@@ -30,6 +30,7 @@ typedef struct command {
 void command_usage(FILE *f);
 const job_row *command_rows(void);              /* ends with one whose name is NULL */
 const char *command_argument(const job_row *r); /* "CONFIG", "[train|sample] CONFIG"; "": none */
+const char *command_argument_meaning(const job_row *r); /* "RUN: a run directory, such as ..." */
 /* Both return the exit code. */
 int command_job_help(const job_row *r);
 int command_unknown_job(const char *name); /* with a guess at what was meant, to stderr */

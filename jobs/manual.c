@@ -63,8 +63,10 @@ static void head(const char *page, const char *what)
 static void options(const job_row *r)
 {
     section("OPTIONS");
-    (void)puts(".TP\n.BI \\-\\-set \\ section.name=value\nA key of the configuration, as often as "
-               "needed; it goes over everything else.");
+    if (*r->sections)
+        (void)puts(
+            ".TP\n.BI \\-\\-set \\ section.name=value\nA key of the configuration, as often as "
+            "needed; it goes over everything else.");
     if (command_takes_config(r))
         (void)puts(".TP\n.BI \\-\\-with \\ FILE\nA configuration whose settings are laid over "
                    "CONFIG's, before those of \\-\\-set; as often as needed.");
@@ -110,6 +112,10 @@ static void job_page(const job_row *r)
     if (*command_argument(r))
         (void)printf(".I %s\n", command_argument(r));
     (void)puts("[options]");
+    if (*command_argument(r)) {
+        section("DESCRIPTION");
+        line(command_argument_meaning(r));
+    }
     options(r);
     keys(r->sections);
     codes();
@@ -162,7 +168,9 @@ int manual_page(const job_row *r)
 
 static void complete_job(const job_row *r)
 {
-    (void)printf("%s\n--set\n--help\n", command_argument(r));
+    (void)printf("%s\n--help\n", command_argument(r));
+    if (*r->sections)
+        (void)puts("--set");
     if (command_takes_config(r))
         (void)puts("--with");
     if (command_takes_fresh(r))

@@ -1,6 +1,7 @@
 """meddiff for Spack: packages/meddiff/package.py of a repository of your own,
     spack repo create my-repo && mkdir -p my-repo/packages/meddiff && cp package.py my-repo/packages/meddiff/
     spack repo add my-repo && spack install meddiff +cuda cuda_arch=90
+Not tried with Spack itself: packaging/README.md.
 """
 
 from spack.package import *
