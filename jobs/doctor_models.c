@@ -1,5 +1,6 @@
 /* doctor: what the configuration names: foundation, encoder, data set, by the readers that the jobs
    use; and what its run is going to write. */
+#include "backend/open.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "doctor.h"
@@ -13,12 +14,14 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+static const int moment[] = {4, 2, 1}; /* bytes: finetune.states, as keys.def lists them */
 
 /* Bytes of a training's checkpoints: two are kept while the third is written; weights, average and
    both moments. And of the model that it leaves. */
 static int64_t training_bytes(const config *c, int64_t numel)
 {
-    static const int moment[] = {4, 2, 1}; /* finetune.states, as keys.def lists them */
     bool average = config_float(c, KEY_finetune_ema) > 0;
     int bytes = 4 + 2 * moment[config_choice(c, KEY_finetune_states)] + (average ? 4 : 0);
     return numel * (3 * bytes + 4);
@@ -40,6 +43,28 @@ static void add_file(doctor *d, const char *name, int64_t bytes)
         return;
     d->bytes += bytes;
     d->largest = bytes > d->largest ? bytes : d->largest;
+}
+
+/* Weights, gradients and moments: what a fine-tune takes before its first activation, against
+   memory.budget, or the machine's memory where no GPU has its own. */
+static void check_training(doctor *d, int64_t all, int64_t trained)
+{
+    char a[DOCTOR_SIZE], b[DOCTOR_SIZE], reason[BACKEND_REASON];
+    int gpus = 0;
+    double budget = (double)config_int(d->cfg, KEY_memory_budget) * (1 << 20);
+    double takes = 4.0 * (double)all +
+                   (double)trained * (4 + 2 * moment[config_choice(d->cfg, KEY_finetune_states)]);
+    bool host = config_choice(d->cfg, KEY_device) == 1 ||
+                (backend_gpus(&gpus, reason) == MD_OK && gpus == 0);
+    md_status_clear();
+    if (budget == 0 && host)
+        budget = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    if (budget > 0 && takes > budget)
+        doctor_missing(d, "memory",
+                       "a fine-tune takes %s before its first activation, of %s that a worker may "
+                       "take: --set finetune.lora_rank=16, finetune.states=8bit, or more memory; "
+                       "meddiff plan CONFIG tells the rest",
+                       doctor_size(a, takes), doctor_size(b, budget));
 }
 
 /* models: those that are trained as the foundation is, the lesion model and perhaps another. */
@@ -65,6 +90,7 @@ static void check_foundation(doctor *d)
         all += nn_params_numel(f->params[i]);
     doctor_ok(d, "foundation", "%s: %.1f M parameters, %.1f M of them are trained", path,
               (double)all / 1e6, (double)numel / 1e6);
+    check_training(d, all, numel);
     int64_t bytes = training_bytes(d->cfg, numel);
     add_file(d, "models/lesion/DONE", bytes);
     if (config_choice(d->cfg, KEY_backgrounds_from) == 2) /* repaired: another model of that size */

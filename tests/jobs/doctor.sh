@@ -60,6 +60,7 @@ doctor 1 missing 'foundation' 'pickle' small.cfg --set model.foundation=model
 mkdir encoder && echo '{ "model_type": "dinov2" }' >encoder/config.json
 doctor 1 missing 'encoder' 'model.safetensors' small.cfg --set model.encoder=encoder
 rm -r model encoder
+doctor 1 missing 'memory' 'finetune.lora_rank=16' small.cfg --set memory.budget=1
 
 # ---- the data set
 doctor 1 missing 'data' 'data.root: nowhere: ' small.cfg --set data.root=nowhere
