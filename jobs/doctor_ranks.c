@@ -70,12 +70,17 @@ void doctor_library(doctor *d)
         check_mpirun(d);
     } else if (l->met) {
         doctor_ok(d, "MPI", "%s, started by %s", comm_library(), l->by);
+    } else if (l->size == 1) {
+        doctor_warn(d, "PMIx",
+                    "this one process lies in a step of %s without PMIx, in which Open MPI 4 stops "
+                    "jobs: start them by mpirun, or by srun --mpi=pmix",
+                    l->by);
     } else {
         doctor_missing(d, "PMIx",
-                       "%s started %d process%s without PMIx, so that with %s each stops or takes "
+                       "%s started %d processes without PMIx, so that with %s each stops or takes "
                        "itself for the only one: srun --mpi=pmix (srun --mpi=list shows what Slurm "
                        "has), or mpirun inside the allocation",
-                       l->by, l->size, l->size == 1 ? "" : "es", comm_library());
+                       l->by, l->size, comm_library());
     }
 }
 

@@ -131,6 +131,8 @@ doctor 0 note 'limits' 'Slurm ends this job in'
 # ---- launchers
 under=(env SLURM_JOB_ID=1 SLURM_STEP_ID=0 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=3)
 doctor 1 missing 'PMIx' 'srun --mpi=pmix'
+under=(env SLURM_JOB_ID=1 SLURM_STEP_ID=0 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1)
+doctor 0 warning 'PMIx' 'this one process lies in a step of srun without PMIx'
 under=(env PMI_RANK=0 PMI_SIZE=3)
 doctor 1 missing 'PMIx' 'started 3 processes without PMIx'
 mkdir other
