@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -57,19 +56,12 @@ static void find_place(doctor *d)
 static void check_room(doctor *d)
 {
     struct statvfs s;
-    struct rlimit r;
     char a[DOCTOR_SIZE], b[DOCTOR_SIZE];
     if (statvfs(d->place, &s) != 0) {
         doctor_warn(d, "room", "%s: %s", d->place, strerror(errno));
         return;
     }
     double left = (double)s.f_bavail * (double)s.f_frsize, wanted = (double)d->bytes;
-    if (getrlimit(RLIMIT_FSIZE, &r) == 0 && r.rlim_cur != RLIM_INFINITY &&
-        (double)r.rlim_cur < (double)d->largest)
-        doctor_missing(d, "room",
-                       "a file may have %s here (ulimit -f), the largest will have %s: ulimit -f "
-                       "unlimited",
-                       doctor_size(a, (double)r.rlim_cur), doctor_size(b, (double)d->largest));
     if (wanted > left)
         doctor_missing(d, "room",
                        "%s free on %s, the run takes about %s: set run to a larger disk, remove "

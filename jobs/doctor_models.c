@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static const int moment[] = {4, 2, 1}; /* bytes: finetune.states, as keys.def lists them */
@@ -150,6 +151,19 @@ static void check_data(doctor *d)
     add_file(d, "pairs.h5", config_int(c, KEY_generate_pairs) * 5 * pixels);
 }
 
+/* Said before MPI starts, whose own files may be too large as well. */
+static void check_file_size(doctor *d)
+{
+    struct rlimit r;
+    char a[DOCTOR_SIZE], b[DOCTOR_SIZE];
+    if (getrlimit(RLIMIT_FSIZE, &r) == 0 && r.rlim_cur != RLIM_INFINITY &&
+        (double)r.rlim_cur < (double)d->largest)
+        doctor_missing(d, "room",
+                       "a file may have %s here (ulimit -f), the largest will have %s: ulimit -f "
+                       "unlimited",
+                       doctor_size(a, (double)r.rlim_cur), doctor_size(b, (double)d->largest));
+}
+
 void doctor_models(doctor *d)
 {
     if (finetune_check(d->cfg) != MD_OK)
@@ -158,4 +172,5 @@ void doctor_models(doctor *d)
     check_encoder(d);
     check_data(d);
     add_masks(d);
+    check_file_size(d);
 }

@@ -121,8 +121,8 @@ limited '-n 100'
 doctor 0 warning 'limits' 'ulimit -n 1024'
 limited '-t 3600'
 doctor 0 warning 'limits' 'ulimit -t'
-limited '-f 10000'
-doctor 1 missing 'room' 'ulimit -f unlimited' small.cfg --set generate.pairs=1000
+limited '-f 200000' # blocks of 1 KiB: MPI's own files stay below
+doctor 1 missing 'room' 'ulimit -f unlimited' small.cfg --set generate.pairs=20000
 limited "-v $(($(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo) - 1000000))"
 doctor 0 warning 'memory' '--set memory.budget='
 under=(env SLURM_JOB_END_TIME=$(($(date +%s) + 3600)))
