@@ -1,6 +1,8 @@
 #include "command.h"
 #include "base/str.h"
+#include "installed.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,28 +16,57 @@ static const job_row rows[] = {
 #undef JOB
 #undef JOB_OF
 
-static const char *const argument_words[] = {
-    "CONFIG", "RUN", "RUN ID", "DIR", "[train|sample] CONFIG", ""};
+/* As a line of usage has them, and what they are. */
+static const struct {
+    const char *word, *meaning;
+} arguments[] = {
+    {"CONFIG", "CONFIG: a configuration, such as configs/quickstart.cfg"},
+    {"RUN", "RUN: a run directory, such as runs/quickstart"},
+    {"RUN ID", "RUN ID: a run directory and the number of one of its pairs"},
+    {"DIR", "DIR: a folder that is not there yet"},
+    {"[train|sample] CONFIG",
+     "CONFIG: a configuration, such as configs/quickstart.cfg; without train or sample: both"},
+    {"[CONFIG]", "CONFIG: a configuration whose run, models and data are looked at, too"},
+    {"", ""}};
 
 void command_usage(FILE *f)
 {
     (void)fprintf(f, "meddiff " MEDDIFF_VERSION ": from thirty annotated medical images to "
                      "thousands of image-mask pairs\n\n");
     for (const job_row *r = rows; r->name; r++)
-        (void)fprintf(f, "  meddiff %-13s %-21s %s\n", r->name, argument_words[r->arg], r->help);
-    (void)fprintf(
-        f, "\nEvery job takes --set section.name=value, as often as needed, and a job that takes "
-           "CONFIG\n"
-           "--with FILE before those: a configuration whose settings are laid over CONFIG's.\n"
-           "Every start goes on where the last one stopped; --fresh starts a job over: it removes\n"
-           "what the job made and what was made from that, and says what.\n"
-           "meddiff JOB --help lists the keys that the job reads.\n"
-           "On several workers: mpirun -n 3 meddiff JOB CONFIG\n");
+        (void)fprintf(f, "  meddiff %-13s %-21s %s\n", r->name, command_argument(r), r->help);
+    (void)fputs(
+        "\n"
+        "  --set section.name=value  a key of the configuration, as often as needed\n"
+        "  --with FILE               settings laid over CONFIG's, before those of --set\n"
+        "  --fresh                   start the job over: remove what it made and what was\n"
+        "                            made from that, and say what\n"
+        "  --help                    behind a job: the keys that it reads\n\n"
+        "Without --fresh every start goes on where the last one stopped.\n"
+        "On several workers: mpirun -n 3 meddiff JOB CONFIG (rank 0 coordinates).\n"
+        "A first try: meddiff doctor; meddiff phantom runs/quickstart-phantoms; then\n"
+        "meddiff pipeline configs/quickstart.cfg; your own images: configs/folder-tiny.cfg\n",
+        f);
+}
+
+const job_row *command_rows(void)
+{
+    return rows;
+}
+
+const char *command_argument(const job_row *r)
+{
+    return arguments[r->arg].word;
+}
+
+const char *command_argument_meaning(const job_row *r)
+{
+    return arguments[r->arg].meaning;
 }
 
 bool command_takes_config(const job_row *r)
 {
-    return r->arg == CONFIG || r->arg == STEP_CONFIG;
+    return r->arg == CONFIG || r->arg == STEP_CONFIG || r->arg == ANY_CONFIG;
 }
 
 bool command_takes_share(const job_row *r)
@@ -50,11 +81,15 @@ bool command_takes_fresh(const job_row *r)
 
 int command_job_help(const job_row *r)
 {
-    (void)printf("meddiff %s%s%s%s [--set section.name=value]...%s%s\n%s\n\n", r->name,
-                 *argument_words[r->arg] ? " " : "", argument_words[r->arg],
-                 command_takes_config(r) ? " [--with FILE]..." : "",
+    (void)printf("meddiff %s%s%s%s%s%s%s\n%s\n", r->name, *command_argument(r) ? " " : "",
+                 command_argument(r), command_takes_config(r) ? " [--with FILE]..." : "",
+                 *r->sections ? " [--set section.name=value]..." : "",
                  command_takes_fresh(r) ? " [--fresh]" : "",
                  command_takes_share(r) ? " [--share]" : "", r->help);
+    if (*command_argument_meaning(r))
+        (void)puts(command_argument_meaning(r));
+    if (*r->sections)
+        (void)putchar('\n');
     char *text;
     if (config_help(r->sections, &text) != MD_OK) {
         (void)fprintf(stderr, "meddiff: %s\n", md_status_text());
@@ -84,7 +119,9 @@ static md_status keep_option(const char *name, const char *value, const char **l
                              size_t most)
 {
     if (*n == most)
-        MD_FAIL(MD_USAGE, "more than %zu times %s", most, name);
+        MD_FAIL(MD_USAGE,
+                "more than %zu times %s: put the settings into a file and give that to --with",
+                most, name);
     list[(*n)++] = value;
     return MD_OK;
 }
@@ -133,14 +170,15 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
         } else if (r->arg == RUN_ID && !c->id) {
             c->id = a;
         } else {
-            MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"", r->name,
-                    argument_words[r->arg], c->id ? c->id : c->arg, a);
+            MD_FAIL(MD_USAGE, "%s takes one %s, got \"%s\" and \"%s\"; settings go behind --set",
+                    r->name, command_argument(r), c->id ? c->id : c->arg, a);
         }
     }
-    bool whole = (c->arg || r->arg == NOTHING) && (c->id || r->arg != RUN_ID);
-    if (!whole && !c->help)
-        MD_FAIL(MD_USAGE, "%s needs its argument%s: meddiff %s %s [--set section.name=value]...",
-                r->name, r->arg == RUN_ID ? "s" : "", r->name, argument_words[r->arg]);
+    bool whole = c->arg || r->arg == NOTHING || r->arg == ANY_CONFIG;
+    if ((!whole || (r->arg == RUN_ID && !c->id)) && !c->help)
+        MD_FAIL(MD_USAGE, "%s needs its argument%s: meddiff %s %s; %s", r->name,
+                r->arg == RUN_ID ? "s" : "", r->name, command_argument(r),
+                command_argument_meaning(r));
     return MD_OK;
 }
 
@@ -166,7 +204,7 @@ static const char *name_in_configs(const char *path, int *n)
 /* An empty `run` becomes runs/NAME for configs/NAME.cfg, runs/NAME-OTHER with ANY/OTHER.cfg. */
 static md_status name_run(config *cfg, const command *c)
 {
-    if (config_string(cfg, KEY_run)[0])
+    if (config_string(cfg, KEY_run)[0] || !c->arg)
         return MD_OK;
     int n;
     const char *name = name_in_configs(c->arg, &n);
@@ -185,17 +223,23 @@ static md_status name_run(config *cfg, const command *c)
 /* CONFIG, the files of --with over it, and --set over all. */
 static md_status lay_over(const job_row *r, const command *c, config *cfg)
 {
+    char buf[PATH_MAX];
     for (size_t i = 0; i < c->n_withs; i++)
-        MD_TRY(config_overlay(cfg, c->withs[i]));
+        MD_TRY(config_overlay(cfg, installed_path(c->withs[i], buf, sizeof buf)));
     for (size_t i = 0; i < c->n_sets; i++)
         MD_TRY(config_set(cfg, c->sets[i], "--set"));
-    return command_takes_config(r) ? name_run(cfg, c) : MD_OK;
+    if (!command_takes_config(r))
+        return MD_OK;
+    MD_TRY(installed_models(cfg));
+    return name_run(cfg, c);
 }
 
 md_status command_config(const job_row *r, const command *c, config **out)
 {
     config *cfg;
-    MD_TRY(config_load(command_takes_config(r) ? c->arg : NULL, NULL, 0, &cfg));
+    char buf[PATH_MAX];
+    bool given = command_takes_config(r) && c->arg;
+    MD_TRY(config_load(given ? installed_path(c->arg, buf, sizeof buf) : NULL, NULL, 0, &cfg));
     md_status status = lay_over(r, c, cfg);
     if (status != MD_OK) {
         config_free(cfg);

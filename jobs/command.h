@@ -9,8 +9,8 @@
 
 enum { COMMAND_MAX_SETS = 256, COMMAND_MAX_WITHS = 16 };
 
-typedef enum argument { CONFIG, RUN, RUN_ID, DIR, STEP_CONFIG, NOTHING } argument;
-typedef enum ranks { LOCAL, MPI } ranks;
+typedef enum argument { CONFIG, RUN, RUN_ID, DIR, STEP_CONFIG, ANY_CONFIG, NOTHING } argument;
+typedef enum ranks { LOCAL, MPI, SELF } ranks;
 
 typedef struct job_row {
     const char *name;
@@ -28,6 +28,9 @@ typedef struct command {
 } command;
 
 void command_usage(FILE *f);
+const job_row *command_rows(void);              /* ends with one whose name is NULL */
+const char *command_argument(const job_row *r); /* "CONFIG", "[train|sample] CONFIG"; "": none */
+const char *command_argument_meaning(const job_row *r); /* "RUN: a run directory, such as ..." */
 /* Both return the exit code. */
 int command_job_help(const job_row *r);
 int command_unknown_job(const char *name); /* with a guess at what was meant, to stderr */

@@ -5,8 +5,10 @@
 #include "base/watch.h"
 #include "cluster/signals.h"
 #include "comm/comm.h"
+#include "comm/launch.h"
 #include "command.h"
 #include "fresh.h"
+#include "manual.h"
 #include "memory.h"
 #include "rundir.h"
 
@@ -241,9 +243,20 @@ int main(int argc, char **argv)
         (void)printf("meddiff " MEDDIFF_VERSION "\n");
         return 0;
     }
+    if (!strcmp(argv[1], "--complete"))
+        return manual_complete(argc - 2, argv + 2);
+    bool manual = !strcmp(argv[1], "--man"); /* --man [JOB]: its page for man(1) */
+    if (manual && argc == 2)
+        return manual_page(NULL);
+    if (manual) {
+        argc--;
+        argv++;
+    }
     const job_row *r = command_find_job(&argc, &argv);
     if (!r)
         return command_unknown_job(argv[1]);
+    if (manual)
+        return manual_page(r);
     for (int i = 2; i < argc; i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
             return command_job_help(r);
@@ -253,6 +266,7 @@ int main(int argc, char **argv)
     md_status status = command_read(r, argc, argv, &c);
     if (status == MD_OK)
         status = run_local(r, &c);
-    report(r, status);
+    if (r->ranks == LOCAL || comm_launched().rank == 0)
+        report(r, status);
     return md_status_exit_code(status);
 }

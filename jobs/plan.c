@@ -277,9 +277,10 @@ md_status job_plan(job *j)
                   .size = config_int(j->cfg, KEY_data_size)};
     MD_TRY(finetune_check(j->cfg));
     md_status status = foundation_open_configs(config_string(j->cfg, KEY_model_foundation), &p.f);
+    if (status != MD_OK)
+        return md_context(status, "model.foundation");
     backend_options o = session_backend_options(j->cfg, 1, 0);
-    if (status == MD_OK)
-        status = backend_open(&o, &p.be);
+    status = backend_open(&o, &p.be);
     if (status == MD_OK)
         status = plan_all(&p);
     foundation_free(p.f, NULL);

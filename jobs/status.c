@@ -173,11 +173,15 @@ md_status job_status(job *j)
     char path[PATH_MAX];
     struct stat st;
     if (stat(j->arg, &st) != 0)
-        MD_FAIL(MD_USAGE, "%s: %s", j->arg, strerror(errno));
+        MD_FAIL(MD_USAGE, "%s: %s; name a run directory, such as runs/NAME for configs/NAME.cfg",
+                j->arg, strerror(errno));
     if (!S_ISDIR(st.st_mode))
-        MD_FAIL(MD_USAGE, "%s is no run directory", j->arg);
+        MD_FAIL(MD_USAGE, "%s is a file; name a run directory, such as runs/NAME", j->arg);
     if (!in_run(j->arg, "config.cfg", path))
-        MD_FAIL(MD_USAGE, "%s is no run directory: it holds no config.cfg", j->arg);
+        MD_FAIL(MD_USAGE,
+                "%s is no run directory: it holds no config.cfg, which every job leaves "
+                "there; without `run`, configs/NAME.cfg works in runs/NAME",
+                j->arg);
     int damaged = 0;
     for (size_t i = 0; i < sizeof stores / sizeof *stores; i++) {
         if (i == 1)

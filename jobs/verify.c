@@ -237,9 +237,13 @@ md_status job_verify(job *j)
     verify v = {.run = j->arg};
     char path[VERIFY_PATH];
     if (!verify_is_folder(j->arg))
-        MD_FAIL(MD_USAGE, "%s: %s", j->arg, errno ? strerror(errno) : "no folder");
+        MD_FAIL(MD_USAGE, "%s: %s; name a run directory, such as runs/NAME for configs/NAME.cfg",
+                j->arg, errno ? strerror(errno) : "no folder");
     if (!verify_path(&v, "config.cfg", path))
-        MD_FAIL(MD_USAGE, "%s is no run directory: it holds no config.cfg", j->arg);
+        MD_FAIL(MD_USAGE,
+                "%s is no run directory: it holds no config.cfg, which every job leaves "
+                "there; without `run`, configs/NAME.cfg works in runs/NAME",
+                j->arg);
     MD_TRY(store_directory_is_locked(j->arg, &v.live));
     if (v.live)
         verify_note(&v,

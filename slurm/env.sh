@@ -9,7 +9,11 @@
 # Site options of sbatch can stand here too, for chain.sh: SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_QOS, ...
 # export SBATCH_ACCOUNT=project
 
-MEDDIFF=${MEDDIFF:-build/meddiff}
+# The program: the one that was built here, or an installed one.
+if [ -z "${MEDDIFF:-}" ]; then
+    MEDDIFF=build/meddiff
+    [ -x "$MEDDIFF" ] || MEDDIFF=meddiff
+fi
 
 # srun, or mpirun of the Open MPI that the program was built with. mpirun lets a generation go on without
 # workers that die; under srun Slurm ends the step, and the job is started again.

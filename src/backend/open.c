@@ -9,8 +9,6 @@
 #include "backend/cuda/cuda.h"
 #endif
 
-enum { REASON = 400 };
-
 /* At least one each. */
 static int share_of_processors(int sharing)
 {
@@ -32,12 +30,10 @@ static md_status open_ref(const backend_options *o, md_backend **out)
 }
 
 #ifdef MEDDIFF_CUDA
-static md_status cuda_missing(char reason[REASON], bool *missing)
+md_status backend_gpus(int *n, char reason[BACKEND_REASON])
 {
-    int n = 0;
-    MD_TRY(cuda_device_count(&n));
-    *missing = n == 0;
-    (void)snprintf(reason, REASON, "%s", n == 0 ? md_status_text() : "");
+    MD_TRY(cuda_device_count(n));
+    (void)snprintf(reason, BACKEND_REASON, "%s", *n == 0 ? md_status_text() : "");
     return MD_OK;
 }
 
@@ -58,11 +54,21 @@ static const char *gpu_identity(const md_backend *be)
 {
     return strcmp(be->ops->name, "cuda") == 0 ? cuda_backend_uuid(be) : "";
 }
-#else
-static md_status cuda_missing(char reason[REASON], bool *missing)
+
+static const char *gpu_text(const md_backend *be)
 {
-    *missing = true;
-    (void)snprintf(reason, REASON, "this build has no CUDA");
+    return strcmp(be->ops->name, "cuda") == 0 ? cuda_backend_text(be) : "";
+}
+
+const char *backend_gpu_libraries(void)
+{
+    return cuda_libraries();
+}
+#else
+md_status backend_gpus(int *n, char reason[BACKEND_REASON])
+{
+    *n = 0;
+    (void)snprintf(reason, BACKEND_REASON, "this build has no CUDA");
     return MD_OK;
 }
 
@@ -78,26 +84,37 @@ static const char *gpu_identity(const md_backend *be)
     (void)be;
     return "";
 }
+
+static const char *gpu_text(const md_backend *be)
+{
+    (void)be;
+    return "";
+}
+
+const char *backend_gpu_libraries(void)
+{
+    return "";
+}
 #endif
 
 /* Opens it, or says in `reason` why there is none that can be used: one too old for this build is
    as good as none; any other failure to open one is a failure. */
-static md_status try_cuda(const backend_options *o, md_backend **out, char reason[REASON])
+static md_status try_cuda(const backend_options *o, md_backend **out, char reason[BACKEND_REASON])
 {
-    bool missing = true;
-    MD_TRY(cuda_missing(reason, &missing));
-    if (missing)
+    int n = 0;
+    MD_TRY(backend_gpus(&n, reason));
+    if (n == 0)
         return MD_OK;
     md_status status = open_cuda(o, out);
     if (status != MD_UNSUPPORTED)
         return status;
-    (void)snprintf(reason, REASON, "%s", md_status_text());
+    (void)snprintf(reason, BACKEND_REASON, "%s", md_status_text());
     return MD_OK;
 }
 
 static md_status open_auto(const backend_options *o, md_backend **out)
 {
-    char reason[REASON];
+    char reason[BACKEND_REASON];
     md_backend *be = NULL;
     MD_TRY(try_cuda(o, &be, reason));
     if (be) {
@@ -112,7 +129,7 @@ static md_status open_auto(const backend_options *o, md_backend **out)
 
 static md_status open_asked(const backend_options *o, md_backend **out)
 {
-    char reason[REASON];
+    char reason[BACKEND_REASON];
     md_backend *be = NULL;
     MD_TRY(try_cuda(o, &be, reason));
     if (!be)
@@ -137,4 +154,14 @@ md_status backend_open(const backend_options *o, md_backend **out)
 const char *backend_identity(const md_backend *be)
 {
     return gpu_identity(be);
+}
+
+const char *backend_text(const md_backend *be)
+{
+    return gpu_text(be);
+}
+
+const char *backend_cpu_lacks(void)
+{
+    return cpu_backend_lacks();
 }

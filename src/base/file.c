@@ -82,6 +82,12 @@ const char *md_file_write_reason(int error)
     if (error == EDQUOT)
         return "the quota is used up (Disk quota exceeded): free some of it and start the same "
                "command again";
+    if (error == EACCES || error == EPERM)
+        return "no permission to write (Permission denied): name another folder, or have the right "
+               "given to you";
+    if (error == EROFS)
+        return "nothing can be written there (Read-only file system): name another folder, such as "
+               "by run";
     return strerror(error);
 }
 

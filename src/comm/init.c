@@ -1,5 +1,6 @@
 /* Start and end of MPI, the world and the workers' group, and the flags about ranks gone. */
 #include "comm/comm_internal.h"
+#include "comm/launch.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,13 +86,12 @@ static md_status create(const int *at, int n, comm **out)
 /* Without a launcher Open MPI 4 forks a daemon for a lone process and needs an ssh in PATH for it;
    the first variable prevents both. Its lone processes of one user all share one session folder,
    which the first to end removes under the others (MPI_Init and MPI_File_open fail then): each gets
-   its own. Launchers set at least one of these names. */
+   its own. */
 static void prepare_alone(void)
 {
-    const char *launcher[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMIX_NAMESPACE"};
-    for (size_t i = 0; i < sizeof launcher / sizeof *launcher; i++)
-        if (getenv(launcher[i]))
-            return;
+    comm_launch launched = comm_launched();
+    if ((launched.by && launched.met) || getenv("PMIX_NAMESPACE"))
+        return;
     (void)setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     char path[sizeof state.session] = "/tmp/meddiff-XXXXXX"; /* short: it holds sockets */
     if (getenv("OMPI_MCA_orte_tmpdir_base") || !mkdtemp(path))

@@ -288,6 +288,9 @@ md_status config_overlay(config *c, const char *path)
     size_t n = 0;
     free(c->text);
     c->text = NULL;
+    if (!md_file_exists(path))
+        MD_FAIL(MD_BAD_INPUT, "%s: cannot open: there is no such file; configs/ holds samples",
+                path);
     MD_TRY(md_file_read(path, MAX_FILE_BYTES, &text, &n));
     md_status status = take_text(c, text, n, path);
     free(text);
@@ -427,7 +430,7 @@ md_status config_fail(const config *c, config_key key, const char *fmt, ...)
     const char *where = c->values[key].where;
     if (where)
         MD_FAIL(MD_USAGE, "%s: %s: %s", where, config_path(key), text);
-    MD_FAIL(MD_USAGE, "%s: %s (not given, so \"default\"): %s", c->name, config_path(key), text);
+    MD_FAIL(MD_USAGE, "%s: %s, which it does not set: %s", c->name, config_path(key), text);
 }
 
 /* ---- writing and comparing */

@@ -72,6 +72,15 @@ MD_MUST md_status config_same_as(const config *now, const char *text, const char
 
 const char *config_path(config_key key); /* "finetune.lr" */
 const char *config_meaning(config_key key);
+/* "int", "float", "bool", "string" or "choice" */
+const char *config_type_word(config_key key);
+/* Its default and what is allowed: "4; 1 to 1024", "auto; one of auto|cpu|cuda". Returns out. */
+enum { CONFIG_VALUE_TEXT = 256 };
+const char *config_value_text(config_key key, char out[CONFIG_VALUE_TEXT]);
+/* "a|b|c" of a CHOICE, "true|false" of a BOOL, else "". */
+const char *config_choices(config_key key);
+/* Whether it is in one of the sections, as config_diff takes them. */
+bool config_in(config_key key, const char *sections);
 /* The key of a path, or KEY_N. */
 config_key config_find(const char *path);
 /* The path nearest to a misspelt one, or NULL. */

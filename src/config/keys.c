@@ -121,33 +121,57 @@ const char *config_suggest(const char *path)
     return nearest(path, (int)strlen(path) / 3 + 2); /* farther is no misspelling */
 }
 
-static md_status help_row(md_text *t, const config_row *row)
+const char *config_type_word(config_key key)
 {
-    char value[160], lo[32], hi[32];
+    static const char *const types[] = {"int", "float", "bool", "string", "choice"};
+    return types[config__rows[key].type];
+}
+
+const char *config_value_text(config_key key, char out[CONFIG_VALUE_TEXT])
+{
+    const config_row *row = &config__rows[key];
+    char value[32], lo[32], hi[32];
     switch (row->type) {
     case CONFIG_INT:
-        (void)snprintf(value, sizeof value, "%lld; %lld to %lld", (long long)row->int_default,
+        (void)snprintf(out, CONFIG_VALUE_TEXT, "%lld; %lld to %lld", (long long)row->int_default,
                        (long long)row->int_min, (long long)row->int_max);
         break;
     case CONFIG_FLOAT:
         config__float_text(value, row->float_default);
         config__float_text(lo, row->float_min);
         config__float_text(hi, row->float_max);
-        (void)snprintf(value + strlen(value), sizeof value - strlen(value), "; %s to %s", lo, hi);
+        (void)snprintf(out, CONFIG_VALUE_TEXT, "%s; %s to %s", value, lo, hi);
         break;
     case CONFIG_BOOL:
-        (void)snprintf(value, sizeof value, "%s", row->int_default ? "true" : "false");
+        (void)snprintf(out, CONFIG_VALUE_TEXT, "%s", row->int_default ? "true" : "false");
         break;
     case CONFIG_STRING:
-        (void)snprintf(value, sizeof value, "\"%s\"", row->string_default);
+        (void)snprintf(out, CONFIG_VALUE_TEXT, "\"%s\"", row->string_default);
         break;
     case CONFIG_CHOICE:
-        (void)snprintf(value, sizeof value, "%s; one of %s", row->string_default, row->choices);
+        (void)snprintf(out, CONFIG_VALUE_TEXT, "%s; one of %s", row->string_default, row->choices);
         break;
     }
-    static const char *const types[] = {"int", "float", "bool", "string", "choice"};
-    return md_text_add(t, "  %-22s %-6s  %s\n%33sdefault %s\n", row->path, types[row->type],
-                       row->meaning, "", value);
+    return out;
+}
+
+const char *config_choices(config_key key)
+{
+    const config_row *row = &config__rows[key];
+    return row->type == CONFIG_CHOICE ? row->choices : row->type == CONFIG_BOOL ? "true|false" : "";
+}
+
+bool config_in(config_key key, const char *sections)
+{
+    return config__in_sections(&config__rows[key], sections);
+}
+
+static md_status help_row(md_text *t, config_key key)
+{
+    char value[CONFIG_VALUE_TEXT];
+    return md_text_add(t, "  %-22s %-6s  %s\n%33sdefault %s\n", config_path(key),
+                       config_type_word(key), config_meaning(key), "",
+                       config_value_text(key, value));
 }
 
 md_status config_help(const char *sections, char **text)
@@ -163,7 +187,7 @@ md_status config_help(const char *sections, char **text)
             status = md_text_add(&t, "\n");
         section = row->section;
         if (status == MD_OK)
-            status = help_row(&t, row);
+            status = help_row(&t, (config_key)k);
     }
     if (status == MD_OK && !t.s)
         status = md_text_add(&t, "%s", "");

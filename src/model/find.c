@@ -83,10 +83,12 @@ md_status model__resolve_folder(const char *path, const char *index, char *out)
 md_status model__resolve(const char *path, char *out, bool *file)
 {
     struct stat s;
+    if (!*path)
+        MD_FAIL(MD_USAGE, "is empty; it names the foundation's folder, such as data/tiny");
     if (stat(path, &s) != 0)
         MD_FAIL(MD_BAD_INPUT,
                 "%s: %s; a foundation is a folder with model_index.json, or a single .safetensors "
-                "file",
+                "file; data/README.md says where to get one",
                 path, md_file_reason(path, errno));
     *file = !S_ISDIR(s.st_mode);
     if (!*file)
@@ -171,7 +173,9 @@ static md_status choose(const char *folder, const char *base, char *const *names
         MD_FAIL(MD_BAD_INPUT, "%s/%s: %s is not read; get %s/%s.safetensors from the same source",
                 folder, names[other], unread(names[other]), part, base);
     if (!best)
-        MD_FAIL(MD_BAD_INPUT, "%s: no weights; wanted %s.safetensors", folder, base);
+        MD_FAIL(MD_BAD_INPUT,
+                "%s: no weights; wanted %s.safetensors, from where the rest of the model came from",
+                folder, base);
     if (*chosen_variant)
         md_info("model", "%s: variant %s: %s", part, chosen_variant, names[chosen]);
     return md_path_join(out, FOUNDATION_PATH, folder, names[chosen]);

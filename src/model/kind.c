@@ -132,7 +132,7 @@ md_status model__refuse_folder(const char *folder)
     MD_TRY(status);
     MD_FAIL(MD_BAD_INPUT,
             "%s: no model_index.json; a foundation is a folder in diffusers' layout, "
-            "or a single .safetensors file",
+            "or a single .safetensors file; data/README.md says where to get one",
             folder);
 }
 

@@ -26,7 +26,9 @@ static md_status open_folder(standalone *s, const char *folder)
     const model_row *row = model_registry(s->part);
     char path[FOUNDATION_PATH];
     if (!model__is_dir(folder))
-        MD_FAIL(MD_BAD_INPUT, "%s: no such folder; wanted one with config.json and %s.safetensors",
+        MD_FAIL(MD_BAD_INPUT,
+                "%s: no such folder; wanted one with config.json and %s.safetensors; "
+                "data/README.md says where to get one",
                 folder, row->weights);
     MD_TRY(model__resolve_folder(folder, "config.json", s->path));
     MD_TRY(md_path_join(path, sizeof path, s->path, "config.json"));

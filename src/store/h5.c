@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/str.h"
+#include "store/table.h"
+
 void store__h5_quiet(void)
 {
     static bool begun;
@@ -51,4 +54,24 @@ md_status store__h5_fail(md_status code, const char *file, int line, const char 
     (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &r);
     (void)H5Eclear2(H5E_DEFAULT);
     return md_fail(code, file, line, "%s %s: HDF5: %s%s", what, name, r.text, hint(r.text));
+}
+
+md_status store_library(char *text, size_t bytes)
+{
+    unsigned major = 0, minor = 0, release = 0;
+    if (H5get_libversion(&major, &minor, &release) < 0)
+        MD_FAIL(MD_UNSUPPORTED, "the HDF5 library does not tell its version");
+    if (major != H5_VERS_MAJOR || minor != H5_VERS_MINOR || release != H5_VERS_RELEASE)
+        MD_FAIL(MD_UNSUPPORTED,
+                "HDF5 %u.%u.%u is loaded, the program was compiled with %d.%d.%d: load that one's "
+                "module, mend LD_LIBRARY_PATH, or compile anew",
+                major, minor, release, H5_VERS_MAJOR, H5_VERS_MINOR, H5_VERS_RELEASE);
+#ifdef H5_HAVE_PARALLEL
+    return md_str_printf(text, bytes, "HDF5 %u.%u.%u, parallel", major, minor, release);
+#else
+    MD_FAIL(MD_UNSUPPORTED,
+            "HDF5 %u.%u.%u was built without MPI: compile with the parallel one (Debian: "
+            "libhdf5-openmpi-dev)",
+            major, minor, release);
+#endif
 }

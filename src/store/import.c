@@ -60,16 +60,22 @@ typedef struct importer {
 
 /* ---- setting up ---- */
 
-static md_status scan(importer *im, config *cfg)
+static md_status scan(importer *im, const config *cfg)
 {
     const char *root = config_string(cfg, KEY_data_root);
     struct stat st;
     if (!*root)
-        return config_fail(cfg, KEY_data_root, "is empty; it names the folder of the data set");
+        return config_fail(cfg, KEY_data_root,
+                           "is empty; it names the folder of the data set: --set data.root=FOLDER");
     if (stat(root, &st) != 0)
-        return config_fail(cfg, KEY_data_root, "%s: %s", root, strerror(errno));
+        return config_fail(
+            cfg, KEY_data_root,
+            "%s: %s; it names the data set's folder, seen from the working directory "
+            "(data/README.md: where to get one)",
+            root, strerror(errno));
     if (!S_ISDIR(st.st_mode))
-        return config_fail(cfg, KEY_data_root, "%s is no folder", root);
+        return config_fail(cfg, KEY_data_root,
+                           "%s is no folder; name the one that holds the data set", root);
     im->list.root = root;
     im->format = import_find(config_string(cfg, KEY_data_format));
     if (!im->format)
@@ -87,7 +93,10 @@ static md_status scan(importer *im, config *cfg)
                     DATA_NAME_BYTES - 1);
     }
     if (!lesions)
-        MD_FAIL(MD_BAD_INPUT, "%s holds no image with a lesion mask", root);
+        MD_FAIL(MD_BAD_INPUT,
+                "%s holds no image with a lesion mask, as data.format = \"%s\" lays them out; "
+                "data/README.md shows how",
+                root, im->format->name);
     return MD_OK;
 }
 
@@ -407,6 +416,17 @@ md_status import_run(config *cfg, const char *run, import_report *report)
         return md_frame(status, __FILE__, __LINE__);
     *report = r;
     return MD_OK;
+}
+
+md_status import_count(const config *cfg, int64_t *lesions, int64_t *healthy)
+{
+    importer im = {.source_of = -1};
+    md_status status = scan(&im, cfg);
+    *lesions = *healthy = 0;
+    for (int64_t i = 0; i < im.list.n && status == MD_OK; i++)
+        ++*(im.list.item[i].kind == DATA_LESION ? lesions : healthy);
+    end(&im);
+    return status;
 }
 
 md_status import_is_done(config *cfg, const char *run, bool *done)

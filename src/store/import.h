@@ -36,6 +36,9 @@ typedef struct import_report {
    run/import_skipped.csv, what was left out or moved and why; each complete or not at all. Local:
    one process. */
 MD_MUST md_status import_run(config *cfg, const char *run, import_report *report);
+/* What the data set of `cfg` holds by its files alone, which are listed but not opened: pictures
+   with a lesion and without. Local. */
+MD_MUST md_status import_count(const config *cfg, int64_t *lesions, int64_t *healthy);
 /* *done = run/data.h5 is there and was made under the same data.* keys and seed; MD_USAGE naming
    the key when it was made under others. */
 MD_MUST md_status import_is_done(config *cfg, const char *run, bool *done);

@@ -91,8 +91,11 @@ static md_status scan(import_list *list)
         MD_TRY(scan_class(list, dir, classes[i].kind));
     }
     if (!any)
-        MD_FAIL(MD_BAD_INPUT, "%s holds none of benign, malignant, normal; is it BUSI?",
-                list->root);
+        MD_FAIL(
+            MD_BAD_INPUT,
+            "%s holds none of benign, malignant, normal; is it BUSI's folder, and not one above or "
+            "below? Otherwise set data.format",
+            list->root);
     return MD_OK;
 }
 

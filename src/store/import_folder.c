@@ -146,8 +146,11 @@ static md_status scan(import_list *list)
     for (size_t i = 0; split && i < sizeof parts / sizeof *parts; i++)
         MD_TRY(scan_part(list, parts[i].above, (int)parts[i].split, licence, &any));
     if (!any)
-        MD_FAIL(MD_BAD_INPUT,
-                "%s holds no folder images (beside it masks, and perhaps backgrounds)", list->root);
+        MD_FAIL(
+            MD_BAD_INPUT,
+            "%s holds no folder images (beside it masks, and perhaps backgrounds): name the folder "
+            "that does, or set data.format",
+            list->root);
     return MD_OK;
 }
 

@@ -149,7 +149,8 @@ static md_status scan(import_list *list)
     }
     if (!any)
         MD_FAIL(MD_BAD_INPUT,
-                "%s holds no folder of ISIC 2017 or 2018, such as ISIC2018_Task1-2_Training_Input",
+                "%s holds no folder of ISIC 2017 or 2018, such as "
+                "ISIC2018_Task1-2_Training_Input: name the folder that does, or set data.format",
                 list->root);
     return skip_rest(list);
 }

@@ -104,7 +104,9 @@ static md_status scan(import_list *list)
     if (status == MD_OK && n == 0)
         status =
             md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
-                    "%s holds no folder \"PH2 Dataset images\" with IMD002 and so on", list->root);
+                    "%s holds no folder \"PH2 Dataset images\" with IMD002 and so on: name the "
+                    "folder that does, or set data.format",
+                    list->root);
     return status;
 }
 

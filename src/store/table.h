@@ -101,6 +101,10 @@ MD_MUST md_status store_attr_i64(store_table *t, const char *name, int n, int64_
 MD_MUST md_status store_attr_u64(store_table *t, const char *name, int n, uint64_t *out);
 MD_MUST md_status store_attr_f64(store_table *t, const char *name, int n, double *out);
 
+/* "HDF5 1.10.8, parallel" into text. MD_UNSUPPORTED where the library that is loaded is not the one
+   that the program was compiled with, or not parallel: HDF5 itself would end the process. Local. */
+MD_MUST md_status store_library(char *text, size_t bytes);
+
 /* Keeps a second coordinator out of a run directory: an advisory lock on the directory itself, so
    that readers of the stores in it are not disturbed. *fd is closed by store_unlock_directory.
    MD_USAGE when it is taken. */

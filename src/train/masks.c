@@ -94,8 +94,10 @@ md_status mask_check(const config *c)
 {
     int64_t edge = config_int(c, KEY_masks_size), size = config_int(c, KEY_data_size);
     if (edge > size)
-        return config_fail(c, KEY_masks_size, "%lld, but the masks have data.size = %lld pixels",
-                           (long long)edge, (long long)size);
+        return config_fail(
+            c, KEY_masks_size,
+            "%lld, but the masks have data.size = %lld pixels: set masks.size to no more",
+            (long long)edge, (long long)size);
     return MD_OK;
 }
 

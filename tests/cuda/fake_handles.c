@@ -29,6 +29,16 @@ cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream)
     return CUDNN_STATUS_SUCCESS;
 }
 
+size_t cudnnGetVersion(void)
+{
+    return 91900;
+}
+
+size_t cublasLtGetVersion(void)
+{
+    return 130100;
+}
+
 const char *cudnnGetErrorString(cudnnStatus_t s)
 {
     return s == CUDNN_STATUS_SUCCESS ? "no error" : "a fake cudnn error";

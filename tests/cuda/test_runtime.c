@@ -11,6 +11,7 @@
 #include "ops/ops.h"
 #include "runtime_ops.h"
 #include "support/expect.h"
+#include <cuda_runtime_api.h>
 
 #include <math.h>
 
@@ -109,6 +110,30 @@ static void says_why_there_is_none(void **state)
     fake_compute_capability(7, 5);
     FAILS(cuda_backend_open(&options, &be), MD_UNSUPPORTED, "sm_75");
     assert_int_equal(fake_leaks(), 0);
+}
+
+/* What meddiff doctor prints. */
+static void tells_of_libraries(void **state)
+{
+    (void)state;
+    int n = 7;
+    char reason[BACKEND_REASON], wanted[80];
+    md_backend *be = NULL;
+    backend_options o = {.device = "cuda", .threads = 1, .sharing = 1};
+    fake_devices(2, 0, 13000);
+    (void)snprintf(wanted, sizeof wanted,
+                   "CUDA %d.%d, driver for 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0",
+                   CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    assert_string_equal(backend_gpu_libraries(), wanted);
+    OK(backend_gpus(&n, reason));
+    assert_int_equal(n, 2);
+    OK(backend_open(&o, &be));
+    assert_non_null(strstr(backend_text(be), "Fake GPU 0, sm_"));
+    close_gpu(be);
+    fake_devices(0, cudaErrorInsufficientDriver, 0);
+    OK(backend_gpus(&n, reason));
+    assert_int_equal(n, 0);
+    assert_non_null(strstr(reason, "driver is missing"));
 }
 
 static void device_by_name(void **state)
@@ -687,6 +712,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(opens_and_closes, start, end),
         cmocka_unit_test_setup_teardown(index_modulo_count, start, end),
         cmocka_unit_test_setup_teardown(says_why_there_is_none, start, end),
+        cmocka_unit_test_setup_teardown(tells_of_libraries, start, end),
         cmocka_unit_test_setup_teardown(device_by_name, start, end),
         cmocka_unit_test_setup_teardown(counts_and_limits_memory, start, end),
         cmocka_unit_test_setup_teardown(writes_survive_reuse, start, end),

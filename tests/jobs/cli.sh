@@ -37,7 +37,7 @@ expect 0 '' --help; grep -q 'meddiff import' out || fail 'no list of jobs'
 expect 2 'unknown job "importt"; did you mean "import"?' importt
 for job in $("$meddiff" --help | sed -nE 's/^  meddiff ([a-z]+) .*/\1/p'); do
     expect 0 '' "$job" --help
-    expect 2 'needs its argument' "$job"
+    [ "$job" = doctor ] || expect 2 'needs its argument' "$job"
     expect 2 'unknown option --sett' "$job" x --sett a=b
 done
 expect 0 '' import --help; grep -q 'data.root  *string' out || fail 'import --help without data.root'

@@ -148,9 +148,21 @@ keys() {
     return $bad
 }
 
+# What CONTRIBUTING.md's table names is there; <name> stands for some name.
+# shellcheck disable=SC2001,SC2016
+places() {
+    local bad=0 path
+    while read -r path; do
+        compgen -G "$(sed 's/<[a-z]*>/*/g' <<<"$path")" >/dev/null && continue
+        echo "CONTRIBUTING.md:1: there is no $path"
+        bad=1
+    done < <(sed -n '/^| X /,/^$/p' CONTRIBUTING.md | grep -oE '`[^` ]+/[^` ]*`' | tr -d '`' | sort -u)
+    return $bad
+}
+
 shell() {
     command -v shellcheck >/dev/null || { echo "skipped: no shellcheck here"; return 77; }
-    { git ls-files 'jobs/*.sh' 'tests/*.sh' 'slurm/*.sh' 'slurm/*.sbatch'; echo .ci/run; } |
+    { git ls-files 'jobs/*.sh' 'tests/*.sh' 'slurm/*.sh' 'slurm/*.sbatch' 'packaging/*.sh' 'packaging/bash-completion/*'; echo .ci/run; } |
         xargs shellcheck -x -e SC2317 # "unreachable": functions that are passed by name
 }
 
@@ -163,6 +175,6 @@ format() {
 }
 
 case ${1:-} in
-rooms | vendors | headers | calls | paths | keys | shell | format) "$1" ;;
+rooms | vendors | headers | calls | paths | keys | places | shell | format) "$1" ;;
 *) echo "lint.sh: unknown rule '${1:-}'" >&2; exit 2 ;;
 esac

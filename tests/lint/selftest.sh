@@ -23,6 +23,8 @@ END
     # shellcheck disable=SC2016
     printf 'CONFIG_TOP(run, STRING(""), FREE, "x")\n' >src/config/keys.def
     echo 'int x = KEY_run;' >jobs/j.c
+    # shellcheck disable=SC2016
+    printf '| X | places |\n| job | `jobs/<name>.c` |\n' >CONTRIBUTING.md
 }
 
 # expect RULE TEXT: the rule fails and says TEXT.
@@ -38,7 +40,7 @@ expect() {
 }
 
 clean
-for rule in rooms vendors headers calls paths keys; do
+for rule in rooms vendors headers calls paths keys places; do
     bash "$lint" $rule || { echo "$rule: fails on a clean tree"; failed=1; }
 done
 echo '#include "graph/g.h"' >>src/base/a.c
@@ -72,6 +74,10 @@ expect paths 'src/base/a.c:5:'
 clean
 echo 'CONFIG_KEY(data, root, STRING(""), FREE, "x")' >>src/config/keys.def
 expect keys 'nothing reads KEY_data_root'
+clean
+# shellcheck disable=SC2016
+echo '| y | `src/nowhere/<name>.c` |' >>CONTRIBUTING.md
+expect places 'there is no src/nowhere/<name>.c'
 if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then
     clean
     find . -name '*.[ch]' -exec clang-format -i {} +

@@ -171,3 +171,27 @@ md_status cpu_backend_open(md_backend **out, int threads)
     *out = be;
     return MD_OK;
 }
+
+const char *cpu_backend_lacks(void)
+{
+#define LACKS(set)                                                                                 \
+    if (!__builtin_cpu_supports(set))                                                              \
+    return set
+#ifdef __AVX2__
+    LACKS("avx2");
+#endif
+#ifdef __FMA__
+    LACKS("fma");
+#endif
+#ifdef __AVX512F__
+    LACKS("avx512f");
+#endif
+#ifdef __AVX512BW__
+    LACKS("avx512bw");
+#endif
+#ifdef __AVX512VL__
+    LACKS("avx512vl");
+#endif
+#undef LACKS
+    return "";
+}

@@ -11,6 +11,9 @@ extern "C" {
 
 /* threads 0: as many as this process may use. Close with (*out)->ops->close. */
 MD_MUST md_status cpu_backend_open(md_backend **out, int threads);
+/* The first instruction set that this was compiled for (MEDDIFF_ARCH) and the processor lacks, or
+   "": the first kernel would end the process with SIGILL. */
+const char *cpu_backend_lacks(void);
 
 #ifdef __cplusplus
 }

@@ -21,6 +21,8 @@ typedef struct cuda_options {
 /* GPUs that can be used; 0 without a driver, and then md_status_text() says why (MD_OK all the
    same: a machine without one is no error). */
 MD_MUST md_status cuda_device_count(int *n);
+/* "CUDA 13.0, driver for 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0": those that are loaded. Local. */
+const char *cuda_libraries(void);
 MD_MUST md_status cuda_backend_open(const cuda_options *o, md_backend **out);
 /* "NVIDIA H200, sm_90, 139.8 GiB, driver 13.0"; owned by the backend. */
 const char *cuda_backend_text(const md_backend *be);
