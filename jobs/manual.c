@@ -73,6 +73,8 @@ static void options(const job_row *r)
     if (command_takes_fresh(r))
         (void)puts(".TP\n.B \\-\\-fresh\nStarts the job over: removes what it made and what was "
                    "made from that, and says what.");
+    if (command_takes_share(r))
+        (void)puts(".TP\n.B \\-\\-share\nFor others: export.share=true.");
     (void)puts(".TP\n.B \\-\\-help\nThe keys that the job reads.");
 }
 
@@ -175,6 +177,8 @@ static void complete_job(const job_row *r)
         (void)puts("--with");
     if (command_takes_fresh(r))
         (void)puts("--fresh");
+    if (command_takes_share(r))
+        (void)puts("--share");
     for (int k = 0; k < KEY_N; k++)
         if (config_in((config_key)k, r->sections))
             (void)printf("%s=\n", config_path((config_key)k));

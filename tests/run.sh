@@ -8,6 +8,7 @@ source jobs/setup.sh
 
 packages+=(g++) # runs the GPU's kernels on the host
 install_packages
+(packages=(python3-h5py python3-pil) && install_packages) || echo 'without h5py: what reads stores from Python is skipped'
 (packages=(slurm-wlm munge) && install_packages) || echo 'without Slurm: tests/slurm will be skipped'
 build_meddiff -DMEDDIFF_TESTS=ON
 mpi_environment

@@ -98,6 +98,16 @@ stop() {
     fi
 }
 
+# blocks FILE: its blocks of code as block-01.LANGUAGE and so on, but for those under "<!-- by hand".
+blocks() {
+    awk '/^```/ { if (file) { close(file); file = "" }
+                  else if (!by_hand) { n++; file = sprintf("block-%02d.%s", n, substr($0, 4)); printf "" >file }
+                  else file = "/dev/null"
+                  by_hand = 0; next }
+         /^<!-- by hand/ { by_hand = 1 }
+         file { print >file }' "$1"
+}
+
 "$programs/make_foundation" small >out 2>&1 || fail make_foundation
 "$meddiff" phantom phantoms --set phantom.size=64 --set phantom.count=14 --set phantom.normal=5 \
     --set phantom.test=2 >out 2>&1 || fail phantom

@@ -9,12 +9,7 @@ python=$(command -v "${MEDDIFF_PYTHON:-python3}")
 mkdir build && ln -s "$meddiff" build/meddiff
 ln -s "$tree/include" include
 run 0 1 pipeline small.cfg --set run=runs/mine --set data.root=phantoms/train --set data.pairs=10
-awk '/^```/ { if (file) { close(file); file = "" }
-              else if (!by_hand) { n++; file = sprintf("block-%02d.%s", n, substr($0, 4)); printf "" >file }
-              else { file = "/dev/null"; n_hand++ }
-              by_hand = 0; next }
-     /^<!-- by hand/ { by_hand = 1 }
-     file { print >file }' "$tree/analysis/README.md"
+blocks "$tree/analysis/README.md"
 ran=0
 # missing FILE: the first thing that it needs and that is not there.
 missing() {
