@@ -9,10 +9,10 @@ case $(mpirun --version) in
 esac
 host=$(hostname -s)
 run=run
-sed -i 's/^finetune = .*/finetune = { steps = 80; batch = 4; lr = 1e-3; };/' small.cfg
+sed -i 's/^finetune = .*/finetune = { steps = 50; batch = 4; lr = 1e-3; };/' small.cfg
 sed -i '/^guide = /d' small.cfg
 cat >>small.cfg <<END
-stall_s = 24.0; # a worker that does not come to a sum is waited for a quarter of it, and more
+stall_s = 14.0; # a worker that does not come to a sum is waited for a quarter of it, and more
 checkpoint = { minutes = 0.003; };
 masks = { size = 32; width = 8; layers = 1; steps = 300; batch = 4; lr = 2e-3; count = 6; sample_steps = 4; attempts = 80; };
 END
@@ -62,7 +62,7 @@ for victim in 2 1; do
     inputs_of whole run
     rm -rf run/models
     recovering 4 finetune
-    wait_until trained lesion 15
+    wait_until trained lesion 8
     kill_rank $victim
     finishes 180 "fine-tune without rank $victim"
     goes_on 2 "fine-tune without rank $victim" $victim
