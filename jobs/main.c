@@ -182,6 +182,8 @@ static md_status run_shared(const job_row *r, int argc, char **argv)
     status = md_path_join(log, sizeof log, j.run, "log.txt");
     if (status == MD_OK)
         status = md_log_open(rank, size, log);
+    if (status == MD_OK)
+        status = md_dir_expect(j.run);
     MD_TRY_GOTO(comm_agree(comm_world(), status), out);
     md_info("main", "meddiff " MEDDIFF_VERSION " %s %s, run directory %s", r->name, j.arg, j.run);
     if (j.fresh)

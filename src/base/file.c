@@ -96,6 +96,42 @@ static md_status say_write_error(const char *path, const char *what, int error)
     MD_FAIL(MD_IO, "%s: cannot %s: %s", path, what, md_file_write_reason(error));
 }
 
+static struct {
+    char path[PATH_BYTES];
+    size_t n; /* of its letters; 0: none */
+    dev_t device;
+    ino_t inode;
+} expected;
+
+/* Is the expected directory still there, as far as `path` lies in it? */
+static md_status check_expected(const char *path)
+{
+    struct stat st;
+    if (!expected.n || strncmp(path, expected.path, expected.n) != 0 ||
+        (path[expected.n] && path[expected.n] != '/'))
+        return MD_OK;
+    if (stat(expected.path, &st) == 0 && st.st_dev == expected.device &&
+        st.st_ino == expected.inode)
+        return MD_OK;
+    MD_FAIL(MD_IO, "%s: %s is gone, or is another directory now: is its file system still mounted?",
+            path, expected.path);
+}
+
+md_status md_dir_expect(const char *path)
+{
+    struct stat st;
+    MD_TRY(md_str_copy(expected.path, sizeof expected.path, path));
+    expected.n = 0;
+    if (stat(path, &st) != 0)
+        MD_FAIL(MD_IO, "%s: %s", path, strerror(errno));
+    expected.device = st.st_dev;
+    expected.inode = st.st_ino;
+    expected.n = strlen(path);
+    while (expected.n > 1 && expected.path[expected.n - 1] == '/')
+        expected.path[--expected.n] = '\0';
+    return MD_OK;
+}
+
 static md_status write_new(const char *tmp, const char *path, const void *data, size_t n)
 {
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -123,6 +159,7 @@ static md_status write_new(const char *tmp, const char *path, const void *data, 
 md_status md_file_write_atomic(const char *path, const void *data, size_t n)
 {
     char tmp[PATH_BYTES];
+    MD_TRY(check_expected(path));
     MD_TRY(md_str_printf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid()));
     md_status status = write_new(tmp, path, data, n);
     if (status == MD_OK)
@@ -173,6 +210,7 @@ bool md_file_exists(const char *path)
 md_status md_dir_make(const char *path)
 {
     char buf[PATH_BYTES];
+    MD_TRY(check_expected(path));
     MD_TRY(md_str_copy(buf, sizeof buf, path));
     for (char *p = buf + 1; buf[0]; p++) {
         if (*p != '/' && *p != '\0')

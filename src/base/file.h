@@ -33,6 +33,11 @@ size_t md_file_plain_length(const char *path);
 MD_MUST md_status md_file_remove(const char *path);
 bool md_file_exists(const char *path);           /* anything by that name */
 MD_MUST md_status md_dir_make(const char *path); /* with parents; fine when it is there */
+/* `path` is a directory that stays as long as this process: where it is gone, or another one, its
+   file system has been unmounted, and what is made or written below it (with the same words for its
+   path) fails, rather than landing on the disk below. One per process; MD_IO when it is not there.
+ */
+MD_MUST md_status md_dir_expect(const char *path);
 /* With all that is in it; links go, what they lead to stays. Fine when it is not there. */
 MD_MUST md_status md_dir_remove(const char *path);
 /* Names (without "." and ".."), sorted bytewise. *names is one allocation: free(*names). */

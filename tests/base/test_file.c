@@ -12,6 +12,7 @@
 #include "support/fail_alloc.h"
 #include "support/tmp_dir.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -167,6 +168,12 @@ static void a_full_disk_is_called_so(void **state)
     assert_false(md_file_exists(p));
 }
 
+static void a_quota_is_called_so(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(md_file_write_reason(EDQUOT), "quota is used up"));
+}
+
 static void directories(void **state)
 {
     (void)state;
@@ -196,6 +203,36 @@ static void directories(void **state)
         assert_int_equal(md_dir_list(in_dir("x"), &names, &n), MD_NOMEM);
         fail_alloc_at(0);
     }
+}
+
+/* A file system that is gone leaves the empty directory that it was mounted on, or none. */
+static void an_expected_folder_is_not_made_again(void **state)
+{
+    (void)state;
+    char run[300], aside[300], below[320], file[320];
+    (void)snprintf(run, sizeof run, "%s/run", dir);
+    (void)snprintf(aside, sizeof aside, "%s/aside", dir);
+    (void)snprintf(below, sizeof below, "%s/models/unet", run);
+    (void)snprintf(file, sizeof file, "%s/RESULT", run);
+    assert_int_equal(md_dir_expect(run), MD_IO);
+    assert_int_equal(md_dir_make(run), MD_OK);
+    assert_int_equal(md_dir_expect(run), MD_OK);
+    assert_int_equal(md_dir_make(below), MD_OK);
+    assert_int_equal(md_file_write_atomic(file, "ok", 2), MD_OK);
+    assert_int_equal(rename(run, aside), 0);
+    for (int empty = 0; empty < 2; empty++) {
+        assert_int_equal(md_dir_make(below), MD_IO);
+        assert_non_null(strstr(md_status_text(), "still mounted"));
+        assert_int_equal(md_dir_make(run), MD_IO);
+        assert_int_equal(md_file_write_atomic(file, "ok", 2), MD_IO);
+        assert_int_equal(md_file_exists(run), empty);
+        assert_int_equal(mkdir(run, 0777) == 0, !empty);
+    }
+    assert_int_equal(rmdir(run), 0); /* nothing came into it */
+    (void)snprintf(below, sizeof below, "%s/runs", dir);
+    assert_int_equal(md_dir_make(below), MD_OK); /* not below it */
+    assert_int_equal(rename(aside, run), 0);
+    assert_int_equal(md_file_write_atomic(file, "no", 2), MD_OK);
 }
 
 static void a_folder_goes_with_all_that_is_in_it(void **state)
@@ -297,7 +334,9 @@ int main(void)
         cmocka_unit_test(unreadable_inputs_are_named),
         cmocka_unit_test(a_failed_write_leaves_the_old_file),
         cmocka_unit_test(a_full_disk_is_called_so),
+        cmocka_unit_test(a_quota_is_called_so),
         cmocka_unit_test(directories),
+        cmocka_unit_test(an_expected_folder_is_not_made_again),
         cmocka_unit_test(a_folder_goes_with_all_that_is_in_it),
         cmocka_unit_test(joined_paths),
         cmocka_unit_test(crc32c_vectors),
