@@ -64,6 +64,14 @@ ranks_of() {
     done
 }
 
+# signal_rank SIGNAL N: to the launcher's rank N.
+signal_rank() {
+    local pid
+    for pid in $(ranks_of "$launcher"); do
+        if grep -qzx "OMPI_COMM_WORLD_RANK=$2" "/proc/$pid/environ" 2>/dev/null; then kill "-$1" "$pid"; fi
+    done
+}
+
 # trained MODEL N: has $run come to N steps on disk?
 trained() {
     local newest

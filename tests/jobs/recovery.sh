@@ -24,14 +24,6 @@ recovering() {
     launcher=$!
 }
 
-# kill_rank N: its process, with -9.
-kill_rank() {
-    local pid
-    for pid in $(ranks_of "$launcher"); do
-        if tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "OMPI_COMM_WORLD_RANK=$1"; then kill -KILL "$pid"; fi
-    done
-}
-
 # finishes WITHIN WHAT: does it end with RESULT ok, within so many seconds, with nobody left?
 finishes() {
     local ranks began=$SECONDS pid
@@ -63,7 +55,7 @@ for victim in 2 1; do
     rm -rf run/models
     recovering 4 finetune
     wait_until trained lesion 8
-    kill_rank $victim
+    signal_rank KILL $victim
     finishes 180 "fine-tune without rank $victim"
     goes_on 2 "fine-tune without rank $victim" $victim
 done
@@ -73,7 +65,7 @@ inputs_of whole run
 rm -rf run/models
 recovering 4 pipeline
 wait_until trained masks 20
-kill_rank 3
+signal_rank KILL 3
 finishes 240 'side by side'
 goes_on 2 'side by side' 3
 check_pairs run
@@ -87,7 +79,7 @@ run 0 3 generate small.cfg --set run=forty "${more[@]}"
 recovering 4 generate
 wait_until "$programs/check_pairs" --finished run/pairs.h5 >/dev/null 2>&1
 sleep 0.3
-kill_rank 2
+signal_rank KILL 2
 finishes 120 generation
 grep -q "WARN cluster: rank 2 on $host is silent" out || fail 'no word of the silent rank'
 check_pairs run forty/pairs.h5

@@ -22,17 +22,13 @@ ends() {
     kill -KILL "${ranks[@]}" 2>/dev/null && sleep 0.2 # a stopped one that nobody could end
 }
 
-rank_is() { tr '\0' '\n' 2>/dev/null <"/proc/$1/environ" | grep -qx "OMPI_COMM_WORLD_RANK=$2"; }
-
 # ---- a worker is stopped in a fine-tune: the sum of gradients names who does not come
 inputs_of whole run
 rm -rf run/models
 run=run more=("${stall[@]}" --set finetune.steps=4000 --set checkpoint.minutes=0.005)
 start 3 finetune run
 wait_until trained lesion 3
-for pid in $(ranks_of "$launcher"); do
-    if rank_is "$pid" 2; then kill -STOP "$pid"; fi
-done
+signal_rank STOP 2
 ends 1 60
 grep -q "waiting for rank 2 on $host: all-reduce: no answer in time" out || fail 'no word of the rank that does not come'
 more=("${stall[@]}")
