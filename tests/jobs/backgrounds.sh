@@ -113,7 +113,7 @@ grep -q 'backgrounds.grow_px is' out || fail 'the refusal does not name backgrou
 run 2 1 generate small.cfg --set run=whole "${from[@]}" --set backgrounds.count=3
 grep -q 'backgrounds.count: 3' out || fail 'generate does not name backgrounds.count'
 run 2 1 generate small.cfg --set run=whole
-grep -q 'backgrounds.from .*comes to "real" here' out || fail 'generate does not name backgrounds.from'
+grep -q 'backgrounds.from.*comes to "real" here' out || fail 'generate does not name backgrounds.from'
 cmp whole/backgrounds.h5 before.h5 || fail 'a refused start changed it'
 # Where the import has made them, there is nothing to do.
 run 0 2 pipeline small.cfg --set run=real --set generate.pairs=2
