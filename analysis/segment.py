@@ -34,6 +34,7 @@ except ImportError as missing:
     print(f"segment: {missing}; apt-get install python3-numpy", file=sys.stderr)
     sys.exit(77)
 
+NNUNET = "nnunet"
 CHECKS_AVERAGED = 3
 HELD_BACK = 0.2
 PRESETS = {
@@ -115,7 +116,7 @@ class Run:
         if not len(part["train"][0]):
             raise StudyError(f"{data}: no training pairs in it")
         self.train, self.val, self.test = (part[name] for name in meddiff_data.SPLITS)
-        self.group = of["train"]["group"]
+        self.rows, self.group = {name: of[name]["row"] for name in of}, of["train"]["group"]
         # what the generator has not seen, the arms beside the synthetic ones have not either
         self.used = np.flatnonzero(of["train"]["used"] > 0) if pairs else np.arange(len(self.group))
         self.name = digest(*(of[name]["crc"] for name in meddiff_data.SPLITS), self.used)
@@ -184,12 +185,10 @@ def drawer(n, n_real, batch, share):
     return draw
 
 
-def train_one(a, run, arm, make, repeat):
-    """The line of this training."""
+def train_here(a, run, arm, make, repeat, real, back):
+    """What this training adds to its line."""
     import segment_arms as arms
     import segment_small as small
-    began = time.monotonic()
-    real, back = run.draw(a.real, np.random.default_rng([a.seed, repeat, 0]))
     images, masks = (np.delete(part, back, 0) for part in run.train)
     index = np.delete(np.arange(len(run.train[0])), back)
     x, y, n_real = arms.build(arm, images, masks, np.searchsorted(index, real), run.pairs,
@@ -200,15 +199,30 @@ def train_one(a, run, arm, make, repeat):
                       draw=drawer(len(x), n_real, a.batch, a.share))
     net.load_state_dict(keeper.state)
     dice, iou = small.score(small.predict(net, run.test[0]), run.test[1])
-    return {"pairs": len(x), "real": digest(real), "kept_step": keeper.step, "validation": round(keeper.best, 6),
-            "checks": [round(v, 4) for v in keeper.seen], "seconds": round(time.monotonic() - began, 1),
-            "dice": [round(float(v), 6) for v in dice], "iou": [round(float(v), 6) for v in iou]}
+    return {"pairs": len(x), "kept_step": keeper.step, "validation": round(keeper.best, 6),
+            "checks": [round(v, 4) for v in keeper.seen]}, dice, iou
+
+
+def train_nnunet(a, run, arm, judge, repeat, real, back):
+    pairs, dice, iou = judge[run.name].score(arm, repeat, real, back)
+    return {"pairs": pairs}, dice, iou
+
+
+def train_one(a, run, segmenter, arm, judge, repeat):
+    """What a training says: how many pairs it had, what it scored."""
+    import torch
+    began = time.monotonic()
+    real, back = run.draw(a.real, np.random.default_rng([a.seed, repeat, 0]))
+    train = train_nnunet if segmenter == NNUNET else train_here
+    line, dice, iou = train(a, run, arm, judge, repeat, real, back)
+    return {**line, "real": digest(real), "seconds": round(time.monotonic() - began, 1), "torch": torch.__version__,
+            "device": a.device, "dice": [round(float(v), 6) for v in dice], "iou": [round(float(v), 6) for v in iou]}
 
 
 # ---- the study ----
 
 
-def refuse_if_other(results, path, line, wanted):
+def refuse_if_other(path, line, wanted):
     for key, value in wanted.items():
         if line.get(key) != value:
             raise StudyError(f"{path}: {line['segmenter']}, {line['arm']}, repeat {line['repeat']} was made with "
@@ -242,60 +256,89 @@ def stores_of(a):
     return [(d, [p]) for d, p in zip(a.data, a.pairs)] if a.pairs else [(d, []) for d in a.data]
 
 
-def study(a):
-    import segment_arms as arms
+def settings_of(a, segmenter):
+    """What shapes a training, for its line: a study that goes on must have the same."""
+    both = {"real_pairs": a.real, "seed": a.seed}
+    if segmenter == NNUNET:
+        return {**both, "trainer": a.trainer}
+    return {**both, "steps": a.steps, "batch": a.batch, "lr": a.lr, "share": a.share, "n_checks": a.checks,
+            "weights": a.weights if segmenter != "unet-small" else "none"}
+
+
+def judges(a, runs):
+    """What trains each segmenter: a function that makes its net; of nnU-Net what works on each run."""
     import segment_nets as nets
+    import segment_nnunet as nnunet
+    made = {}
+    for segmenter in a.segmenters:
+        if segmenter == NNUNET:
+            folder = os.path.splitext(a.out)[0] + ".nnunet"
+            made[segmenter] = {run.name: nnunet.Nnunet(run, os.path.join(folder, run.name), a.meddiff, a.number,
+                                                       a.trainer, a.device) for run in runs}
+            for judge in made[segmenter].values():
+                judge.check()
+        elif segmenter in nets.NAMES:
+            made[segmenter] = nets.make(segmenter, runs[0].size, a.weights)
+        else:
+            raise StudyError(f"no segmenter is called {segmenter!r}; there are {', '.join(nets.NAMES)}, {NNUNET}")
+    return made
+
+
+def plan(a, runs, chosen, results):
+    """Every training that is asked for: (repeat, run, segmenter, arm, what its line must say, its line or None)."""
+    from segment_nnunet import suits
+    found = []
+    for repeat in range(a.repeats):
+        run = runs[repeat % len(runs)]
+        for segmenter in a.segmenters:
+            for arm in chosen:
+                if segmenter == NNUNET and not suits(arm):
+                    continue
+                wanted = {**settings_of(a, segmenter), "run": run.name, "test": run.test_name,
+                          "made_from": run.pairs_name(max(arm.paste, arm.synthetic))}
+                line = results.find(segmenter, arm.name, repeat)
+                if line:
+                    refuse_if_other(a.out, line, wanted)
+                found.append((repeat, run, segmenter, arm, wanted, line))
+    return found
+
+
+def study(a):
+    """Makes what is missing of the study and returns its lines."""
+    import segment_arms as arms
     import torch
     if a.device == "auto":
         a.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(a.threads)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     runs = [Run(*stores) for stores in stores_of(a)]
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
+    if len({run.name for run in runs}) < len(runs):
         raise StudyError("--data: two stores hold the same pictures and the same real pairs; several runs want "
                          "imports with different seeds")
     chosen = chosen_arms(a, runs)
-    if a.preset == "paper" and runs[0].size != (512, 512):
-        say(f"the paper's pictures are 512 x 512, these {runs[0].size[0]} x {runs[0].size[1]}")
-    if a.epochs:  # of the largest arm, so that the number of steps does not hang on which arms are asked for
-        largest = (a.real or max(len(run.used) for run in runs)) + max(a.synthetic, default=0)
-        a.steps = a.epochs * -(-largest // a.batch)
-    if a.pairs and a.real and any(a.real < len(run.used) for run in runs):
-        say(f"the generator has seen more real pairs than the {a.real} of each repeat")
-    settings = {"steps": a.steps, "batch": a.batch, "lr": a.lr, "share": a.share, "real_pairs": a.real, "seed": a.seed,
-                "n_checks": a.checks, "weights": a.weights}
-    results = Results(a.out)
-    todo = []
-    for repeat in range(a.repeats):
-        run = runs[repeat % len(runs)]
-        for segmenter in a.segmenters:
-            for arm in chosen:
-                wanted = {**settings, "run": run.name, "test": run.test_name,
-                          "made_from": run.pairs_name(max(arm.paste, arm.synthetic))}
-                line = results.find(segmenter, arm.name, repeat)
-                if line:
-                    refuse_if_other(results, a.out, line, wanted)
-                else:
-                    todo.append((repeat, run, segmenter, arm, wanted))
-    total = a.repeats * len(a.segmenters) * len(chosen)
-    say(f"{total} trainings of {a.steps} steps, {total - len(todo)} of them done")
-    makers = {s: nets.make(s, runs[0].size, a.weights) for s in a.segmenters}
     for arm in chosen:  # before the first training: are all pairs there?
         for run in runs:
             arms.check(arm, run.pairs)
+    if a.epochs:  # of the largest arm, so that the number of steps does not hang on which arms are asked for
+        largest = (a.real or max(len(run.used) for run in runs)) + max(a.synthetic, default=0)
+        a.steps = a.epochs * -(-largest // a.batch)
+    judge = judges(a, runs)
+    if a.preset == "paper" and runs[0].size != (512, 512):
+        say(f"the paper's pictures are 512 x 512, these {runs[0].size[0]} x {runs[0].size[1]}")
+    if a.pairs and a.real and any(a.real < len(run.used) for run in runs):
+        say(f"the generator has seen more real pairs than the {a.real} of each repeat")
+    results = Results(a.out)
+    asked = plan(a, runs, chosen, results)
+    todo = [part[:5] for part in asked if part[5] is None]
+    say(f"{len(asked)} trainings of {a.steps} steps, {len(asked) - len(todo)} of them done")
     began = time.monotonic()
     for i, (repeat, run, segmenter, arm, wanted) in enumerate(todo):
-        line = train_one(a, run, arm, makers[segmenter], repeat)
-        results.add({"segmenter": segmenter, "arm": arm.name, "repeat": repeat, **wanted, **line,
-                     "torch": torch.__version__, "device": a.device})
+        line = train_one(a, run, segmenter, arm, judge[segmenter], repeat)
+        results.add({"segmenter": segmenter, "arm": arm.name, "repeat": repeat, **wanted, **line})
         left = (time.monotonic() - began) / (i + 1) * (len(todo) - i - 1)
         say(f"repeat {repeat + 1}/{a.repeats} {segmenter} {arm.name}: {line['pairs']} pairs, Dice "
-            f"{100 * np.mean(line['dice']):.2f}, step {line['kept_step']} kept; {len(todo) - i - 1} to go, "
-            f"about {left / 60:.0f} min")
-    asked = [line for line in results.lines if line["segmenter"] in a.segmenters and line["repeat"] < a.repeats and
-             line["arm"] in [arm.name for arm in chosen]]
-    return asked
+            f"{100 * np.mean(line['dice']):.2f}; {len(todo) - i - 1} to go, about {left / 60:.0f} min")
+    return [results.find(segmenter, arm.name, repeat) for repeat, _, segmenter, arm, _, _ in asked]
 
 
 def say(text):
@@ -334,6 +377,9 @@ def arguments():
                        f"{name}: " + ", ".join(f"{k} {v}" for k, v in preset.items() if v != "")
                        for name, preset in PRESETS.items()))
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--meddiff", default="build/meddiff", help="nnunet: the program, which exports for it")
+    p.add_argument("--trainer", default="nnUNetTrainer", help="nnunet: its class of trainers, which holds the epochs")
+    p.add_argument("--number", type=int, default=500, help="nnunet: number of its data set")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--out", default="segment.jsonl", help="results; default segment.jsonl")
@@ -377,7 +423,7 @@ def main():
         say(f"segment: {e}")
         return 2
     except Exception as e:
-        if type(e).__name__ not in ("StoreError", "MissingPackage"):
+        if type(e).__name__ not in ("StoreError", "MissingPackage", "NnunetError"):
             raise
         say(f"segment: {e}")
         return 2

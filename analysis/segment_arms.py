@@ -90,13 +90,22 @@ def box(mask):
     return y[0], y[-1] + 1, x[0], x[-1] + 1
 
 
+def shrunk(mask):
+    """Without the pixels that have one beyond the mask beside them."""
+    m = np.pad(mask, 1)
+    return mask & m[:-2, 1:-1] & m[2:, 1:-1] & m[1:-1, :-2] & m[1:-1, 2:]
+
+
 def filled(image, mask):
-    """The lesion's bounding box f32 [h,w,3], what is not lesion there in the colour of the nearest lesion pixel."""
+    """The lesion's bounding box f32 [h,w,3], what is not lesion there in the colour of the nearest lesion pixel.
+    The outermost pixels, a 64th of the picture, count as not lesion: they are mixed with what surrounds it."""
+    inner = mask
+    for _ in range(max(1, mask.shape[0] // 64)):
+        if shrunk(inner).any():
+            inner = shrunk(inner)
     y0, y1, x0, x1 = box(mask)
-    m, out = mask[y0:y1, x0:x1], image[y0:y1, x0:x1].astype(np.float32)
-    inner = np.pad(m, 1)
-    inner = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
-    edge, beyond = np.argwhere(m & ~inner), np.argwhere(~m)  # the nearest one is always of the edge
+    inner, out = inner[y0:y1, x0:x1], image[y0:y1, x0:x1].astype(np.float32)
+    edge, beyond = np.argwhere(inner & ~shrunk(inner)), np.argwhere(~inner)  # the nearest is always of the edge
     for i in range(0, len(beyond), 4096):
         part = beyond[i:i + 4096]
         near = edge[((part[:, None] - edge[None]) ** 2).sum(2).argmin(1)]
