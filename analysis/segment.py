@@ -386,7 +386,7 @@ def arguments():
     p.add_argument("--table", nargs="+", metavar="RESULTS", help="only print the table of these files")
     a = p.parse_args()
     preset = dict(PRESETS[a.preset])
-    if a.steps or a.epochs:
+    if a.steps is not None or a.epochs is not None:
         preset.pop("steps", None)
         preset.pop("epochs", None)
     for key, value in preset.items():
@@ -397,7 +397,7 @@ def arguments():
     for key in ("repeats", "batch", "checks", "threads"):
         if getattr(a, key) < 1:
             p.error(f"--{key} is at least 1")
-    if (a.steps or a.epochs) < 1 or a.real < 0 or min(a.synthetic, default=1) < 1:
+    if (a.steps if a.epochs is None else a.epochs) < 1 or a.real < 0 or min(a.synthetic, default=1) < 1:
         p.error("--steps, --epochs, --real and --synthetic are numbers above 0")
     if a.share is not None and not 0 < a.share < 1:
         p.error("--share is between 0 and 1")
