@@ -71,12 +71,16 @@ def table(lines, against=("real", "classical")):
     return "\n".join(out)
 
 
+def count(things, word):
+    return f"{len(things)} {word}{'s' if len(things) != 1 else ''}"
+
+
 def remarks(lines):
     """Sentences that the table needs beside it."""
     runs, repeats = {line["run"] for line in lines}, {line["repeat"] for line in lines}
     sizes = sorted({len(line["dice"]) for line in lines})
-    out = [f"Means in percent with 95 % intervals of a bootstrap over {len(runs)} runs, {len(repeats)} repeats and "
-           f"{' or '.join(map(str, sizes))} test pictures; differences are paired by repeat and picture."]
+    out = [f"Means in percent with 95 % intervals of a bootstrap over {count(runs, 'run')}, {count(repeats, 'repeat')} "
+           f"and {' or '.join(map(str, sizes))} test pictures; differences are paired by repeat and picture."]
     if len(repeats) == 1:
         out.append("One repeat: the interval is that of the test pictures alone.")
     elif len(runs) == 1:

@@ -3,11 +3,10 @@
 # by its own seed, learns from them with the tiny foundation and paints PAIRS pairs; then the small U-Net of
 # analysis/segment.py in every arm, REPEATS paired repeats (repeat r on run r modulo RUNS). Prints the table.
 #   tests/quality/help.sh WORK [skin|ultrasound] [--set section.name=value]...
-# The settings go to the runs. Started again, it goes on where it was; what WORK holds is not made again, and with
-# fewer RUNS or REPEATS first the larger study finds its first part done only where RUNS is the same. Other sizes by
-# the environment, for a look:
-#   RUNS=2 REPEATS=2 PAIRS=24 TEST=40 STEPS=40 tests/quality/help.sh /tmp/look --set finetune.steps=20
-# As it is, 20 runs of about 12 minutes and 180 trainings of a minute: about eight hours of two cores.
+# The settings go to the runs. Started again, it goes on where it was: what WORK holds is not made again. REPEATS may
+# grow later; another number of RUNS wants another WORK. Other sizes by the environment, for a look:
+#   RUNS=2 REPEATS=2 PAIRS=24 TEST=40 STEPS=40 tests/quality/help.sh runs/look --set finetune.steps=20
+# As it is, 20 runs of about 12 minutes and 180 trainings of one or two: about eight hours of two cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=jobs/setup.sh
