@@ -78,22 +78,35 @@ def augment(x, y, rng):
     return (x * gain + shift).clamp(0, 1), y
 
 
-def train(images, masks, steps=500, batch=8, lr=2e-3, seed=1, log=None, change=augment):
+class Epochs:
+    """Numbers below n in random order, each once before one comes again."""
+
+    def __init__(self, n):
+        self.n, self.order = n, np.empty(0, np.int64)
+
+    def draw(self, rng, k):
+        while len(self.order) < k:
+            self.order = np.concatenate([self.order, rng.permutation(self.n)])
+        ids, self.order = self.order[:k], self.order[k:]
+        return ids
+
+
+def train(images, masks, steps=500, batch=8, lr=2e-3, seed=1, log=None, change=augment, make=SmallUNet,
+          device="cpu", draw=None, watch=None):
     """Pictures u8 [N,H,W,3] with masks bool [N,H,W] (empty ones are fine) -> the net, in eval mode. One
-    cycle of the learning rate, AdamW, epochs without replacement; equal arguments give equal weights."""
+    cycle of the learning rate, AdamW, epochs without replacement; equal arguments give equal weights.
+    make(): another net of such inputs and outputs; draw(rng, batch): the rows of a batch, chosen otherwise;
+    watch(step, net): called after every step."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = SmallUNet().to(memory_format=torch.channels_last)
+    net = make().to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-3)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.15)
-    x, y = to_tensor(images), torch.from_numpy(masks[:, None].astype(np.float32))
-    order, total = np.empty(0, np.int64), 0.0
+    draw, total = draw or Epochs(len(images)).draw, 0.0
     for step in range(steps):
-        while len(order) < batch:
-            order = np.concatenate([order, rng.permutation(len(x))])
-        ids, order = torch.from_numpy(order[:batch]), order[batch:]
-        bx, by = change(x[ids], y[ids], rng)
-        loss = loss_dice_focal(net(bx.contiguous(memory_format=torch.channels_last)), by)
+        ids = draw(rng, batch)
+        x, y = change(to_tensor(images[ids]), torch.from_numpy(masks[ids][:, None].astype(np.float32)), rng)
+        loss = loss_dice_focal(net(x.to(device, memory_format=torch.channels_last)), y.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -102,13 +115,17 @@ def train(images, masks, steps=500, batch=8, lr=2e-3, seed=1, log=None, change=a
         if log and (step + 1) % 100 == 0:
             log(f"step {step + 1}/{steps}: loss {total / 100:.4f}")
             total = 0.0
+        if watch:
+            watch(step + 1, net)
     return net.eval()
 
 
 def predict(net, images, batch=32):
     """u8 [N,H,W,3] -> bool [N,H,W]."""
+    device = next(net.parameters()).device
     with torch.no_grad():
-        parts = [net(to_tensor(images[i:i + batch]))[:, 0] > 0 for i in range(0, len(images), batch)]
+        parts = [(net(to_tensor(images[i:i + batch]).to(device))[:, 0] > 0).cpu()
+                 for i in range(0, len(images), batch)]
     return torch.cat(parts).numpy() if parts else np.zeros(images.shape[:3], bool)
 
 

@@ -8,6 +8,7 @@ python=$(command -v "${MEDDIFF_PYTHON:-python3}")
 [ -z "$python" ] || PATH=$(dirname "$python"):$PATH
 mkdir build && ln -s "$meddiff" build/meddiff
 ln -s "$tree/include" include
+ln -s "$tree/analysis" analysis
 run 0 1 pipeline small.cfg --set run=runs/mine --set data.root=phantoms/train --set data.pairs=10
 blocks "$tree/analysis/README.md"
 ran=0
@@ -25,6 +26,9 @@ missing() {
         while read -r word; do
             command -v "$word" >/dev/null || { echo "$word"; return; }
         done < <(sed -nE 's/^(nnUNetv2_[a-z_]+).*/\1/p' "$1")
+        ! grep -q '^python3 analysis/segment' "$1" || for word in h5py torch; do
+            "${python:-false}" -c "import $word" 2>/dev/null || { echo "$word"; return; }
+        done
         ;;
     esac
 }

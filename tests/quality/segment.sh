@@ -1,6 +1,6 @@
 #!/bin/bash
-# segment.sh MEDDIFF: draws and imports phantoms of 64 pixels, and runs segment_check.py on them. Skipped where
-# python3 (or what MEDDIFF_PYTHON names) has no PyTorch or h5py.
+# segment.sh MEDDIFF: draws and imports phantoms of 64 pixels, and runs segment_check.py and study_check.py on
+# them. Skipped where python3 (or what MEDDIFF_PYTHON names) has no PyTorch or h5py.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 meddiff=$(realpath "$1")
@@ -23,3 +23,4 @@ END
     "$meddiff" import "$dir/$part.cfg"
 done
 "$python" -B tests/quality/segment_check.py "$dir/run-train/data.h5" "$dir/run-test/data.h5" "$dir"
+"$python" -B tests/quality/study_check.py "$dir/run-train/data.h5" "$dir/run-test/data.h5" "$dir"
