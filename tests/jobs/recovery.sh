@@ -57,9 +57,9 @@ for victim in ${long:+2} 1; do
     rm -rf run/models
     recovering 4 finetune
     wait_until trained lesion 8
-    signal_rank KILL $victim
+    signal_rank KILL "$victim"
     finishes 180 "fine-tune without rank $victim"
-    goes_on 2 "fine-tune without rank $victim" $victim
+    goes_on 2 "fine-tune without rank $victim" "$victim"
 done
 
 # ---- models trained side by side, each on a worker or two: one of them dies

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What hangs in place of failing: a rank that no longer runs, a file system that no longer answers. Rank, host and
-# what it was at stand in a message, the launcher ends with an error, and the next start goes on.
+# what it was at stand in a message; the others go on, or the launcher ends with an error and the next start goes on.
 # shellcheck source=tests/jobs/common.bash
 source tests/jobs/common.bash
 host=$(hostname -s)
@@ -18,22 +18,23 @@ ends() {
     fi
     wait "$launcher" 2>/dev/null
     rc=$?
-    [ $rc = "$1" ] || fail "exit code $rc, wanted $1"
+    # shellcheck disable=SC2254
+    case $rc in $1) ;; *) fail "exit code $rc, wanted $1" ;; esac
     kill -KILL "${ranks[@]}" 2>/dev/null && sleep 0.2 # a stopped one that nobody could end
 }
 
-# ---- a worker is stopped in a fine-tune: the sum of gradients names who does not come
+# ---- a worker is stopped in a fine-tune: it is named, and the other goes on from the last checkpoint
 inputs_of whole run
 rm -rf run/models
-run=run more=("${stall[@]}" --set finetune.steps=4000 --set checkpoint.minutes=0.005)
+run=run more=("${stall[@]}" --set finetune.steps=200 --set checkpoint.minutes=0.005)
 start 3 finetune run
 wait_until trained lesion 3
 signal_rank STOP 2
-ends 1 60
-grep -q "waiting for rank 2 on $host: all-reduce: no answer in time" out || fail 'no word of the rank that does not come'
+ends '*' 90 # mpirun does not like that the ranks leave one behind
+grep -q "ERROR finetune: .*waiting for rank 2 on $host" out || fail 'no word of the rank that does not come'
+grep -q 'WARN main: goes on with 1 worker' out || fail 'the other does not go on'
+[ "$(cat run/RESULT)" = ok ] || fail 'the other does not finish'
 more=("${stall[@]}")
-rm -rf run/checkpoints run/models
-run 0 3 finetune small.cfg --set run=run "${stall[@]}"
 
 # ---- the disk no longer answers: to the coordinator, to the only worker; both say so themselves
 for rank in 0 1; do
