@@ -1,12 +1,11 @@
 /* meddiff export RUN: the accepted pairs, and the data set's own beside them, in the layout of
    other programs. Reads the run directory without a lock, so a live run is not disturbed. */
 #include "store/export.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "job.h"
+#include "rundir.h"
 
 #include <stdio.h>
-#include <sys/stat.h>
 
 static void tell(const export_report *r)
 {
@@ -30,14 +29,8 @@ static void tell(const export_report *r)
 /* Local. */
 md_status job_export(job *j)
 {
-    char path[EXPORT_PATH];
-    struct stat st;
     export_report report;
-    if (stat(j->arg, &st) != 0 || !S_ISDIR(st.st_mode))
-        MD_FAIL(MD_USAGE, "%s is no run directory", j->arg);
-    MD_TRY(md_path_join(path, sizeof path, j->arg, "config.cfg"));
-    if (!md_file_exists(path))
-        MD_FAIL(MD_USAGE, "%s is no run directory: it holds no config.cfg", j->arg);
+    MD_TRY(rundir_look(j->arg));
     MD_TRY(export_run(j->cfg, j->arg, &report));
     tell(&report);
     return MD_OK;

@@ -77,8 +77,7 @@ static void hangs(const char *doing, double seconds)
 {
     md_error("main",
              "rank %d on %s: no step forward for %.0f s, the last that began: %s; it ends, start "
-             "the same "
-             "command again to go on (stall_s sets the time)",
+             "the same command again to go on (stall_s sets the time)",
              comm_rank(comm_world()), comm_host(), seconds, doing);
     _exit(1);
 }
@@ -95,15 +94,20 @@ static md_status watch(const config *cfg)
 
 static int exit_code(md_status status)
 {
-    return status == MD_PEER ? md_status_exit_code(comm_peer_status())
-                             : md_status_exit_code(status);
+    return md_status_exit_code(comm_cause(status));
+}
+
+/* The outcome of all: a rank's echo of another's failure is none of its own. Collective(world). */
+static md_status agree(md_status status)
+{
+    return comm_agree(comm_world(), status == MD_PEER ? MD_OK : status);
 }
 
 /* The outcome for all, and whether it is that ranks were lost. Collective(world). */
 static md_status agree_on(md_status status, bool *lost)
 {
-    md_status agreed = comm_agree(comm_world(), status == MD_PEER ? MD_OK : status);
-    *lost = comm_lost_peer() && (agreed == MD_PEER ? comm_peer_status() : agreed) == MD_COMM;
+    md_status agreed = agree(status);
+    *lost = comm_lost_peer() && comm_cause(agreed) == MD_COMM;
     return agreed == MD_OK ? status : agreed;
 }
 
@@ -137,7 +141,7 @@ static md_status end_together(md_status status)
 {
     comm_set_timeout(comm_timeout() < END_TIMEOUT_S ? comm_timeout() : END_TIMEOUT_S);
     int code = exit_code(status);
-    md_status agreed = comm_agree(comm_world(), status == MD_PEER ? MD_OK : status);
+    md_status agreed = agree(status);
     if (agreed == MD_COMM) {
         md_error("main", "not all ranks reached the end: %s", md_status_text());
         md_log_close();

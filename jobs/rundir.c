@@ -101,6 +101,24 @@ static void remove_unfinished(const char *folder, int depth)
     free(names);
 }
 
+md_status rundir_look(const char *run)
+{
+    char path[PATH];
+    struct stat st;
+    if (stat(run, &st) != 0 || !S_ISDIR(st.st_mode))
+        MD_FAIL(MD_USAGE,
+                "%s is no run directory: %s; name a run directory, such as runs/NAME for "
+                "configs/NAME.cfg",
+                run, md_file_exists(run) ? "it is a file" : strerror(errno));
+    MD_TRY(md_path_join(path, sizeof path, run, "config.cfg"));
+    if (!md_file_exists(path))
+        MD_FAIL(MD_USAGE,
+                "%s is no run directory: it holds no config.cfg, which every job leaves "
+                "there; without `run`, configs/NAME.cfg works in runs/NAME",
+                run);
+    return MD_OK;
+}
+
 md_status rundir_begin(rundir *d, const char *run, config *cfg)
 {
     MD_TRY(md_dir_make(run));
@@ -135,8 +153,7 @@ static md_status write_result(const char *run, md_status status)
     if (written == MD_OK)
         written = md_file_write_atomic(path, t.s, t.n);
     md_text_free(&t);
-    bool lost = (status == MD_PEER ? comm_peer_status() : status) ==
-                MD_COMM; /* another start may go well */
+    bool lost = comm_cause(status) == MD_COMM; /* another start may go well */
     if (written == MD_OK &&
         (lost || (status == MD_STOPPED && cluster_stop_requested() != CLUSTER_STOP_NOW))) {
         written = md_path_join(path, sizeof path, run, "REQUEUE");

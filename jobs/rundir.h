@@ -15,6 +15,8 @@ typedef struct rundir {
     size_t config_bytes;
 } rundir;
 
+/* For jobs that only look: MD_USAGE where `run` is no run directory, with what to do. */
+MD_MUST md_status rundir_look(const char *run);
 /* Makes the directory, takes its lock until this process ends, puts RESULT and REQUEUE aside, saves
    config.cfg. MD_USAGE when another job works there. On failure all is as it was. */
 MD_MUST md_status rundir_begin(rundir *d, const char *run, config *cfg);

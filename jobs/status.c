@@ -1,6 +1,5 @@
 /* meddiff status RUN: what a run directory holds and how far it is. Reads only, without a lock, so
    a live run is not disturbed. */
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "base/file.h"
 #include "job.h"
+#include "rundir.h"
 #include "store/data.h"
 #include "store/masks.h"
 #include "store/pairs.h"
@@ -171,17 +171,7 @@ md_status job_status(job *j)
                   {"backgrounds.h5", NULL, print_backgrounds},
                   {"pairs.h5", "no pairs yet", print_pairs}};
     char path[PATH_MAX];
-    struct stat st;
-    if (stat(j->arg, &st) != 0)
-        MD_FAIL(MD_USAGE, "%s: %s; name a run directory, such as runs/NAME for configs/NAME.cfg",
-                j->arg, strerror(errno));
-    if (!S_ISDIR(st.st_mode))
-        MD_FAIL(MD_USAGE, "%s is a file; name a run directory, such as runs/NAME", j->arg);
-    if (!in_run(j->arg, "config.cfg", path))
-        MD_FAIL(MD_USAGE,
-                "%s is no run directory: it holds no config.cfg, which every job leaves "
-                "there; without `run`, configs/NAME.cfg works in runs/NAME",
-                j->arg);
+    MD_TRY(rundir_look(j->arg));
     int damaged = 0;
     for (size_t i = 0; i < sizeof stores / sizeof *stores; i++) {
         if (i == 1)

@@ -8,9 +8,9 @@
 #include "format/safetensors.h"
 #include "image/image.h"
 #include "job.h"
+#include "rundir.h"
 #include "store/table.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,15 +235,7 @@ static void check_stores(verify *v)
 md_status job_verify(job *j)
 {
     verify v = {.run = j->arg};
-    char path[VERIFY_PATH];
-    if (!verify_is_folder(j->arg))
-        MD_FAIL(MD_USAGE, "%s: %s; name a run directory, such as runs/NAME for configs/NAME.cfg",
-                j->arg, errno ? strerror(errno) : "no folder");
-    if (!verify_path(&v, "config.cfg", path))
-        MD_FAIL(MD_USAGE,
-                "%s is no run directory: it holds no config.cfg, which every job leaves "
-                "there; without `run`, configs/NAME.cfg works in runs/NAME",
-                j->arg);
+    MD_TRY(rundir_look(j->arg));
     MD_TRY(store_directory_is_locked(j->arg, &v.live));
     if (v.live)
         verify_note(&v,

@@ -86,8 +86,11 @@ MD_MUST md_status comm_shrink(void);
    ranks and no failure: MD_STOPPED on all. Once one of them says MD_COMM, rank 0 waits for the
    others for 20 s more; who has not come by then is lost. Collective(c). */
 MD_MUST md_status comm_agree(comm *c, md_status local);
-/* The failure behind the last MD_PEER, so that all ranks can do the same about it. */
-md_status comm_peer_status(void);
+/* The same with another timeout; 0: the default. */
+MD_MUST md_status comm_agree_within(comm *c, md_status local, double timeout_s);
+/* The status itself or, for MD_PEER, the failure behind the last one, so that all ranks can do the
+ * same about it. */
+md_status comm_cause(md_status status);
 
 MD_MUST md_status comm_barrier(comm *c, double timeout_s);
 /* data[bytes] on root goes to all; any size. Collective(c). */

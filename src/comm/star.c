@@ -120,9 +120,9 @@ static void keep_own(verdict *worst, md_status status)
 }
 
 /* Where somebody knows of ranks that do not answer, those that live come soon. */
-static void hurry(comm__wait *w, const verdict *v)
+static void hurry(comm__wait *w, const verdict *v, double timeout_s)
 {
-    double most = comm_timeout() / 2, soon = md_now() + (ROLL_CALL_S < most ? ROLL_CALL_S : most);
+    double most = timeout_s / 2, soon = md_now() + (ROLL_CALL_S < most ? ROLL_CALL_S : most);
     if (v->status == MD_COMM && w->deadline > soon)
         w->deadline = soon;
 }
@@ -164,11 +164,11 @@ static md_status name_silent(comm *c, md_status why, bool known)
 }
 
 /* Rank 0: hears everybody, keeps the worst. A rank that does not answer is rank 0's failure. */
-static void collect_verdicts(comm *c, comm__wait *w, verdict *worst)
+static void collect_verdicts(comm *c, comm__wait *w, verdict *worst, double timeout_s)
 {
     verdict v;
     bool known = worst->status == MD_COMM;
-    hurry(w, worst);
+    hurry(w, worst, timeout_s);
     for (int r = 0; r < c->size; r++)
         c->heard[r] = r == 0;
     for (;;) {
@@ -186,20 +186,20 @@ static void collect_verdicts(comm *c, comm__wait *w, verdict *worst)
         }
         known = known || v.status == MD_COMM;
         keep_worse(worst, &v);
-        hurry(w, &v);
+        hurry(w, &v, timeout_s);
     }
 }
 
-static md_status exchange_verdicts(comm *c, verdict *v)
+static md_status exchange_verdicts(comm *c, verdict *v, double timeout_s)
 {
     comm_writer w = {0};
     comm_frame f;
     static const double LONGER =
         1.5; /* than rank 0, which may wait for others until its time is over */
-    comm__wait wait = comm__wait_begin(c->rank == 0 ? 0 : LONGER * comm_timeout(), 0);
+    comm__wait wait = comm__wait_begin(c->rank == 0 ? timeout_s : LONGER * timeout_s, 0);
     md_status status = enter(c);
     if (status == MD_OK && c->rank == 0) {
-        collect_verdicts(c, &wait, v);
+        collect_verdicts(c, &wait, v, timeout_s);
         for (int r = 1; r < c->size && status == MD_OK; r++) {
             comm_frame_begin(&w, KIND_AGREE, c->sequence);
             put_verdict(&w, v->rank, v->status, v->text);
@@ -222,6 +222,11 @@ static md_status exchange_verdicts(comm *c, verdict *v)
 
 md_status comm_agree(comm *c, md_status local)
 {
+    return comm_agree_within(c, local, 0);
+}
+
+md_status comm_agree_within(comm *c, md_status local, double timeout_s)
+{
     if (c->size == 1)
         return local;
     verdict *v = malloc(2 * sizeof *v), *mine = v ? v + 1 : NULL;
@@ -231,7 +236,7 @@ md_status comm_agree(comm *c, md_status local)
     mine->status = local;
     (void)snprintf(mine->text, sizeof mine->text, "%s", local == MD_OK ? "" : md_status_text());
     *v = *mine;
-    md_status status = exchange_verdicts(c, v);
+    md_status status = exchange_verdicts(c, v, timeout_s > 0 ? timeout_s : comm_timeout());
     if (status != MD_OK) { /* the rank's own failure matters more than that nobody heard it */
         if (severity(local) == 3)
             status = md_fail(local, __FILE__, __LINE__, "%s", mine->text);
@@ -252,9 +257,9 @@ md_status comm_agree(comm *c, md_status local)
     return status;
 }
 
-md_status comm_peer_status(void)
+md_status comm_cause(md_status status)
 {
-    return peer_status;
+    return status == MD_PEER ? peer_status : status;
 }
 
 /* ---- gather, broadcast, barrier */

@@ -159,25 +159,10 @@ static bool is_due(const saver *v, const train_loop *l)
     return saves() && md_now() - v->at >= 60 * l->checkpoint_minutes;
 }
 
-/* The others wait: for the first time as long as for anything, later many times what it took so
- * far. */
-static md_status agree_on_save(saver *v, md_status status, double began)
-{
-    static const double LEAST_S = 60, TIMES = 20;
-    double usual = comm_timeout();
-    if (!comm_workers())
-        return status;
-    if (v->longest_s > 0)
-        comm_set_timeout(fmin(usual, fmax(LEAST_S, TIMES * v->longest_s)));
-    status = comm_agree(comm_workers(), status);
-    comm_set_timeout(usual);
-    v->longest_s = fmax(v->longest_s, md_now() - began);
-    return status;
-}
-
 /* Collective(workers). */
 static md_status save(saver *v, const train_loop *l, train *t)
 {
+    static const double LEAST_S = 60;
     double began = md_now();
     md_status status = MD_OK;
     if (train_next_step(t) == v->step)
@@ -186,7 +171,10 @@ static md_status save(saver *v, const train_loop *l, train *t)
         status = train_checkpoint_save(t, l->checkpoints, l->cfg);
     v->at = md_now();
     v->step = train_next_step(t);
-    return agree_on_save(v, status, began);
+    if (comm_workers())
+        status = comm_agree_within(comm_workers(), status, train_patience(v->longest_s, LEAST_S));
+    v->longest_s = fmax(v->longest_s, md_now() - began);
+    return status;
 }
 
 static md_status step_until_done(const train_loop *l, train *t, audience who, reporter *r)

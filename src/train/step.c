@@ -403,20 +403,21 @@ static md_status one_step(train *t, unsigned wishes, train_stats *out)
     return MD_OK;
 }
 
-/* How long a worker waits in the next step for the others, which leave the step before with it. */
-static double patience(const train *t)
+double train_patience(double longest_s, double least_s)
 {
-    static const double LEAST_S = 60, STEPS = 20, SHARE = 0.25;
-    double most = comm_timeout(), least = fmin(LEAST_S, SHARE * most);
-    return t->longest_s <= 0 ? most : fmin(most, fmax(least, STEPS * t->longest_s));
+    static const double TIMES = 20;
+    double most = comm_timeout();
+    return longest_s > 0 ? fmin(most, fmax(least_s, TIMES * longest_s)) : most;
 }
 
 /* After a failure the others may never enter the sums that were launched here, and freeing the
    plans would wait for them. */
 md_status train_step(train *t, unsigned wishes, train_stats *out)
 {
+    static const double LEAST_S = 60, SHARE = 0.25;
     double began = md_now();
-    t->reduce.patience_s = patience(t);
+    /* the others leave the step before together with this worker */
+    t->reduce.patience_s = train_patience(t->longest_s, fmin(LEAST_S, SHARE * comm_timeout()));
     md_status status = one_step(t, wishes, out);
     t->own_s = ++t->timed_steps > UNTIMED_STEPS ? md_now() - began : 0;
     if (status != MD_OK && t->o.device)

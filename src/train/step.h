@@ -51,6 +51,10 @@ typedef struct train_options {
     comm_reducer *reducer; /* needed when workers has more than one rank: sums on the host */
 } train_options;
 
+/* How long to wait for workers that do what took `longest_s` seconds at most so far (0: nobody
+   knows): many times that and at least `least_s`, but no longer than comm waits for anything. */
+double train_patience(double longest_s, double least_s);
+
 /* What a worker may wish for with a step; one worker's wish is everybody's. */
 enum { TRAIN_STOP = 1, TRAIN_SAVE = 2 };
 

@@ -2,6 +2,7 @@
    with the defaults of export.real) against RUN's stores: every accepted pair and every real one,
    each in its part, byte for byte, and nothing else. Prints the number of pictures. check_export
    lines STORE: what read_store prints of pairs.h5, by the store library. */
+#include "adler.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "format/json.h"
@@ -340,16 +341,6 @@ static md_status check_run(const char *format, const char *run, const char *fold
 
 /* ---- lines */
 
-static uint32_t adler(uint32_t sum, const uint8_t *p, size_t n)
-{
-    uint32_t a = sum & 0xffff, b = sum >> 16;
-    for (size_t i = 0; i < n; i++) {
-        a = (a + p[i]) % 65521;
-        b = (b + a) % 65521;
-    }
-    return b << 16 | a;
-}
-
 static md_status print_lines(const char *path)
 {
     pairs_store *p = NULL;
@@ -360,7 +351,7 @@ static md_status print_lines(const char *path)
     MD_TRY(pairs_count_states(p, count));
     MD_TRY(pairs_text(p, "prompt", &prompt));
     MD_TRY(pairs_seed(p, &seed));
-    const size_t n = (size_t)(pairs_height(p) * pairs_width(p));
+    const int64_t n = pairs_height(p) * pairs_width(p);
     (void)printf("%lld %lld %lld %llu %s\n", (long long)count[PAIRS_ACCEPTED],
                  (long long)pairs_height(p), (long long)pairs_width(p), (unsigned long long)seed,
                  prompt);

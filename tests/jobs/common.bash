@@ -72,6 +72,19 @@ signal_rank() {
     done
 }
 
+# wait_for_end WITHIN WHAT: of the launcher, whose ranks were "${ranks[@]}"; if it hangs, all are killed. Its code is $rc.
+wait_for_end() {
+    local began=$SECONDS
+    mapfile -t ranks < <(ranks_of "$launcher")
+    while kill -0 "$launcher" 2>/dev/null && [ $((SECONDS - began)) -lt "$1" ]; do sleep 0.2; done
+    if kill -0 "$launcher" 2>/dev/null; then
+        fail "$2: it hangs after $1 s"
+        kill -KILL "$launcher" "${ranks[@]}"
+    fi
+    wait "$launcher" 2>/dev/null
+    rc=$?
+}
+
 # trained MODEL N: has $run come to N steps on disk?
 trained() {
     local newest

@@ -1,18 +1,8 @@
 /* read_store STORE [SPLIT]: what include/meddiff_reader.h reads of a store, for export.sh to
    compare: a line of numbers and texts for each picture, with a checksum of its bytes. C11 and
    C++17 alike. */
+#include "adler.h"
 #include "meddiff_reader.h"
-
-/* Adler-32, as Python's zlib.adler32 */
-static uint32_t adler(uint32_t sum, const uint8_t *p, int64_t n)
-{
-    uint32_t a = sum & 0xffff, b = sum >> 16;
-    for (int64_t i = 0; i < n; i++) {
-        a = (a + p[i]) % 65521;
-        b = (b + a) % 65521;
-    }
-    return b << 16 | a;
-}
 
 static int print(meddiff_store *s)
 {

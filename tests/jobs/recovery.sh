@@ -29,14 +29,8 @@ recovering() {
 
 # finishes WITHIN WHAT: does it end with RESULT ok, within so many seconds, with nobody left?
 finishes() {
-    local ranks began=$SECONDS pid
-    mapfile -t ranks < <(ranks_of "$launcher")
-    while kill -0 "$launcher" 2>/dev/null && [ $((SECONDS - began)) -lt "$1" ]; do sleep 0.2; done
-    if kill -0 "$launcher" 2>/dev/null; then
-        fail "$2: it hangs after $1 s"
-        kill -KILL "$launcher" "${ranks[@]}"
-    fi
-    wait "$launcher" 2>/dev/null
+    local pid
+    wait_for_end "$1" "$2"
     for pid in "${ranks[@]}"; do
         ! kill -0 "$pid" 2>/dev/null || fail "$2: a rank is left"
     done

@@ -9,15 +9,7 @@ stall=(--set stall_s=4)
 
 # ends CODE WITHIN: does the launcher end so, within so many seconds, and nobody stay?
 ends() {
-    local ranks began=$SECONDS rc
-    mapfile -t ranks < <(ranks_of "$launcher")
-    while kill -0 "$launcher" 2>/dev/null && [ $((SECONDS - began)) -lt "$2" ]; do sleep 0.2; done
-    if kill -0 "$launcher" 2>/dev/null; then
-        fail "it still hangs after $2 s"
-        kill -KILL "$launcher" "${ranks[@]}"
-    fi
-    wait "$launcher" 2>/dev/null
-    rc=$?
+    wait_for_end "$2" "a hang"
     # shellcheck disable=SC2254
     case $rc in $1) ;; *) fail "exit code $rc, wanted $1" ;; esac
     kill -KILL "${ranks[@]}" 2>/dev/null && sleep 0.2 # a stopped one that nobody could end

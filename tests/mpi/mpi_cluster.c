@@ -125,8 +125,7 @@ static int fail_as_asked(const char *ranks)
     if (status != MD_OK && status != MD_PEER) /* what jobs/main does */
         (void)fprintf(stderr, "ERROR %s\n", md_status_text());
     must(comm_finalize());
-    return status == MD_PEER ? md_status_exit_code(comm_peer_status())
-                             : md_status_exit_code(status);
+    return md_status_exit_code(comm_cause(status));
 }
 
 /* As jobs/main ends: without finalize when somebody is gone or a quick end was asked for. */

@@ -104,7 +104,7 @@ static void agreement(comm *c)
         if (me == lowest)
             ok(s == (me % 2 ? MD_IO : MD_BAD_INPUT));
         else
-            ok(s == MD_PEER && md_status_exit_code(comm_peer_status()) == (lowest % 2 ? 1 : 2));
+            ok(s == MD_PEER && md_status_exit_code(comm_cause(s)) == (lowest % 2 ? 1 : 2));
     }
     /* A stop alone stops all; a failure outranks it; an echo does not hide the failure itself. */
     ok(comm_agree(c, fail_as(me == n - 1 ? MD_STOPPED : MD_OK)) == MD_STOPPED);

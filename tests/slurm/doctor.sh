@@ -1,20 +1,9 @@
 #!/bin/bash
 # doctor under a real Slurm: srun with PMIx, whose ranks find each other, and without, where each would be alone;
 # and as a batch script, whose exit code is doctor's.
-bash tests/slurm/sandbox.sh missing || exit
-here=$PWD
-# shellcheck source=tests/jobs/common.bash
-source tests/jobs/common.bash
-sandbox=$here/tests/slurm/sandbox.sh
+# shellcheck source=tests/slurm/site.bash
+source tests/slurm/site.bash
 lines=25
-cp -r "$here/slurm" . && mkdir build && ln -s "$meddiff" build/meddiff
-trap 'bash "$sandbox" stop "$dir/slurmd" >/dev/null 2>&1; cd /; rm -rf "$dir"' EXIT
-settings=$(bash "$sandbox" start "$dir/slurmd" 2>sandbox.err) || {
-    cat sandbox.err
-    echo 'skipped: no Slurm can be started here'
-    exit 77
-}
-eval "$settings"
 
 # sees CODE TEXT: the exit code of what was just run is CODE, and a line of out begins so.
 sees() {

@@ -2,20 +2,8 @@
 # The batch scripts under a real Slurm of one node: the chain, preempted twice, a step killed, cancelled and
 # submitted again, ends with the bytes of an undisturbed run; the exit code of a job is that of its outcome, and a
 # launcher that starts nothing is not taken for one.
-bash tests/slurm/sandbox.sh missing || exit
-here=$PWD
-# shellcheck source=tests/jobs/common.bash
-source tests/jobs/common.bash
-sandbox=$here/tests/slurm/sandbox.sh
-# one site: the scripts, the program, the fixture
-cp -r "$here/slurm" . && mkdir build && ln -s "$meddiff" build/meddiff
-trap 'bash "$sandbox" stop "$dir/slurmd" >/dev/null 2>&1; cd /; rm -rf "$dir"' EXIT
-settings=$(bash "$sandbox" start "$dir/slurmd" 2>sandbox.err) || {
-    cat sandbox.err
-    echo 'skipped: no Slurm can be started here'
-    exit 77
-}
-eval "$settings"
+# shellcheck source=tests/slurm/site.bash
+source tests/slurm/site.bash
 export SBATCH_OPTIONS='--nodes=1 --ntasks=3 --gpus-per-node=0 --cpus-per-task=1' SBATCH_PARTITION=low
 cat >small.cfg <<END
 seed = 7;

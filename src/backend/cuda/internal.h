@@ -22,9 +22,9 @@ typedef struct cuda_device {
     bool deterministic; /* results must not depend on the order of blocks */
 } cuda_device;
 
-/* Codes for cuda_device.fault: kernels cannot fail, so they leave one and go on with zeros. */
 #define CUDA_WAITING "waiting for the GPU" /* for md_watch */
 
+/* Codes for cuda_device.fault: kernels cannot fail, so they leave one and go on with zeros. */
 enum { CUDA_FAULT_NONE, CUDA_FAULT_EMBEDDING_ID };
 
 static inline cuda_device *cuda__device(md_backend *be)
