@@ -1,12 +1,14 @@
 #!/bin/bash
-# Does it help? Phantoms with 500 unseen ones for the test; RUNS runs, each of which draws 30 of 400 training pairs
-# by its own seed, learns from them with the tiny foundation and paints PAIRS pairs; then the small U-Net of
-# analysis/segment.py in every arm, REPEATS paired repeats (repeat r on run r modulo RUNS). Prints the table.
-#   tests/quality/help.sh WORK [skin|ultrasound] [--set section.name=value]...
-# The settings go to the runs. Started again, it goes on where it was: what WORK holds is not made again. REPEATS may
-# grow later; another number of RUNS wants another WORK. Other sizes by the environment, for a look:
-#   RUNS=2 REPEATS=2 PAIRS=24 TEST=40 STEPS=40 tests/quality/help.sh runs/look --set finetune.steps=20
-# As it is, 20 runs of about 12 minutes and 180 trainings of one or two: about eight hours of two cores.
+# Does it help? In each of REPEATS repeats a run that draws its real pairs anew, learns from them with the tiny foundation
+# and paints PAIRS pairs; then the small U-Net of analysis/segment.py in every arm. Prints the table after every repeat.
+#   tests/quality/help.sh WORK skin|ultrasound [--set section.name=value]...
+#       phantoms: 30 of 400 by the run's own seed, 500 unseen ones for the test
+#   tests/quality/help.sh WORK busi Dataset_BUSI_with_GT [--set section.name=value]...
+#       cross-validation by group: repeat r is fold r modulo 5, dealt anew after every fifth (folds.py)
+# The settings go to the runs. Started again, it goes on where it was: what WORK holds is not made again, and REPEATS may
+# grow. Other sizes by the environment, for a look:
+#   REPEATS=2 PAIRS=24 TEST=40 STEPS=40 tests/quality/help.sh runs/look skin --set finetune.steps=20
+# As it is, 20 runs of about 12 minutes and 141 trainings of one or two: about seven hours of two cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=jobs/setup.sh
@@ -14,18 +16,16 @@ source jobs/setup.sh
 mpi_environment
 meddiff=${MEDDIFF:-build/meddiff}
 python=${MEDDIFF_PYTHON:-python3}
-work=${1:?a folder to work in}
-shift
-kind=skin
-if [[ ${1:-} != "" && ${1:-} != --* ]]; then
-    kind=$1
-    shift
-fi
-repeats=${REPEATS:-20} runs=${RUNS:-20} pairs=${PAIRS:-300} real=${REAL:-30} steps=${STEPS:-400}
+work=${1:?a folder to work in} kind=${2:?skin, ultrasound or busi}
+shift 2
+pairs=${PAIRS:-300} real=${REAL:-30} steps=${STEPS:-400}
 case $kind in
 skin) config=configs/quickstart.cfg ;;
 ultrasound) config=configs/phantom-ultrasound.cfg ;;
-*) echo "help: no kind $kind; skin or ultrasound" >&2; exit 2 ;;
+busi) config=configs/tiny/busi.cfg
+    busi=${1:?the folder Dataset_BUSI_with_GT}
+    shift ;;
+*) echo "help: no kind $kind; skin, ultrasound or busi" >&2; exit 2 ;;
 esac
 "$python" -B analysis/segment_small.py --help >/dev/null || exit # 77: something of Python is missing
 mkdir -p "$work"
@@ -55,32 +55,46 @@ part() {
     rm -r "$drawn"
 }
 
-part train 2001 "${TRAIN:-400}" 30
-part val 2002 "${VAL:-40}" 0
-part test 2003 "${TEST:-500}" 0
+# root_of I: the data set of repeat I, in `root`.
+if [ "$kind" = busi ]; then
+    repeats=${REPEATS:-5}
+    [ -e "$work/whole/data.h5" ] || "$meddiff" import "$config" --set "run=$work/whole" --set "data.root=$busi"
+    root_of() {
+        root=$work/fold-$1
+        [ ! -e "$root" ] || return 0
+        rm -rf "$root.part"
+        PYTHONPATH=analysis "$python" -B tests/quality/folds.py "$work/whole/data.h5" "$busi" "$root.part" --number $(($1 - 1))
+        mv "$root.part" "$root"
+    }
+else
+    repeats=${REPEATS:-20}
+    part train 2001 "${TRAIN:-400}" 30
+    part val 2002 "${VAL:-40}" 0
+    part test 2003 "${TEST:-500}" 0
+    root_of() { root=$work/phantoms; }
+fi
 
-data=() stores=() fewest=$pairs
-for ((i = 1; i <= runs; i++)); do
+arms=real,classical,paste,synthetic,classical+paste,classical+synthetic
+[ "$kind" = busi ] || arms+=,all # a fold's training part is all there is
+data=() stores=()
+for ((i = 1; i <= repeats; i++)); do
     run=$work/run-$i
-    if [ "$(head -n 1 "$run/RESULT" 2>/dev/null)" != ok ]; then
+    root_of "$i"
+    if [ "$(head -n 1 "$run/RESULT" 2>/dev/null)" != ok ]; then # some more pairs, since slots may be given up
         mpirun -n 3 "$meddiff" pipeline "$config" --set "run=$run" --set "seed=$i" --set data.format=folder \
-            --set "data.root=$work/phantoms" --set "data.pairs=$real" --set data.near_duplicates=warn \
-            --set model.encoder=data/tiny/encoder --set "generate.pairs=$pairs" "$@" >"$run.log" 2>&1 ||
-            echo "help: run $i ended with $?; its log is $run.log" >&2
+            --set "data.root=$root" --set "data.pairs=$real" --set data.near_duplicates=warn \
+            --set model.encoder=data/tiny/encoder --set "generate.pairs=$((pairs + (pairs + 19) / 20))" "$@" \
+            >"$run.log" 2>&1 || echo "help: run $i ended with $?; its log is $run.log" >&2
     fi
     # slots that were given up are fine, those that are still to come are not
-    read -r there open <<<"$("$python" -B -c 'import sys, h5py, numpy as np
-state = h5py.File(sys.argv[1])["state"][:]
-print((state == 2).sum(), (state < 2).sum())' "$run/pairs.h5")" || true
-    if [ "${open:-1}" != 0 ] || [ "$there" = 0 ]; then
+    "$python" -B -c 'import sys, h5py; sys.exit(any(h5py.File(sys.argv[1])["state"][:] < 2))' "$run/pairs.h5" || {
         echo "help: $run is not whole; what ails it stands at the end of $run.log; then start this again" >&2
         exit 1
-    fi
-    echo "run $i: $there of $pairs pairs accepted"
-    fewest=$((there < fewest ? there : fewest))
+    }
     data+=("$run/data.h5") stores+=("$run/pairs.h5")
+    control= # which must fail: once is enough
+    [ "$i" != 1 ] || control=,shuffled
+    "$python" -B analysis/segment.py --data "${data[@]}" --pairs "${stores[@]}" --synthetic "$pairs" --arms "$arms$control" \
+        --repeats "$i" --steps "$steps" --threads "${THREADS:-2}" --out "$work/help.jsonl" >/dev/null
+    "$python" -B analysis/segment.py --table "$work/help.jsonl" | tee "$work/help.md"
 done
-
-arms=real,classical,paste,synthetic,classical+paste,classical+synthetic,all,all+classical,shuffled
-"$python" -B analysis/segment.py --data "${data[@]}" --pairs "${stores[@]}" --synthetic "$fewest" --arms "$arms" \
-    --repeats "$repeats" --steps "$steps" --threads "${THREADS:-2}" --out "$work/help.jsonl" | tee "$work/help.md"
