@@ -160,7 +160,13 @@ places() {
     return $bad
 }
 
+# What the documents call by its name alone can be called so; then shellcheck.
 shell() {
+    local bad=0 file
+    while read -r file; do
+        [ "$(head -c 2 "$file")" != '#!' ] || [ -x "$file" ] || { echo "$file:1: chmod +x"; bad=1; }
+    done < <(git ls-files '*.sh' '*.py')
+    [ $bad = 0 ] || return 1
     command -v shellcheck >/dev/null || { echo "skipped: no shellcheck here"; return 77; }
     { git ls-files 'jobs/*.sh' 'tests/*.sh' 'slurm/*.sh' 'slurm/*.sbatch' 'packaging/*.sh' 'packaging/bash-completion/*'; echo .ci/run; } |
         xargs shellcheck -x -e SC2317 # "unreachable": functions that are passed by name
