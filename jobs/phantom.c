@@ -68,6 +68,7 @@ static md_status write_part(const config *cfg, part which, int64_t count, const 
     phantom p = {.kind = (phantom_kind)config_choice(cfg, KEY_phantom_kind),
                  .seed = (uint64_t)config_int(cfg, KEY_seed),
                  .size = (int)config_int(cfg, KEY_phantom_size),
+                 .distractors = (int)config_int(cfg, KEY_phantom_distractors),
                  .lesion = which != NORMAL};
     for (int64_t i = 0; i < count; i++) {
         char image_path[PATH_BYTES], mask_path[PATH_BYTES];

@@ -14,7 +14,8 @@ enum { PLANES = 7 };
 /* Buffers of one picture, [n*n] each. */
 struct drawing {
     const phantom *p;
-    struct field_rng rng, lesion_rng; /* apart, so that a lesion does not move its background */
+    /* apart, so that a lesion does not move its background */
+    struct field_rng rng, lesion_rng, distractor_rng;
     int n, count;
     float scale;         /* n / 128 */
     float *a, *b, *work; /* echogenicity, or melanin; helpers */
@@ -119,6 +120,31 @@ static float mean_inside(const struct drawing *d, const float *f)
         weight += (double)d->inside[i];
     }
     return (float)(sum / weight);
+}
+
+/* ---- what is no lesion ---- */
+
+/* Soft blobs of a lesion's size into d->work, each of its own strength; whether there are any. */
+static bool draw_blobs(struct drawing *d)
+{
+    struct field_rng *r = &d->distractor_rng;
+    int n = d->n, count = field_int(r, d->p->distractors + 1);
+    memset(d->work, 0, sizeof *d->work * (size_t)d->count);
+    for (int left = count; left > 0; left--) {
+        float x = field_uniform(r) * (float)n, y = field_uniform(r) * (float)n;
+        float radius = field_range(r, 0.09f, 0.2f) * (float)n, aspect = field_range(r, 0.5f, 1.0f);
+        float turn = field_range(r, 0.0f, 3.14f), strength = field_range(r, 0.5f, 1.0f);
+        float soft = field_range(r, 0.25f, 0.5f), c = cosf(turn), s = sinf(turn);
+        memset(d->b, 0, sizeof *d->b * (size_t)d->count);
+        field_add_noise(d->b, n, r, 16.0f * d->scale, 16.0f * d->scale, 0.12f);
+        for (int i = 0; i < d->count; i++) {
+            float dx = (float)(i % n) - x, dy = (float)(i / n) - y;
+            float at = hypotf(c * dx + s * dy, (c * dy - s * dx) / aspect) / radius + d->b[i];
+            float here = strength * (1.0f - field_step(1.0f - soft, 1.0f + soft, at));
+            d->work[i] = fmaxf(d->work[i], here);
+        }
+    }
+    return count > 0;
 }
 
 /* ---- ultrasound ---- */
@@ -244,6 +270,9 @@ static void draw_ultrasound(struct drawing *d)
     float gain = field_range(r, 0.85f, 1.15f), offset = field_range(r, 0.0f, 0.03f);
     float sx = field_range(r, 0.85f, 1.25f) * d->scale, sy = field_range(r, 0.5f, 0.75f) * d->scale;
     float power = field_range(r, 0.26f, 0.38f);
+    if (draw_blobs(d)) /* lobules of fat */
+        for (int i = 0; i < d->count; i++)
+            d->a[i] *= 1.0f - 0.66f * d->work[i];
     if (d->p->lesion)
         draw_hypoechoic(d);
     /* Speckle: the magnitude of a complex Gaussian is Rayleigh distributed (Wagner et al. 1983); a
@@ -364,10 +393,21 @@ static void draw_hairs(struct drawing *d)
             d->rgb[c][i] += dark * d->b[i] * (hair[c] - d->rgb[c][i]);
 }
 
+/* Inflamed patches: blood, where a lesion has melanin. */
+static void draw_patches(struct drawing *d)
+{
+    const float absorb[3] = {0.4f, 0.8f, 0.85f};
+    if (draw_blobs(d))
+        for (int c = 0; c < 3; c++)
+            for (int i = 0; i < d->count; i++)
+                d->rgb[c][i] *= expf(-absorb[c] * d->work[i]);
+}
+
 static void draw_skin(struct drawing *d)
 {
     draw_skin_ground(d);
     draw_skin_marks(d);
+    draw_patches(d);
     if (d->p->lesion)
         draw_pigment(d);
     draw_hairs(d);
@@ -412,10 +452,13 @@ md_status phantom_draw(const phantom *p, image *rgb, image *mask)
     if (p->size < 64 || p->size > PHANTOM_SIDE_MAX)
         MD_FAIL(MD_USAGE, "phantom of %d pixels: the side must be 64 to %d", p->size,
                 PHANTOM_SIDE_MAX);
+    if (p->distractors < 0)
+        MD_FAIL(MD_USAGE, "phantom with %d distractors", p->distractors);
     uint64_t item = 2 * (p->item * 2 + (uint64_t)p->kind);
     struct drawing d = {.p = p,
                         .rng = field_rng_at(p->seed, MD_RNG_PHANTOM, item),
                         .lesion_rng = field_rng_at(p->seed, MD_RNG_PHANTOM, item + 1),
+                        .distractor_rng = field_rng_at(~p->seed, MD_RNG_PHANTOM, item),
                         .n = p->size,
                         .count = p->size * p->size,
                         .scale = (float)p->size / 128.0f};

@@ -23,6 +23,9 @@ typedef struct phantom {
     int size;    /* side in pixels, 64..PHANTOM_SIDE_MAX; details scale with it */
     bool lesion; /* false: the same background without it */
     bool spiky;  /* the border: malignant-looking, or smooth */
+    /* Every picture has 0 to so many patches of a lesion's size that are none: with soft edges, in
+       skin red ones. They do not move the rest. */
+    int distractors;
 } phantom;
 
 /* rgb [size,size,3] (ultrasound: three equal channels) and mask [size,size,1] of 0/1, one connected

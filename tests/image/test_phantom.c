@@ -151,18 +151,49 @@ static void test_sizes(void **state)
         }
     }
     image rgb = {0};
-    phantom small = {.size = 32}, large = {.size = PHANTOM_SIDE_MAX + 1};
+    phantom small = {.size = 32}, large = {.size = PHANTOM_SIDE_MAX + 1},
+            fewer = {.size = SIDE, .distractors = -1};
+    assert_int_equal(phantom_draw(&fewer, &rgb, NULL), MD_USAGE);
     assert_int_equal(phantom_draw(&small, &rgb, NULL), MD_USAGE);
     assert_int_equal(phantom_draw(&large, &rgb, NULL), MD_USAGE);
     assert_null(rgb.px);
 }
 
+/* They move no lesion, are in some pictures and not in others, and a lesion still changes its
+   inside alone. */
+static void test_distractors(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        int changed = 0;
+        for (uint64_t item = 0; item < ITEMS; item++) {
+            image plain = {0}, rgb = {0}, healthy = {0}, mask = {0}, same = {0};
+            phantom p = {
+                .kind = (phantom_kind)kind, .seed = 5, .item = item, .size = SIDE, .lesion = true};
+            assert_int_equal(phantom_draw(&p, &plain, &mask), MD_OK);
+            p.distractors = 2;
+            assert_int_equal(phantom_draw(&p, &rgb, &same), MD_OK);
+            p.lesion = false;
+            assert_int_equal(phantom_draw(&p, &healthy, NULL), MD_OK);
+            assert_memory_equal(mask.px, same.px, AREA);
+            changed += memcmp(plain.px, rgb.px, 3 * AREA) != 0;
+            for (int i = 0; i < AREA; i++)
+                assert_true(mask.px[i] || !memcmp(rgb.px + 3 * i, healthy.px + 3 * i, 3));
+            image_free(&plain);
+            image_free(&rgb);
+            image_free(&healthy);
+            image_free(&mask);
+            image_free(&same);
+        }
+        assert_in_range(changed, ITEMS / 2, ITEMS * 5 / 6); /* two thirds */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_skin),
-        cmocka_unit_test(test_ultrasound),
-        cmocka_unit_test(test_items_and_kinds_differ),
+        cmocka_unit_test(test_distractors), cmocka_unit_test(test_skin),
+        cmocka_unit_test(test_ultrasound),  cmocka_unit_test(test_items_and_kinds_differ),
         cmocka_unit_test(test_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

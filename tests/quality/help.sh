@@ -36,7 +36,7 @@ part() {
     [ ! -e "$to" ] || return 0
     rm -rf "$drawn" "$to.part"
     "$meddiff" phantom "$drawn" --set "phantom.kind=$kind" --set "seed=$2" --set "phantom.count=$3" \
-        --set "phantom.normal=$4" --set phantom.test=0
+        --set "phantom.normal=$4" --set phantom.test=0 --set "phantom.distractors=${DISTRACTORS:-3}"
     mkdir -p "$to.part"
     if [ "$kind" = skin ]; then
         mv "$drawn"/train/* "$to.part"
