@@ -344,3 +344,24 @@ md_status md_file_sync_dir(const char *path)
         return say_write_error(dir, "sync the directory", error);
     return MD_OK;
 }
+
+void md_dir_licence(const char *folder, char *out, size_t size)
+{
+    static const char *const names[] = {"LICENSE", "LICENSE.txt", "LICENSE.md",
+                                        "LICENCE", "LICENCE.txt", "LICENCE.md"};
+    *out = '\0';
+    for (size_t i = 0; i < sizeof names / sizeof *names && !*out; i++) {
+        char path[PATH_BYTES];
+        void *text = NULL;
+        size_t n = 0;
+        if (md_path_join(path, sizeof path, folder, names[i]) != MD_OK || !md_file_exists(path) ||
+            md_file_read(path, 1 << 20, &text, &n) != MD_OK)
+            continue;
+        n = strcspn(text, "\r\n");
+        if (n < size) {
+            memcpy(out, text, n);
+            out[n] = '\0';
+        }
+        free(text);
+    }
+}

@@ -42,6 +42,8 @@ MD_MUST md_status md_dir_expect(const char *path);
 MD_MUST md_status md_dir_remove(const char *path);
 /* Names (without "." and ".."), sorted bytewise. *names is one allocation: free(*names). */
 MD_MUST md_status md_dir_list(const char *path, char ***names, size_t *n);
+/* The first line of folder's LICENSE or LICENCE (.txt, .md); "" where there is none that fits. */
+void md_dir_licence(const char *folder, char *out, size_t size);
 /* a + "/" + b; b alone when it is absolute or a is "". MD_USAGE when it does not fit. */
 MD_MUST md_status md_path_join(char *buf, size_t size, const char *a, const char *b);
 /* fsync of the directory that holds path. */

@@ -112,24 +112,13 @@ static md_status scan_part(import_list *list, const char *above, int split, cons
     return MD_OK;
 }
 
-/* The first line of root/LICENSE, else "not stated"; in the arena. */
+/* In the arena. */
 static const char *read_licence(import_list *list)
 {
-    static const char *const names[] = {"LICENSE", "LICENSE.txt", "LICENCE", "LICENCE.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char path[PATH_MAX];
-        void *text = NULL;
-        size_t n = 0;
-        if (md_path_join(path, sizeof path, list->root, names[i]) != MD_OK ||
-            !md_file_exists(path) || md_file_read(path, 1 << 20, &text, &n) != MD_OK)
-            continue;
-        const char *line =
-            md_arena_printf(list->arena, "%.*s", (int)strcspn(text, "\r\n"), (const char *)text);
-        free(text);
-        if (line && *line && strlen(line) < DATA_LICENCE_BYTES)
-            return line;
-    }
-    return "not stated";
+    char line[DATA_LICENCE_BYTES];
+    md_dir_licence(list->root, line, sizeof line);
+    const char *kept = *line ? md_arena_printf(list->arena, "%s", line) : NULL;
+    return kept ? kept : "not stated";
 }
 
 static md_status scan(import_list *list)

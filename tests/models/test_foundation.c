@@ -302,6 +302,32 @@ static void test_wrong(void **state)
     }
 }
 
+/* What stands beside the weights; a card comes before a LICENSE, and text below it does not count.
+ */
+static void test_licences(void **state)
+{
+    (void)state;
+    static const char *const steps[][2] = {
+        {"rm -f README.md LICENSE", "CC0 1.0; weights: terms not stated in their folder"},
+        {"printf 'OpenRAIL\\r\\nmore\\n' >LICENSE", "CC0 1.0; weights: OpenRAIL"},
+        {"printf '# model\\nlicense: no\\n' >README.md", "CC0 1.0; weights: OpenRAIL"},
+        {"printf -- '---\\ntags:\\n- a\\n---\\nlicense: no\\n' >README.md",
+         "CC0 1.0; weights: OpenRAIL"},
+        {"printf -- '---\\n\\ntags:\\n- a\\nlicense: creativeml-openrail-m\\n---\\n' >README.md",
+         "CC0 1.0; weights: creativeml-openrail-m"}};
+    copy_sd("", "licences");
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        foundation *f = NULL;
+        char *found = NULL;
+        shell("cd licences && %s", steps[i][0]);
+        OK(foundation_open(in_root("licences"), &f));
+        OK(foundation_licences(f, "CC0 1.0", &found));
+        assert_string_equal(found, steps[i][1]);
+        free(found);
+        foundation_free(f, NULL);
+    }
+}
+
 /* Parts that are right each by itself. */
 static void test_misfit(void **state)
 {
@@ -337,6 +363,6 @@ int main(void)
         cmocka_unit_test(test_open),     cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_variants), cmocka_unit_test(test_old_vae),
         cmocka_unit_test(test_new),      cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_misfit)};
+        cmocka_unit_test(test_licences), cmocka_unit_test(test_misfit)};
     return cmocka_run_group_tests(tests, scratch_open, scratch_close);
 }
