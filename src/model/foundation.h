@@ -65,9 +65,9 @@ MD_MUST md_status foundation_load(foundation *f, model_part part, md_backend *be
 /* Allocates the part's parameters and draws them. */
 MD_MUST md_status foundation_randomize(foundation *f, model_part part, md_backend *be,
                                        uint64_t seed);
-/* The terms of what its weights help to make: `data`, those of the data set, and what the foundation's
-   folder says of its own ("license:" at the head of README.md, as the hub's model cards have it, or
-   LICENSE). free() */
+/* The terms of what its weights help to make: `data`, those of the data set, and what the
+   foundation's folder says of its own ("license:" at the head of README.md, as the hub's model
+   cards have it, or LICENSE). free() */
 MD_MUST md_status foundation_licences(const foundation *f, const char *data, char **out);
 /* SHA-256 of the part's weight file; of a sharded one that of its shards' in the index's order. */
 MD_MUST md_status foundation_hash(const foundation *f, model_part part, char hex[MD_SHA256_HEX]);
