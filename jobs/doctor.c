@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "comm/comm.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -88,7 +89,8 @@ md_status job_doctor(job *j)
 {
     doctor d = {.cfg = j->cfg, .asked = j->arg != NULL, .launch = comm_launched()};
     d.prints = d.launch.rank == 0;
-    md_log_quiet(true); /* it prints what it finds itself */
+    md_log_quiet(true);             /* it prints what it finds itself */
+    (void)signal(SIGPIPE, SIG_IGN); /* `doctor | head` is to leave nothing behind */
     doctor_machine(&d);
     doctor_library(&d);
     if (d.asked && d.prints)

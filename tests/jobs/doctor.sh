@@ -25,6 +25,8 @@ seen() {
 under=(env)
 
 # ---- nothing is wrong
+"$meddiff" doctor small.cfg 2>/dev/null | head -n 1 >/dev/null
+! ls -d .meddiff-doctor* ./*/.meddiff-doctor* >/dev/null 2>&1 || fail "doctor | head: its folder is left behind"
 doctor 0 ok 'MPI' 'one process alone'
 doctor 0 ok 'HDF5' 'written through MPI-IO by every rank and read'
 doctor 0 ok 'foundation' 'small: ' small.cfg
