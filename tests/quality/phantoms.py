@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """The figures of tests/quality/phantoms.sh from what it left in WORK: judge/data.h5 and unseen/data.h5 (real
-phantoms), product/ and untuned/ (runs), repaired/backgrounds.h5, planted/ (planted.py). A row that a control must fail counts as passed when it fails.
+phantoms), product/ and untuned/ (runs), repaired/backgrounds.h5, planted/ and planted-N/ (planted.py). A row that a
+control must fail counts as passed when it fails.
 
     phantoms.py WORK"""
 import argparse
 import collections
+import glob
 import os
 import re
 import sys
@@ -75,17 +77,29 @@ def repair_rows(rows, net, work, unseen_h5):
 
 
 def filter_rows(rows, work):
-    rejected, why = planted.read(os.path.join(work, "planted"))
-    caught = np.concatenate([rejected[kind] for kind in planted.COPIES])
+    """Over all draws of the training images; those of the run come first."""
+    folders = [os.path.join(work, "planted")] + sorted(glob.glob(os.path.join(work, "planted-*")))
+    rejected, reasons = collections.defaultdict(list), []
+    for folder in folders:
+        found, why = planted.read(folder)
+        reasons += why
+        for kind, values in found.items():
+            rejected[kind].append(values)
+    copies = np.concatenate([rejected[kind] for kind in planted.COPIES], 1)  # [draws, copies]
     parts = ", ".join(f"{kind} {np.mean(rejected[kind]):.0%}" for kind in planted.COPIES)
-    rows.add("planted near-copies caught", f"{caught.sum()} of {len(caught)}",
-             f">= {COPIES_CAUGHT * len(caught):.0f}", caught.mean() >= COPIES_CAUGHT)
-    print(f"  {parts}")
+
+    def each(values):
+        return "  of each draw: " + ", ".join(f"{share:.1%}" for share in np.mean(values, 1))
+
+    rows.add("planted near-copies caught", f"{copies.mean():.1%} of {copies.size}",
+             f">= {COPIES_CAUGHT:.0%}", copies.mean() >= COPIES_CAUGHT)
+    print(f"{each(copies)}\n  {parts}")
     noise, unseen = np.array(rejected["noise"]), np.array(rejected["unseen"])
-    rows.add("planted noise caught", f"{noise.sum()} of {len(noise)}", f"= {len(noise)}", noise.all())
-    rows.add("unseen real pictures rejected", f"{unseen.mean():.1%} of {len(unseen)}",
+    rows.add("planted noise caught", f"{noise.sum()} of {noise.size}", f"= {noise.size}", noise.all())
+    rows.add("unseen real pictures rejected", f"{unseen.mean():.1%} of {unseen.size}",
              f"<= {UNSEEN_REJECTED:.0%}", unseen.mean() <= UNSEEN_REJECTED)
-    for reason, count in sorted(collections.Counter(re.match("[a-z ]*", w)[0].strip() for w in why).items()):
+    print(each(unseen))
+    for reason, count in sorted(collections.Counter(re.match("[a-z ]*", w)[0].strip() for w in reasons).items()):
         print(f"  {count} times: {reason}")
 
 
