@@ -49,11 +49,12 @@ whole judge
 whole unseen
 painted=("$config" --set "data.root=$work/product-phantoms$below" "$@")
 product=("${painted[@]}" --set model.encoder=data/tiny/encoder)
-[ -e "$work/product/RESULT" ] || mpirun -n 3 "$meddiff" pipeline "${product[@]}" --set "run=$work/product" ||
+[ "$(head -n 1 "$work/product/RESULT" 2>/dev/null)" = ok ] || mpirun -n 3 "$meddiff" pipeline "${product[@]}" --set "run=$work/product" ||
     echo "phantoms: the product's run ended with $?: $(cat "$work/product/RESULT"); judged is what it accepted"
 
 # The control: the same by the foundation that was never fine-tuned, and not filtered, since little would be left.
-if [ ! -e "$work/untuned/RESULT" ]; then
+if [ "$(head -n 1 "$work/untuned/RESULT" 2>/dev/null)" != ok ]; then
+    rm -rf "$work/untuned"
     mkdir -p "$work/untuned"
     cp -r "$work"/product/{data.h5,backgrounds.h5,masks.h5,models} "$work/untuned"
     mpirun -n 3 "$meddiff" generate "${painted[@]}" --set "run=$work/untuned" --set generate.weights=foundation
