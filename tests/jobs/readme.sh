@@ -8,7 +8,7 @@ python=$(command -v "${MEDDIFF_PYTHON:-python3}")
 mv phantoms/train FOLDER
 cp -r small SD15
 ln -s "$tree/tests/golden/features" DINOV2
-for folder in analysis configs data docs; do ln -s "$tree/$folder" $folder; done
+for folder in analysis configs data docs jobs; do ln -s "$tree/$folder" $folder; done
 mkdir build
 cat >build/meddiff <<END
 #!/bin/bash
