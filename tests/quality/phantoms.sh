@@ -68,15 +68,18 @@ if [ ! -e "$work/repaired/backgrounds.h5" ]; then
     mpirun -n 3 "$meddiff" backgrounds "${repaired[@]}"
 fi
 
-# plant RUN FOLDER: the filter, on pictures planted into copies of the run's store: tests/quality/planted.py.
+# plant RUN FOLDER [--set ...]...: the filter, on pictures planted into copies of the run's store by
+# tests/quality/planted.py. The settings are the run's.
 plant() {
-    [ ! -e "$2/judged" ] || return 0
-    rm -rf "$2"
-    "$python" -B tests/quality/planted.py write "$1" "$work/unseen/data.h5" "$2"
-    for folder in "$2"/[0-9]*; do
-        mpirun -n 3 "$meddiff" assess "${product[@]}" --set "run=$folder" --set quality.redraw=false
+    local run=$1 to=$2 folder
+    shift 2
+    [ ! -e "$to/judged" ] || return 0
+    rm -rf "$to"
+    "$python" -B tests/quality/planted.py write "$run" "$work/unseen/data.h5" "$to"
+    for folder in "$to"/[0-9]*; do
+        mpirun -n 3 "$meddiff" assess "${product[@]}" "$@" --set "run=$folder" --set quality.redraw=false
     done
-    touch "$2/judged"
+    touch "$to/judged"
 }
 plant "$work/product" "$work/planted"
 
@@ -84,12 +87,12 @@ plant "$work/product" "$work/planted"
 # plant in that is painted in two steps, since nobody looks at it.
 for ((i = 1; i <= ${DRAWS:-5}; i++)); do
     draw "drawn-phantoms-$i" $((10 + i)) "$count" 30
-    drawn=("${painted[@]}" --set "data.root=$work/drawn-phantoms-$i$below" --set "run=$work/drawn-$i" --set "seed=$((10 + i))")
+    own=(--set "data.root=$work/drawn-phantoms-$i$below" --set "seed=$((10 + i))" --set generate.weights=foundation
+        --set generate.steps=2 --set guide.from=data)
     if [ ! -e "$work/drawn-$i/pairs.h5" ]; then
-        mpirun -n 3 "$meddiff" import "${drawn[@]}"
-        mpirun -n 3 "$meddiff" generate "${drawn[@]}" --set generate.weights=foundation --set generate.steps=2 \
-            --set guide.from=data
+        mpirun -n 3 "$meddiff" import "${painted[@]}" "${own[@]}" --set "run=$work/drawn-$i"
+        mpirun -n 3 "$meddiff" generate "${painted[@]}" "${own[@]}" --set "run=$work/drawn-$i"
     fi
-    plant "$work/drawn-$i" "$work/planted-$i"
+    plant "$work/drawn-$i" "$work/planted-$i" "${own[@]}"
 done
 "$python" -B tests/quality/phantoms.py "$work"
