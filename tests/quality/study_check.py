@@ -17,6 +17,7 @@ import numpy as np
 here = os.path.dirname(os.path.abspath(__file__))
 analysis = os.path.join(here, "../../analysis")
 sys.path.insert(0, analysis)
+import folds  # noqa: E402
 import segment  # noqa: E402
 import segment_arms as arms  # noqa: E402
 import segment_small as small  # noqa: E402
@@ -315,6 +316,39 @@ class Nnunet(unittest.TestCase):
         self.assertEqual([fold["train"] for fold in folds[:3]],
                          [real, real + pairs, [f"real-{row:06d}" for row in data.rows(store, "train", True)]])
         self.assertEqual(folds[1]["val"], [f"real-{row:06d}" for row in data.rows(store, "val", True)])
+
+
+class Folds(unittest.TestCase):
+    """help.sh's cross-validation (folds.py)."""
+
+    def test_groups_stay_together_and_all_are_tested_once(self):
+        groups = np.array([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9])
+        kinds = np.array(["benign"] * 7 + ["malignant"] * 6)
+        ways = [folds.deal(groups, kinds, 5, seed) for seed in range(4)]
+        for fold in ways:
+            self.assertEqual(set(fold), set(range(5)))
+            for group in set(groups):
+                self.assertEqual(len(set(fold[groups == group])), 1)
+        self.assertTrue(any((ways[0] != way).any() for way in ways[1:]))
+
+    def test_a_fold_is_a_data_set(self):
+        from PIL import Image
+        root, to = os.path.join(scratch, "busi"), os.path.join(scratch, "fold")
+        names = ["benign/benign (1).png", "malignant/malignant (1).png", "normal/normal (1).png"]
+        for name in names:
+            os.makedirs(os.path.join(root, os.path.dirname(name)))
+            Image.new("L", (4, 4), 99).save(os.path.join(root, name))
+        for i, what in enumerate(("_mask.png", "_mask_1.png")):
+            part = np.zeros((4, 4), np.uint8)
+            part[i, 1] = 255
+            Image.fromarray(part).save(os.path.join(root, "benign/benign (1)" + what))
+        Image.new("L", (4, 4), 255).save(os.path.join(root, "malignant/malignant (1)_mask.png"))
+        folds.write(root, names, np.array([True, True, False]), np.array([True, False, False]), to)
+        found = sorted(os.path.relpath(os.path.join(at, f), to) for at, _, files in os.walk(to) for f in files)
+        self.assertEqual(found, ["test/images/benign-1.png", "test/masks/benign-1.png", "train/backgrounds/normal-1.png",
+                                 "train/images/malignant-1.png", "train/masks/malignant-1.png"])
+        mask = np.asarray(Image.open(os.path.join(to, "test/masks/benign-1.png")))
+        self.assertEqual(np.argwhere(mask).tolist(), [[0, 1], [1, 1]])
 
 
 if __name__ == "__main__":
