@@ -77,7 +77,7 @@ static md_status run(session *s)
     MD_TRY(comm_agree(comm_world(), load(s)));
     MD_TRY(session_budget(s->j->cfg, s->be, comm_node_workers(), &p.budget));
     MD_TRY(pairs_generate(&p, &out));
-    md_info("generate", "%lld pairs in %s, %lld rejected, %lld failed; %.2f pairs/s; see %s",
+    md_info("generate", "%lld pairs in %s, %lld slots rejected, %lld failed; %.2f pairs/s; see %s",
             (long long)out.accepted, p.store, (long long)out.rejected, (long long)out.failed,
             out.rate, p.preview);
     if (s->j->rank == 0)

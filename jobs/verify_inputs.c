@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "generate/origin.h"
+#include "model/features.h"
 #include "model/standalone.h"
 #include "verify.h"
 
@@ -12,6 +13,7 @@
 /* What is there. */
 typedef struct sources {
     const verify *v;
+    const config *cfg;
     int n_origin; /* 0 where the model that painted cannot be opened */
     char origin[ORIGIN_N_PARTS][MD_SHA256_HEX];
 } sources;
@@ -47,6 +49,20 @@ static md_status hash_mask_model(const sources *s, const char *name, char hex[MD
     return status;
 }
 
+/* What judged. */
+static md_status hash_encoder(const sources *s, const char *name, char hex[MD_SHA256_HEX])
+{
+    (void)name;
+    const char *folder = config_string(s->cfg, KEY_model_encoder);
+    features *f = NULL;
+    if (!md_file_exists(folder))
+        return MD_OK;
+    MD_TRY(features_open(folder, &f));
+    md_status status = features_hash(f, hex);
+    features_free(f);
+    return status;
+}
+
 static const struct {
     const char *name; /* attribute sha256_<name> */
     hasher hash;
@@ -54,6 +70,7 @@ static const struct {
     {"data", hash_store},       {"masks", hash_store}, {"backgrounds", hash_store},
     {"unet", hash_origin},      {"vae", hash_origin},  {"text_encoder", hash_origin},
     {"scheduler", hash_origin}, {"lora", hash_origin}, {"mask_model", hash_mask_model},
+    {"encoder", hash_encoder},
 };
 
 /* The foundation as generate took it; NULL after saying why it is not. */
@@ -103,13 +120,16 @@ static void check_input(verify *v, const sources *s, pairs_store *p, const char 
                        v->run, name, was, hex);
     } else if (!hex[0] && hash == hash_store) {
         verify_note(v, "%s/pairs.h5: the %s.h5 that it was made from is not there", v->run, name);
+    } else if (!hex[0] && hash == hash_encoder) {
+        verify_note(v, "%s/pairs.h5: the encoder that judged it, %s, is not there", v->run,
+                    config_string(s->cfg, KEY_model_encoder));
     }
     free(was);
 }
 
 void verify_inputs(verify *v, pairs_store *p, const config *cfg)
 {
-    sources s = {.v = v};
+    sources s = {.v = v, .cfg = cfg};
     const char *name;
     foundation *f = open_model(v, cfg);
     if (f && origin_of(f, s.origin, &s.n_origin) != MD_OK) {

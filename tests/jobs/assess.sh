@@ -56,7 +56,7 @@ run 1 2 generate small.cfg --set run=strict "${strict[@]}" --set quality.attempt
 [ "$(lines_of strict 'too similar')" = 42 ] || fail 'a further attempt for each'
 inputs_of plain once
 run 0 3 generate small.cfg --set run=once "${strict[@]}" --set quality.redraw=false
-grep -q '0 pairs in once/pairs.h5, 14 rejected' out || fail 'a smaller set'
+grep -q '0 pairs in once/pairs.h5, 14 slots rejected' out || fail 'a smaller set'
 [ "$(lines_of once ',0,too similar')" = 14 ] || fail 'one draw of each, with quality.redraw = false'
 run 2 2 generate small.cfg --set run=once "${strict[@]}" --set quality.redraw=false --set quality.high=0
 grep -q 'quality.high.*: .*meddiff assess' out || fail 'other limits are not refused by name'

@@ -13,7 +13,9 @@ verify() {
     [ $rc = "$1" ] || fail "verify $2: exit code $rc, wanted $1"
 }
 
-run 0 2 pipeline small.cfg
+ln -s "$tree/tests/golden/features" encoder
+run 0 2 pipeline small.cfg --set model.encoder=encoder --set quality.low=-1 --set quality.high=1 \
+    --set quality.lesion_low=-1 --set quality.lesion_high=1
 find run -type f -exec sha256sum {} + | sort >before
 verify 0 run
 grep -q '^run: .* 0 problems$' out || fail 'a whole run has problems'
@@ -112,7 +114,7 @@ plant "pairs.h5: the band of the lesion's box, 0.9 to 0.1, is none" "$poke pairs
 for store in data backgrounds; do
     plant "another version of \"$store\"" "$poke pairs.h5 attribute sha256_$store cafe"
 done
-for part in unet vae text_encoder scheduler; do
+for part in unet vae text_encoder scheduler encoder; do
     plant "another version of \"$part\"" "$poke pairs.h5 attribute sha256_$part cafe"
 done
 plant 'slot 1: its pixels do not give the checksum' "$poke pairs.h5 set images $((3 * n + 7)) 77"
@@ -144,6 +146,9 @@ plant 'models/lesion/DONE:1: syntax error' 'echo "seed = ;" >models/lesion/DONE'
 plant 'models/lesion' 'rm -r models/lesion/unet; rm pairs.h5'
 remark 'models/lesion is not complete' 'rm models/lesion/DONE'
 remark 'cannot be compared with its hashes' 'rm -r models'
+mv encoder away
+remark 'the encoder that judged it, encoder, is not there' :
+mv away encoder
 remark 'models/lesion is not held against its foundation' "sed -i 's/\"small\"/\"gone\"/' models/lesion/DONE"
 plant preview.png 'truncate -s 1000 preview.png'
 plant config.cfg 'echo "seed = ;" >config.cfg'
