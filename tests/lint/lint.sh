@@ -134,6 +134,8 @@ paths() {
     found=$(find . -path ./.git -prune -o -path './build*' -prune -o -path ./runs -prune -o -type f \
         -size -1024k -print0 | xargs -0 grep -nIE '/wor[k]/|/hom[e]/[a-z]|/tmp/buil[d]-|/roo[t]/' \
         /dev/null)
+    found+=$(find . -path ./.git -prune -o -path './build*' -prune -o -path ./runs -prune -o -type l -lname '/*' \
+        -printf '%p:1: leads to %l\n')
     [ -z "$found" ] || { echo "$found"; return 1; }
 }
 

@@ -72,6 +72,9 @@ clean
 echo '/* see /hom''e/someone/x */' >>src/base/a.c
 expect paths 'src/base/a.c:5:'
 clean
+ln -s /elsewhere src/base/link
+expect paths 'src/base/link:1: leads to /elsewhere'
+clean
 echo 'CONFIG_KEY(data, root, STRING(""), FREE, "x")' >>src/config/keys.def
 expect keys 'nothing reads KEY_data_root'
 clean
