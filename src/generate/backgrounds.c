@@ -27,15 +27,13 @@ typedef struct desk {
 /* What data.h5 says of the data set goes on. */
 static md_status create_store(desk *d, const char *origin)
 {
-    char *format = NULL, *of_data = NULL, *licences = NULL;
+    char *format = NULL, *licences = NULL;
     md_status status = MD_OK;
     const char *text = config_text(d->j->cfg, &status);
     MD_TRY(status);
     status = data_text(d->data, "format", &format);
     if (status == MD_OK)
-        status = data_text(d->data, "licences", &of_data);
-    if (status == MD_OK)
-        status = foundation_licences(d->j->f, of_data, &licences);
+        status = origin_licences(d->j->f, d->data, &licences);
     data_info info = {.config = text,
                       .code_version = MEDDIFF_VERSION,
                       .format = format,
@@ -48,7 +46,6 @@ static md_status create_store(desk *d, const char *origin)
     if (status == MD_OK)
         data_keep(d->store);
     free(format);
-    free(of_data);
     free(licences);
     return status;
 }

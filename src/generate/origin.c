@@ -1,5 +1,6 @@
 #include "generate/origin.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -41,6 +42,15 @@ md_status origin_of(const foundation *f, char hex[ORIGIN_N_PARTS][MD_SHA256_HEX]
     MD_TRY(hash_schedule(&f->schedule, hex[ORIGIN_SCHEDULER]));
     *n = *f->lora ? ORIGIN_N_PARTS : ORIGIN_LORA;
     return *f->lora ? md_sha256_file(f->lora, hex[ORIGIN_LORA]) : MD_OK;
+}
+
+md_status origin_licences(const foundation *f, data_store *data, char **out)
+{
+    char *of_data;
+    MD_TRY(data_text(data, "licences", &of_data));
+    md_status status = foundation_licences(f, of_data, out);
+    free(of_data);
+    return status;
 }
 
 md_status origin_text(const foundation *f, const char *data, char **text)

@@ -89,7 +89,7 @@ static md_status create_store(const desk *k, const pairs_input *input, int n, co
 {
     const pairs_job *j = k->j;
     data_store *d = NULL;
-    char *of_data = NULL, *licences = NULL;
+    char *licences = NULL;
     double limits[PAIRS_BAND] = {NAN, NAN, NAN, NAN};
     if (k->assess)
         MD_TRY(assessor_find_band(k->assess, limits));
@@ -97,9 +97,7 @@ static md_status create_store(const desk *k, const pairs_input *input, int n, co
     bool real = true;
     md_status status = find_real_pixels(j, d, &real);
     if (status == MD_OK)
-        status = data_text(d, "licences", &of_data);
-    if (status == MD_OK)
-        status = foundation_licences(j->f, of_data, &licences);
+        status = origin_licences(j->f, d, &licences);
     pairs_spec spec = {.rows = config_int(j->cfg, KEY_generate_pairs),
                        .height = data_size(d),
                        .width = data_size(d),
@@ -117,7 +115,6 @@ static md_status create_store(const desk *k, const pairs_input *input, int n, co
         status = rejects_drop(j->rejected, j->pictures); /* of a store that was removed */
     if (status == MD_OK)
         status = pairs_create(j->store, &spec);
-    free(of_data);
     free(licences);
     data_close(d);
     return status;

@@ -32,6 +32,9 @@ draw() {
         --set "phantom.count=$3" --set "phantom.normal=$4" --set phantom.test=0
 }
 
+# finished RUN: has it come to its end?
+finished() { [ "$(head -n 1 "$1/RESULT" 2>/dev/null)" = ok ]; }
+
 # whole NAME: all phantoms of WORK/NAME-phantoms in one store, WORK/NAME/data.h5.
 whole() {
     [ ! -e "$work/$1/data.h5" ] || return 0
@@ -49,11 +52,11 @@ whole judge
 whole unseen
 painted=("$config" --set "data.root=$work/product-phantoms$below" "$@")
 product=("${painted[@]}" --set model.encoder=data/tiny/encoder)
-[ "$(head -n 1 "$work/product/RESULT" 2>/dev/null)" = ok ] || mpirun -n 3 "$meddiff" pipeline "${product[@]}" --set "run=$work/product" ||
+finished "$work/product" || mpirun -n 3 "$meddiff" pipeline "${product[@]}" --set "run=$work/product" ||
     echo "phantoms: the product's run ended with $?: $(cat "$work/product/RESULT"); judged is what it accepted"
 
 # The control: the same by the foundation that was never fine-tuned, and not filtered, since little would be left.
-if [ "$(head -n 1 "$work/untuned/RESULT" 2>/dev/null)" != ok ]; then
+if ! finished "$work/untuned"; then
     rm -rf "$work/untuned"
     mkdir -p "$work/untuned"
     cp -r "$work"/product/{data.h5,backgrounds.h5,masks.h5,models} "$work/untuned"
