@@ -8,7 +8,8 @@
 # The settings go to the runs. Started again, it goes on where it was: what WORK holds is not made again, and REPEATS may
 # grow. Other sizes by the environment, for a look:
 #   REPEATS=2 PAIRS=24 TEST=40 STEPS=40 tests/quality/help.sh runs/look skin --set finetune.steps=20
-# As it is, 20 runs of about 12 minutes and 141 trainings of one or two: about seven hours of two cores.
+# Two trainings of one thread at a time (JOBS), and the next repeat's run beside them. As it is, a repeat takes about ten
+# minutes of two cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=jobs/setup.sh
@@ -18,7 +19,7 @@ meddiff=${MEDDIFF:-build/meddiff}
 python=${MEDDIFF_PYTHON:-python3}
 work=${1:?a folder to work in} kind=${2:?skin, ultrasound or busi}
 shift 2
-pairs=${PAIRS:-300} real=${REAL:-30} steps=${STEPS:-400}
+pairs=${PAIRS:-100} real=${REAL:-30} steps=${STEPS:-500} share=${SHARE:-0.8}
 case $kind in
 skin) config=configs/quickstart.cfg ;;
 ultrasound) config=configs/phantom-ultrasound.cfg ;;
@@ -27,6 +28,7 @@ busi) config=configs/tiny/busi.cfg
     shift ;;
 *) echo "help: no kind $kind; skin, ultrasound or busi" >&2; exit 2 ;;
 esac
+settings=("$@")
 "$python" -B analysis/segment_small.py --help >/dev/null || exit # 77: something of Python is missing
 mkdir -p "$work"
 
@@ -68,33 +70,45 @@ if [ "$kind" = busi ]; then
     }
 else
     repeats=${REPEATS:-20}
-    part train 2001 "${TRAIN:-400}" 30
-    part val 2002 "${VAL:-40}" 0
-    part test 2003 "${TEST:-500}" 0
+    part train 2011 "${TRAIN:-400}" 30
+    part val 2012 "${VAL:-40}" 0
+    part test 2013 "${TEST:-500}" 0
     root_of() { root=$work/phantoms; }
 fi
 
-arms=real,classical,paste,synthetic,classical+paste,classical+synthetic
-[ "$kind" = busi ] || arms+=,all # a fold's training part is all there is
+# What a user would do: augment in any case. `all` is what can be had at most.
+arms=(classical classical+paste classical+synthetic)
+[ "$kind" = busi ] || arms+=(classical+all) # a fold's training part is all there is
+arms+=(real)
 data=() stores=()
+mkdir -p "$work/results"
+
+# make_run I: the run of repeat I, unless it is there.
+make_run() {
+    local run=$work/run-$1 root
+    [ "$(head -n 1 "$run/RESULT" 2>/dev/null)" != ok ] || return 0
+    root_of "$1"
+    mpirun -n 3 "$meddiff" pipeline "$config" --set "run=$run" --set "seed=$1" --set data.format=folder \
+        --set "data.root=$root" --set "data.pairs=$real" --set data.near_duplicates=warn \
+        --set model.encoder=data/tiny/encoder --set "generate.pairs=$((pairs + (pairs + 19) / 20))" "${settings[@]}" \
+        >"$run.log" 2>&1 || echo "help: run $1 ended with $?; its log is $run.log" >&2
+} # some pairs more than needed, since slots may be given up
+
+make_run 1
 for ((i = 1; i <= repeats; i++)); do
     run=$work/run-$i
-    root_of "$i"
-    if [ "$(head -n 1 "$run/RESULT" 2>/dev/null)" != ok ]; then # some more pairs, since slots may be given up
-        mpirun -n 3 "$meddiff" pipeline "$config" --set "run=$run" --set "seed=$i" --set data.format=folder \
-            --set "data.root=$root" --set "data.pairs=$real" --set data.near_duplicates=warn \
-            --set model.encoder=data/tiny/encoder --set "generate.pairs=$((pairs + (pairs + 19) / 20))" "$@" \
-            >"$run.log" 2>&1 || echo "help: run $i ended with $?; its log is $run.log" >&2
-    fi
     # slots that were given up are fine, those that are still to come are not
     "$python" -B -c 'import sys, h5py; sys.exit(any(h5py.File(sys.argv[1])["state"][:] < 2))' "$run/pairs.h5" || {
         echo "help: $run is not whole; what ails it stands at the end of $run.log; then start this again" >&2
         exit 1
     }
     data+=("$run/data.h5") stores+=("$run/pairs.h5")
-    control= # which must fail: once is enough
-    [ "$i" != 1 ] || control=,shuffled
-    "$python" -B analysis/segment.py --data "${data[@]}" --pairs "${stores[@]}" --synthetic "$pairs" --arms "$arms$control" \
-        --repeats "$i" --steps "$steps" --threads "${THREADS:-2}" --out "$work/help.jsonl" >/dev/null
-    "$python" -B analysis/segment.py --table "$work/help.jsonl" | tee "$work/help.md"
+    control=() # which must fail: once is enough
+    [ "$i" != 1 ] || control=(shuffled)
+    [ "$i" = "$repeats" ] || make_run $((i + 1)) & # a run alone leaves cores idle
+    printf '%s\0' "${arms[@]}" "${control[@]}" | xargs -0 -P "${JOBS:-2}" -I ARM "$python" -B analysis/segment.py \
+        --data "${data[@]}" --pairs "${stores[@]}" --synthetic "$pairs" --share "$share" --arms ARM --repeats "$i" \
+        --steps "$steps" --threads 1 --out "$work/results/ARM.jsonl" >/dev/null
+    "$python" -B analysis/segment.py --table "$work"/results/*.jsonl | tee "$work/help.md"
+    wait
 done
