@@ -235,6 +235,23 @@ static int main_shared(const job_row *r, int argc, char **argv)
     return code;
 }
 
+/* For scripts: the run directory of this command line. */
+static int print_run(const job_row *r, int argc, char **argv)
+{
+    command c = {0};
+    config *cfg = NULL;
+    md_status status = command_read(r, argc, argv, &c);
+    if (status == MD_OK && (!command_takes_config(r) || !c.arg))
+        status = md_fail(MD_USAGE, __FILE__, __LINE__, "--run-of is for jobs with a configuration");
+    if (status == MD_OK)
+        status = command_config(r, &c, &cfg);
+    if (status == MD_OK)
+        (void)puts(config_string(cfg, KEY_run));
+    config_free(cfg);
+    report(r, status);
+    return md_status_exit_code(status);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -254,7 +271,8 @@ int main(int argc, char **argv)
     bool manual = !strcmp(argv[1], "--man"); /* --man [JOB]: its page for man(1) */
     if (manual && argc == 2)
         return manual_page(NULL);
-    if (manual) {
+    bool run_of = !strcmp(argv[1], "--run-of"); /* --run-of JOB CONFIG [OPTION]... */
+    if ((manual || run_of) && argc > 2) {
         argc--;
         argv++;
     }
@@ -263,6 +281,8 @@ int main(int argc, char **argv)
         return command_unknown_job(argv[1]);
     if (manual)
         return manual_page(r);
+    if (run_of)
+        return print_run(r, argc, argv);
     for (int i = 2; i < argc; i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
             return command_job_help(r);

@@ -30,20 +30,11 @@ RESTARTS=${RESTARTS:-3}
 
 # ---- the same everywhere
 
-# run_of CONFIG [--set section.name=value]...: the run directory, as meddiff names it.
+# run_of JOB CONFIG [OPTION]...: the run directory; 2 where the program is missing or refuses the line.
 run_of() {
-    local config=$1 run
-    shift
-    run=$(sed -nE 's/^[[:space:]]*run[[:space:]]*[=:][[:space:]]*"([^"]*)".*/\1/p' "$config" | head -n 1)
-    while [ $# -gt 0 ]; do
-        case $1 in
-        --set) shift; case ${1:-} in run=*) run=${1#run=} ;; esac ;;
-        --set=run=*) run=${1#--set=run=} ;;
-        esac
-        shift
-    done
-    config=${config##*/}
-    echo "${run:-runs/${config%.cfg}}"
+    # mpirun --enable-recovery would wait for it until the limit
+    command -v "$MEDDIFF" >/dev/null || { echo "$MEDDIFF: no such program; see slurm/env.sh" >&2; return 2; }
+    "$MEDDIFF" --run-of "$@" || return 2
 }
 
 # key RUN section.name: its value in the run's resolved configuration.
@@ -128,9 +119,7 @@ step() {
     local job=$1 run before rc word
     shift
     [ $# -ge 1 ] || { echo "usage: sbatch slurm/$job.sbatch CONFIG [--set section.name=value]..." >&2; exit 2; }
-    # mpirun --enable-recovery would wait for it until the limit
-    command -v "$MEDDIFF" >/dev/null || { echo "$MEDDIFF: no such program; see slurm/env.sh" >&2; exit 2; }
-    run=$(run_of "$@")
+    run=$(run_of "$job" "$@") || exit 2
     before=$(result_stamp "$run")
     # Slurm warns this shell ahead of the limit (--signal=B:USR1): the ranks finish what they are at.
     trap 'kill -USR1 "$launched" 2>/dev/null' USR1

@@ -5,7 +5,8 @@
 # shellcheck source=tests/slurm/site.bash
 source tests/slurm/site.bash
 export SBATCH_OPTIONS='--nodes=1 --ntasks=3 --gpus-per-node=0 --cpus-per-task=1' SBATCH_PARTITION=low
-cat >small.cfg <<END
+mkdir -p configs/lab
+cat >configs/lab/small.cfg <<END
 seed = 7;
 threads = 1;
 data = { format = "folder"; root = "phantoms"; size = 64; pairs = 12; };
@@ -18,8 +19,8 @@ END
 brief=(--set finetune.steps=80 --set generate.pairs=40) # warned at once, without the scheduler
 import='' finetune='' masks='' backgrounds='' generate='' # ids of jobs
 weights=models/lesion/unet/diffusion_pytorch_model.safetensors
-run=runs/small
-run 0 3 pipeline small.cfg --set run=whole
+run=runs/lab/small # as the program names it
+run 0 3 pipeline configs/lab/small.cfg --set run=whole
 
 # wait_until COMMAND...: ends the test, with what the jobs and their node said last, when it does not come true.
 wait_until() {
@@ -61,7 +62,7 @@ ends() {
 # chain [ARGUMENTS...]: ids in $import $finetune $masks $backgrounds $generate.
 chain() {
     local name id
-    slurm/chain.sh small.cfg "$@" >chained 2>out || fail 'chain.sh'
+    slurm/chain.sh configs/lab/small.cfg "$@" >chained 2>out || fail 'chain.sh'
     while read -r name id; do declare -g "$name=$id"; done <chained
 }
 # submit NAME ARGUMENTS...: a job on its own; prints its id.
@@ -123,22 +124,22 @@ wait_until ended "$generate"
 state_is "$generate" CANCELLED || fail 'what waits for a failure was not cancelled'
 
 # ---- what is not launched is not refused, whatever the launcher says and an older RESULT: here it prints its version
-job=$(SRUN_OPTIONS=--version RESTARTS=1 submit generate small.cfg)
+job=$(SRUN_OPTIONS=--version RESTARTS=1 submit generate configs/lab/small.cfg)
 wait_until grep -q ': unlaunched (the launcher says 0)' generate_"$job".log
 at_once "$job"
 ends "$job" FAILED 1
-job=$(SRUN_OPTIONS=--version RESTARTS=0 submit import small.cfg --set run=runs/new)
+job=$(SRUN_OPTIONS=--version RESTARTS=0 submit import configs/lab/small.cfg --set run=runs/new)
 ends "$job" FAILED 1
-job=$(LAUNCH=mpirun MEDDIFF=build/none submit generate small.cfg)
+job=$(LAUNCH=mpirun MEDDIFF=build/none submit generate configs/lab/small.cfg)
 ends "$job" FAILED 2
 [ "$(head -n 1 $run/RESULT)" = ok ] || fail 'a job that was refused or not launched changed RESULT'
 "$programs/check_pairs" whole $run/pairs.h5 >out 2>&1 || fail 'a job that was refused or not launched changed the pairs'
 
 # ---- all stages in one job, under either launcher, warned ahead of the limit
-run 0 3 pipeline small.cfg "${brief[@]}" --set run=brief
+run 0 3 pipeline configs/lab/small.cfg "${brief[@]}" --set run=brief
 for LAUNCH in srun mpirun; do
     run=runs/$LAUNCH
-    job=$(submit pipeline small.cfg "${brief[@]}" --set run=$run)
+    job=$(submit pipeline configs/lab/small.cfg "${brief[@]}" --set run=$run)
     wait_until trained 3
     scancel --signal=USR1 --batch "$job"
     wait_until grep -q ': requeue' pipeline_"$job".log
