@@ -1,8 +1,6 @@
 #include "command.h"
 #include "base/str.h"
-#include "installed.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,73 +177,6 @@ md_status command_read(const job_row *r, int argc, char **argv, command *c)
         MD_FAIL(MD_USAGE, "%s needs its argument%s: meddiff %s %s; %s", r->name,
                 r->arg == RUN_ID ? "s" : "", r->name, command_argument(r),
                 command_argument_meaning(r));
-    return MD_OK;
-}
-
-/* A path without its folders and ".cfg"; *n its length. */
-static const char *stem(const char *path, int *n)
-{
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    *n = (int)strlen(name) - (md_str_ends(name, ".cfg") ? 4 : 0);
-    return name;
-}
-
-/* The same, with the folders below the last one called "configs". */
-static const char *name_in_configs(const char *path, int *n)
-{
-    const char *last = stem(path, n), *name = last;
-    for (const char *p = path; (p = strstr(p, "configs/")) != NULL; p++)
-        if (p == path || p[-1] == '/')
-            name = p + strlen("configs/");
-    *n += (int)(last - name);
-    return name;
-}
-
-/* An empty `run` becomes runs/NAME for configs/NAME.cfg, runs/NAME-OTHER with ANY/OTHER.cfg. */
-static md_status name_run(config *cfg, const command *c)
-{
-    if (config_string(cfg, KEY_run)[0] || !c->arg)
-        return MD_OK;
-    int n;
-    const char *name = name_in_configs(c->arg, &n);
-    md_text t = {0};
-    md_status status = md_text_add(&t, "run=runs/%.*s", n, name);
-    for (size_t i = 0; i < c->n_withs && status == MD_OK; i++) {
-        name = stem(c->withs[i], &n);
-        status = md_text_add(&t, "-%.*s", n, name);
-    }
-    if (status == MD_OK)
-        status = config_set(cfg, t.s, "--set");
-    md_text_free(&t);
-    return status;
-}
-
-/* CONFIG, the files of --with over it, and --set over all. */
-static md_status lay_over(const job_row *r, const command *c, config *cfg)
-{
-    char buf[PATH_MAX];
-    for (size_t i = 0; i < c->n_withs; i++)
-        MD_TRY(config_overlay(cfg, installed_path(c->withs[i], buf, sizeof buf)));
-    for (size_t i = 0; i < c->n_sets; i++)
-        MD_TRY(config_set(cfg, c->sets[i], "--set"));
-    if (!command_takes_config(r))
-        return MD_OK;
-    MD_TRY(installed_models(cfg));
-    return name_run(cfg, c);
-}
-
-md_status command_config(const job_row *r, const command *c, config **out)
-{
-    config *cfg;
-    char buf[PATH_MAX];
-    bool given = command_takes_config(r) && c->arg;
-    MD_TRY(config_load(given ? installed_path(c->arg, buf, sizeof buf) : NULL, NULL, 0, &cfg));
-    md_status status = lay_over(r, c, cfg);
-    if (status != MD_OK) {
-        config_free(cfg);
-        return status;
-    }
-    *out = cfg;
     return MD_OK;
 }
 

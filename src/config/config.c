@@ -262,9 +262,10 @@ static md_status take_text(config *c, const char *text, size_t n, const char *fi
     if (config_read_string(&parsed, text) == CONFIG_TRUE)
         status = take_settings(c, &parsed, file);
     else
-        status =
-            md_fail(MD_USAGE, __FILE__, __LINE__, "%s:%d: %s", file, config_error_line(&parsed),
-                    config_error_text(&parsed) ? config_error_text(&parsed) : "syntax error");
+        status = md_fail(MD_USAGE, __FILE__, __LINE__,
+                         "%s:%d: %s; a ; } or \" may be missing here or before it", file,
+                         config_error_line(&parsed),
+                         config_error_text(&parsed) ? config_error_text(&parsed) : "syntax error");
     config_destroy(&parsed);
     return status;
 }

@@ -80,6 +80,16 @@ expect 0 'made runs/deep/base-other-last/data.h5' import configs/deep/base.cfg -
 for line in 'pairs = 4;' 'size = 64;' 'seed = 6;' 'root = "good";'; do
     grep -q "$line" runs/deep/base-other-last/config.cfg || fail "config.cfg without $line"
 done
+# the same for scripts; and a run's own configuration is meant for that run alone
+[ "$("$meddiff" --run-of pipeline configs/deep/base.cfg --with other.cfg --fresh)" = runs/deep/base-other ] || fail '--run-of'
+[ "$("$meddiff" --run-of masks train good.cfg --set run=there)" = there ] || fail '--run-of with run set'
+"$meddiff" --run-of masks type.cfg >out 2>err && fail '--run-of of a bad configuration'
+{ [ ! -s out ] && grep -q 'type.cfg:2' err; } || fail '--run-of does not say what is wrong'
+expect 0 'runs/good' import runs/good/config.cfg
+cp -r runs/good copied
+expect 2 'in its folder: --set run=copied; in the other one: give runs/good/config.cfg' import copied/config.cfg
+expect 0 'copied' import copied/config.cfg --set run=copied
+expect 2 'good is a folder, where a configuration is wanted; that of a run is runs/good/config.cfg' import runs/good
 expect 2 'nowhere' import good.cfg --set data.root=nowhere --set run=runs/x
 image=train/images/skin-00001.png mask=train/masks/skin-00001.png
 damage() { rm -rf bad; cp -r good bad; }
