@@ -6,7 +6,9 @@
 #include "base/log.h"
 #include "cluster/groups.h"
 #include "finetune.h"
+#include "generate/band.h"
 #include "generate/pairs.h"
+#include "generate/repair.h"
 #include "memory.h"
 #include "model/features.h"
 #include "session.h"
@@ -16,6 +18,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct stage {
     const char *name;
@@ -38,13 +41,34 @@ static md_status repairs_backgrounds(const session *s, bool *wanted)
     return MD_OK;
 }
 
-/* What the import makes is there, and of this configuration. */
+/* What stages after the training would refuse of the data set. */
+static md_status check_data(const session *s, bool repairs)
+{
+    char path[SESSION_PATH];
+    data_store *data = NULL;
+    repair_row *rows = NULL;
+    int64_t n, skipped;
+    MD_TRY(session_path(s, path, "data.h5"));
+    if (config_string(s->j->cfg, KEY_model_encoder)[0])
+        MD_TRY(band_check(s->j->cfg, path));
+    if (!repairs)
+        return MD_OK;
+    MD_TRY(data_open(path, DATA_IMAGES, &data));
+    md_status status = repair_list(s->j->cfg, data, &rows, &n, &skipped);
+    free(rows);
+    data_close(data);
+    return status;
+}
+
+/* What the import makes is there, of this configuration, and enough for what follows. */
 static md_status need_import(const session *s)
 {
     bool later = false;
     MD_TRY(session_need_data(s));
     MD_TRY(repairs_backgrounds(s, &later));
-    return later ? MD_OK : session_need_imported(s);
+    if (!later)
+        MD_TRY(session_need_imported(s));
+    return check_data(s, later);
 }
 
 static md_status import_is_complete(const session *s, bool *complete)

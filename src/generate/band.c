@@ -115,6 +115,30 @@ static bool is_open(const config *cfg)
     return open;
 }
 
+static md_status expect_groups(const config *cfg, int64_t images, int64_t groups)
+{
+    if (groups < 2 && is_open(cfg))
+        MD_FAIL(
+            MD_BAD_INPUT,
+            "%lld real image%s of %lld group%s: limits of similarity need two groups at least; set "
+            "quality.low, quality.high, quality.lesion_low and quality.lesion_high, or "
+            "model.encoder = \"\"",
+            (long long)images, images == 1 ? "" : "s", (long long)groups, groups == 1 ? "" : "s");
+    return MD_OK;
+}
+
+md_status band_check(const config *cfg, const char *data_h5)
+{
+    references r = {0};
+    MD_TRY(references_open(data_h5, 1, &r));
+    bool *skip = calloc((size_t)r.n + 1, sizeof *skip);
+    md_status status = skip ? expect_groups(cfg, r.n, count_groups(&r, skip))
+                            : md_fail(MD_NOMEM, __FILE__, __LINE__, "real images: out of memory");
+    free(skip);
+    references_free(&r);
+    return status;
+}
+
 static md_status find(const config *cfg, const references *r, bool *skip, double *v, band *out,
                       band_source *from)
 {
@@ -123,13 +147,7 @@ static md_status find(const config *cfg, const references *r, bool *skip, double
     for (int64_t i = 0; i < r->n; i++)
         from->duplicates += skip[i];
     from->images = r->n - from->duplicates;
-    if (from->groups < 2 && is_open(cfg))
-        MD_FAIL(
-            MD_BAD_INPUT,
-            "%lld real images of %lld group: limits of similarity need two groups at least; set "
-            "quality.low, quality.high, quality.lesion_low and quality.lesion_high, or "
-            "model.encoder = \"\"",
-            (long long)r->n, (long long)from->groups);
+    MD_TRY(expect_groups(cfg, r->n, from->groups));
     for (int part = 0; part < N_PARTS; part++)
         find_part(cfg, r, (picture_part)part, skip, v, out);
     return MD_OK;

@@ -31,6 +31,9 @@ typedef struct band_source {
    eighth of the median distance to the nearest, the later. MD_BAD_INPUT where fewer than two groups
    are left and a limit is open. */
 MD_MUST md_status band_find(const config *cfg, const references *r, band *out, band_source *from);
+/* MD_BAD_INPUT where a limit is open and the images of data.h5 are too few for band_find; before
+   any feature is known. */
+MD_MUST md_status band_check(const config *cfg, const char *data_h5);
 /* Logs the limits and what they come from; warns when that is little. */
 void band_tell(const band *b, const band_source *from);
 /* MD_USAGE, naming the key, when `then` (by the name of `store`) was judged by other rules. */

@@ -122,7 +122,8 @@ static void bad_files_are_refused_with_line_and_key(void **state)
     refuse("finetune = { lr = 2.0; };\n", "x.cfg:1: finetune.lr is 2, allowed is 0 to 1");
     refuse("data = {\n  size = 100;\n};\n",
            "x.cfg:2: data.size is 100, which is not a multiple of 64");
-    refuse("seed = 1\nrun = ;\n", "x.cfg:2: syntax error; a ; } or \" may be missing here or before it");
+    refuse("seed = 1\nrun = ;\n",
+           "x.cfg:2: syntax error; a ; } or \" may be missing here or before it");
     refuse("  @include \"other.cfg\"\n", "x.cfg:1: @include is not supported");
     refuse("run = \"a\\nb\";\n", "x.cfg:1: run contains a control character (byte 10)");
     config *c = NULL;

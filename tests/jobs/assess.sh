@@ -114,6 +114,9 @@ for pairs in 2 1; do
         run 2 1 generate small.cfg --set run=few --set data.pairs=1 "${encoder[@]}"
         grep -q 'two groups at least; set quality.low' out || fail 'one group is not refused'
         [ ! -e few/pairs.h5 ] || fail 'a store was made before that'
+        run 2 2 pipeline small.cfg --set run=alone --set data.pairs=1 "${encoder[@]}"
+        grep -q '1 real image of 1 group: .* two groups at least' out || fail 'the pipeline does not refuse one group'
+        [ ! -e alone/models ] || fail 'the pipeline trained first'
     fi
 done
 finish assess

@@ -121,6 +121,20 @@ run 0 2 backgrounds small.cfg --set run=real --set generate.pairs=2
 grep -q 'nothing to repair' out || fail 'repaired backgrounds where the set has lesion-free images'
 [ ! -e real/models/background ] || fail 'a background model without need'
 
+# Lesions that fill their pictures: known before any training.
+cp -r phantoms filled
+for mask in filled/train/masks/*.png; do
+    { # a white BMP of 64 x 64 pixels
+        printf 'BM\x36\x30\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x40\0\0\0\x40\0\0\0\x01\0\x18\0'
+        head -c 24 /dev/zero
+        head -c 12288 /dev/zero | tr '\0' '\377'
+    } >"${mask%.png}.bmp"
+    rm "$mask"
+done
+run 2 2 pipeline small.cfg --set run=filled-run "${from[@]}" --set data.root=filled
+grep -q 'no training image has a lesion of at most 60 %' out || fail 'lesions that fill their pictures'
+[ ! -e filled-run/models ] || fail 'the pipeline trained first'
+
 # The pipeline sees to all of it, and pairs are painted into the repaired images.
 run 0 3 pipeline small.cfg --set run=chain "${from[@]}"
 check chain 12
