@@ -79,8 +79,7 @@ static void check_foundation(doctor *d)
     if (status == MD_OK)
         status = finetune_adapt(d->cfg, f);
     if (status != MD_OK) {
-        doctor_missing(d, "foundation", "model.foundation: %s; see data/README.md",
-                       md_status_text());
+        doctor_missing(d, "foundation", "model.foundation: %s", md_status_text());
         foundation_free(f, NULL);
         return;
     }
@@ -108,7 +107,7 @@ static void check_encoder(doctor *d)
         return;
     }
     if (features_open(path, &f) != MD_OK)
-        doctor_missing(d, "encoder", "model.encoder: %s; see data/README.md", md_status_text());
+        doctor_missing(d, "encoder", "model.encoder: %s", md_status_text());
     else
         doctor_ok(d, "encoder", "%s: features of %lld numbers", path, (long long)features_width(f));
     features_free(f);

@@ -171,11 +171,13 @@ static void judge_rank(doctor *d, const place *p, int r)
                     "%s does not see the locks of %s: two jobs could work in one run directory; "
                     "mount it with locks for all nodes (Lustre: flock), or let one job use it",
                     p[r].host, p[0].host);
-    if (d->asked && (!p[r].foundation || !p[r].encoder))
+    /* what rank 0 does not see either, it has said itself */
+    bool foundation = p[r].foundation || !p[0].foundation, encoder = p[r].encoder || !p[0].encoder;
+    if (d->asked && (!foundation || !encoder))
         doctor_missing(
             d, "models", "rank %d on %s does not see %s: put it where all machines see it", r,
             p[r].host,
-            config_string(d->cfg, p[r].foundation ? KEY_model_encoder : KEY_model_foundation));
+            config_string(d->cfg, foundation ? KEY_model_encoder : KEY_model_foundation));
     if (elsewhere && *p[r].worst)
         doctor_missing(d, "machine", "rank %d on %s: %s", r, p[r].host, p[r].worst);
 }

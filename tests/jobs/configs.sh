@@ -63,7 +63,7 @@ for config in "$tree"/configs/*.cfg "$tree"/configs/*/*.cfg; do
     name=${config#"$tree/configs/"}
     name=${name%.cfg}
     case $name in
-    quickstart | folder-tiny) set=phantoms ;;
+    quickstart | folder-tiny | folder) set=phantoms ;;
     tiny/busi | phantom-ultrasound) set=ultrasound/train/Dataset_BUSI_with_GT ;;
     tiny/*) set=${name#tiny/} ;;
     tiny-pretrain) # jobs/pretrain runs it
@@ -82,8 +82,9 @@ for config in "$tree"/configs/*.cfg "$tree"/configs/*/*.cfg; do
     run 2 2 import "$config"
     nowhere=$(sed -nE 's/^ *root = "([^"]*)".*/\1/p' "$config")
     grep -qF "$nowhere" out || fail "$name: the refusal does not name $nowhere"
-    if [[ $name = tiny/* ]]; then
-        run 0 3 pipeline "$config" "${few[@]}" "${every[@]}" --set "data.root=$set"
+    if [[ $name = tiny/* ]] || [ "$name" = folder ]; then
+        run 0 3 pipeline "$config" "${few[@]}" "${every[@]}" --set "data.root=$set" --set masks.size=32 --set masks.layers=1 \
+            --set backgrounds.from=repaired
         grep -q "assess: similarity" "runs/$name/log.txt" || fail "$name: nothing was judged"
         for file in masks.h5 models/background/DONE; do
             [ -e "runs/$name/$file" ] || fail "$name: no $file, so not every stage ran"
@@ -94,6 +95,26 @@ for config in "$tree"/configs/*.cfg "$tree"/configs/*/*.cfg; do
     [ "$(cat "runs/$name/RESULT")" = ok ] || fail "$name: RESULT is not ok"
     check_pairs "runs/$name"
 done
+
+# The rows at tiny size: what they are about is in the run's configuration, and one is run.
+row() {
+    local name=$1 line
+    shift
+    run 0 1 import "$tree/configs/tiny/busi.cfg" --with "$tree/configs/tiny/with/$name.cfg" --set data.size=64 \
+        --set data.root=ultrasound/train/Dataset_BUSI_with_GT
+    for line; do
+        grep -q "$line" "runs/tiny/busi-$name/config.cfg" || fail "$name: $line is not in its run's configuration"
+    done
+}
+row table1 'encoder = ""' 'corrode_px = 0'
+row table3-filter 'encoder = "data/tiny/encoder"' 'corrode_px = 0' 'redraw = false'
+row table3-corrode 'encoder = ""' 'corrode_px = 1'
+row table3-both 'encoder = "data/tiny/encoder"' 'corrode_px = 1' 'redraw = false'
+row pairs-367 'pairs = 367'
+[ "$(find "$tree/configs/tiny/with" -name '*.cfg' | wc -l)" = 5 ] || fail 'a row of configs/tiny/with is not tried'
+run 0 3 pipeline "$tree/configs/tiny/busi.cfg" --with "$tree/configs/tiny/with/table3-both.cfg" --with "$tree/configs/paper/with/table4-20.cfg" \
+    "${few[@]}" "${every[@]}" --set data.root=ultrasound/train/Dataset_BUSI_with_GT
+check_pairs runs/tiny/busi-table3-both-table4-20
 
 # Pictures without room beside the lesion: known before the fine-tune.
 run 2 2 pipeline "$tree/configs/tiny/isic2018.cfg" "${few[@]}" --set data.root=crowded --set model.encoder= --set run=crowded-run \
