@@ -150,15 +150,18 @@ keys() {
     return $bad
 }
 
-# What CONTRIBUTING.md's table names is there; <name> stands for some name.
+# What CONTRIBUTING.md's table names is there, <name> standing for some name; so is every configuration that a document names.
 # shellcheck disable=SC2001,SC2016
 places() {
-    local bad=0 path
+    local bad=0 path file
     while read -r path; do
         compgen -G "$(sed 's/<[a-z]*>/*/g' <<<"$path")" >/dev/null && continue
         echo "CONTRIBUTING.md:1: there is no $path"
         bad=1
     done < <(sed -n '/^| X /,/^$/p' CONTRIBUTING.md | grep -oE '`[^` ]+/[^` ]*`' | tr -d '`' | sort -u)
+    while IFS=: read -r file line path; do
+        [[ $path =~ /(SET|ROW)\.cfg$ ]] || [ -e "$path" ] || { echo "$file:$line: there is no $path"; bad=1; }
+    done < <(find . -name build\* -prune -o -path ./runs -prune -o -name '*.md' -print | xargs grep -noHE '\bconfigs/[A-Za-z0-9_/-]+\.cfg')
     return $bad
 }
 

@@ -81,6 +81,9 @@ clean
 # shellcheck disable=SC2016
 echo '| y | `src/nowhere/<name>.c` |' >>CONTRIBUTING.md
 expect places 'there is no src/nowhere/<name>.c'
+clean
+echo 'see configs/nowhere.cfg, configs/x/SET.cfg' >>CONTRIBUTING.md
+expect places 'CONTRIBUTING.md:3: there is no configs/nowhere.cfg'
 if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then
     clean
     find . -name '*.[ch]' -exec clang-format -i {} +
