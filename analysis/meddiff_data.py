@@ -8,7 +8,7 @@ With PyTorch, Pairs is a Dataset over one or several stores that opens each file
 DataLoader with num_workers > 0 is safe, and mixes them:
 
     data = Pairs("runs/mine/pairs.h5", ("runs/mine/data.h5", "train"))
-    loader = DataLoader(data, 8, num_workers=4, sampler=data.sampler(0.7, 0.3))  # 70 % synthetic
+    loader = DataLoader(data, 8, num_workers=4, sampler=data.sampler(0.2, 0.8))  # 20 % synthetic
 
 Compact copies (meddiff export, export.format = hdf5) are read as the stores are."""
 import os
@@ -25,11 +25,23 @@ class StoreError(Exception):
     """The file is not what was asked for; the message says what it is."""
 
 
+def opened(path):
+    """The store, for reading."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as e:
+        if os.path.isdir(path):
+            raise StoreError(f"{path}: a folder; its store is {os.path.join(path, 'pairs.h5')} or data.h5") from e
+        if not os.path.exists(path):
+            raise StoreError(f"{path}: no such file; a run leaves data.h5 and pairs.h5 in its directory") from e
+        raise StoreError(f"{path}: cannot be read as HDF5 ({e}); is it a store of meddiff, and whole?") from e
+
+
 def rows(path, split=None, lesion=None, used_only=False):
     """The rows of a store that count, ascending. pairs.h5: the accepted slots, whatever the other arguments
     say. data.h5: those of `split` (None: all), with a lesion or without one (None: both); used_only: only
     those that data.pairs left to train on. backgrounds.h5: those of `split`."""
-    with h5py.File(path, "r") as f:
+    with opened(path) as f:
         schema = f.attrs.get("schema", "")
         schema = schema.decode() if isinstance(schema, bytes) else schema
         if split is not None and split not in SPLITS:
@@ -50,7 +62,7 @@ def rows(path, split=None, lesion=None, used_only=False):
 def read(path, split=None, lesion=None, used_only=False):
     """Those rows: images u8 [N,H,W,3], masks bool [N,H,W] (backgrounds have none: empty)."""
     ids = rows(path, split, lesion, used_only)
-    with h5py.File(path, "r") as f:
+    with opened(path) as f:
         images = f["images"][:][ids]
         masks = f["masks"][:][ids] > 0 if "masks" in f else np.zeros(images.shape[:3], bool)
     return images, masks
@@ -59,7 +71,7 @@ def read(path, split=None, lesion=None, used_only=False):
 def columns(path, split=None, lesion=None, used_only=False):
     """Everything but the pixels of those rows: name -> array [N], and "row", their numbers in the file."""
     ids = rows(path, split, lesion, used_only)
-    with h5py.File(path, "r") as f:
+    with opened(path) as f:
         found = {name: f[name][:][ids] for name in f if name not in PIXELS}
     return {"row": ids, **found}
 
@@ -121,7 +133,7 @@ class Pairs:
     def _file(self, number):
         key = (os.getpid(), number)  # an open file does not survive a fork either
         if key not in self.files:
-            self.files[key] = h5py.File(self.paths[number], "r")
+            self.files[key] = opened(self.paths[number])
         return self.files[key]
 
     def __getitem__(self, i):
