@@ -67,6 +67,7 @@ static md_status turn(const char *name, image_raw *raw)
             memcpy(up.px + (y * up.w + x) * up.c, raw->px + (sy * raw->w + sx) * raw->c,
                    (size_t)up.c);
         }
+    up.orientation = o;
     free(raw->px);
     *raw = up;
     return MD_OK;
@@ -110,11 +111,13 @@ static md_status decode(const char *name, const uint8_t *b, size_t n, image_raw 
     return status;
 }
 
-md_status image_read_memory(const char *name, const void *bytes, size_t n, image *out)
+md_status image_read_about(const char *name, const void *bytes, size_t n, image *out,
+                           image_about *about)
 {
     image_raw raw;
     int lossy;
     MD_TRY(decode(name, bytes, n, &raw, &lossy));
+    *about = (image_about){.orientation = raw.orientation};
     const int c = raw.c >= 3 ? 3 : 1;
     if (raw.c != c) /* in place: each pixel moves towards the front */
         for (int64_t i = 0; i < raw.h * raw.w; i++)
@@ -123,7 +126,14 @@ md_status image_read_memory(const char *name, const void *bytes, size_t n, image
     return MD_OK;
 }
 
-md_status image_read_mask_memory(const char *name, const void *bytes, size_t n, image *out)
+md_status image_read_memory(const char *name, const void *bytes, size_t n, image *out)
+{
+    image_about about;
+    return image_read_about(name, bytes, n, out, &about);
+}
+
+md_status image_read_mask_about(const char *name, const void *bytes, size_t n, image *out,
+                                image_about *about)
 {
     image_raw raw;
     int lossy;
@@ -140,11 +150,23 @@ md_status image_read_mask_memory(const char *name, const void *bytes, size_t n, 
         raw.px[i] = (uint8_t)v; /* i <= i * c: never overtakes the reading */
         largest = v > largest ? v : largest;
     }
+    const md_status status = image__check_levels(name, raw.px, raw.h, raw.w, lossy);
+    if (status != MD_OK) {
+        free(raw.px);
+        return status;
+    }
     const int threshold = largest == 1 && !lossy ? 1 : 128;
     for (int64_t i = 0; i < raw.h * raw.w; i++)
         raw.px[i] = raw.px[i] >= threshold;
     *out = (image){raw.h, raw.w, 1, raw.px};
+    *about = (image_about){raw.orientation, largest, threshold};
     return MD_OK;
+}
+
+md_status image_read_mask_memory(const char *name, const void *bytes, size_t n, image *out)
+{
+    image_about about;
+    return image_read_mask_about(name, bytes, n, out, &about);
 }
 
 enum { FILE_MAX_BYTES = 1 << 30 };

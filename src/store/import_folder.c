@@ -143,4 +143,4 @@ static md_status scan(import_list *list)
     return MD_OK;
 }
 
-const import_format import_folder = {"folder", "as the data set's owner states", scan};
+const import_format import_folder = {"folder", NULL, "backgrounds", scan};
