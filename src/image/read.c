@@ -88,8 +88,9 @@ static md_status refuse(const char *name, const uint8_t *b, size_t n)
     if (n >= 12 && !memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4))
         MD_FAIL(MD_BAD_INPUT, "%s: WebP is not read; convert it to PNG first", name);
     if (n == 0)
-        MD_FAIL(MD_BAD_INPUT, "%s: the file is empty", name);
-    MD_FAIL(MD_BAD_INPUT, "%s: not a PNG, JPEG or BMP image", name);
+        MD_FAIL(MD_BAD_INPUT, "%s: the file is empty; copy or save it again", name);
+    MD_FAIL(MD_BAD_INPUT,
+            "%s: not a PNG, JPEG or BMP image, whatever its name says; convert it to PNG", name);
 }
 
 static md_status decode(const char *name, const uint8_t *b, size_t n, image_raw *raw, int *lossy)

@@ -276,7 +276,7 @@ static md_status take_pictures(importer *im, const char *path)
         if (!count_lesions(&im->list))
             MD_FAIL(MD_BAD_INPUT, "%s: no picture with a lesion is left, after %lld were left out",
                     im->list.root, (long long)out);
-        md_info("import", "reading the other %lld pictures again, without these %lld",
+        md_info("import", "reading again the %lld pictures that stay (%lld left out)",
                 (long long)im->list.n, (long long)out);
         data_close(im->data);
         im->data = NULL;

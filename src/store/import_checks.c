@@ -56,19 +56,22 @@ void import__tell_few(const import_list *list, const import_report *r, int64_t w
 {
     if (!wanted || r->used >= wanted)
         return;
+    int64_t kept = r->lesion[DATA_VAL] + r->lesion[DATA_TEST];
+    long long used = r->used, val = r->lesion[DATA_VAL], test = r->lesion[DATA_TEST];
     if (r->official)
         md_warn("import",
                 "%lld training pairs are used, fewer than data.pairs = %lld: the data set's own "
                 "training part holds no more (val %lld, test %lld)",
-                (long long)r->used, (long long)wanted, (long long)r->lesion[DATA_VAL],
-                (long long)r->lesion[DATA_TEST]);
+                used, (long long)wanted, val, test);
+    else if (!kept)
+        md_warn("import",
+                "%lld training pairs are used, fewer than data.pairs = %lld: %s holds no more",
+                used, (long long)wanted, list->root);
     else
         md_warn("import",
-                "%lld training pairs are used, fewer than data.pairs = %lld: of the %lld pairs of "
-                "%s, %lld went to validation and %lld to test (80/10/10). To say yourself which "
+                "%lld training pairs are used, fewer than data.pairs = %lld: %s holds %lld, of "
+                "which %lld went to validation and %lld to test (80/10/10). To say yourself which "
                 "ones train, lay them out as train/images and train/masks beside val/ or test/ "
                 "(data.format = \"folder\"; data/README.md)",
-                (long long)r->used, (long long)wanted,
-                (long long)(r->lesion[DATA_TRAIN] + r->lesion[DATA_VAL] + r->lesion[DATA_TEST]),
-                list->root, (long long)r->lesion[DATA_VAL], (long long)r->lesion[DATA_TEST]);
+                used, (long long)wanted, list->root, used + (long long)kept, val, test);
 }

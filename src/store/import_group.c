@@ -50,13 +50,15 @@ md_status import__hash(const image *im, import_hash *out)
     return MD_OK;
 }
 
-int import__distance(const import_hash *a, const import_hash *b)
+int import__distance(const import_hash *a, const import_hash *b, int *view)
 {
     int least = INT_MAX;
     for (int v = 0; v < IMPORT_VIEWS; v++) {
         int n = 0;
         for (int i = 0; i < 8; i++)
             n += __builtin_popcountll(a->bits[0][i] ^ b->bits[v][i]);
+        if (view && n < least)
+            *view = v;
         least = n < least ? n : least;
     }
     return least;
@@ -83,7 +85,7 @@ static void join(import_facts *f, int64_t i, int64_t j)
 static bool near(const import_facts *f, int64_t i, int64_t j)
 {
     return strcmp(f[i].sha256, f[j].sha256) == 0 ||
-           import__distance(&f[i].hash, &f[j].hash) <= IMPORT_NEAR;
+           import__distance(&f[i].hash, &f[j].hash, NULL) <= IMPORT_NEAR;
 }
 
 md_status import__leave_out_twins(import_list *list, import_facts *f)
@@ -170,14 +172,17 @@ static md_status face_twins(const import_list *list, const import_grouping *how,
                 p->image, of_p, q->image, of_q);
         return MD_OK;
     }
+    int view = 0, bits = import__distance(&f[a].hash, &f[b].hash, &view);
     /* Grouped by name or by look; a chain of near duplicates may join through a third picture. */
     MD_FAIL(MD_BAD_INPUT,
             "%s: %s (%s) and %s (%s) %s but stand in different splits (%d of 512 hash bits "
             "differ); take one out, or set data.near_duplicates = \"join\" (both to the stricter "
             "split) or \"warn\"",
             list->root, p->image, of_p, q->image, of_q,
-            near(f, a, b) ? "are nearly the same picture" : "belong to one group",
-            import__distance(&f[a].hash, &f[b].hash));
+            !near(f, a, b) ? "belong to one group"
+            : view         ? "are nearly the same picture, mirrored,"
+                           : "are nearly the same picture",
+            bits);
 }
 
 static md_status move_twin(import_list *list, import_facts *f, int64_t i, int64_t to)

@@ -28,8 +28,9 @@ typedef struct import_facts {
 } import_facts;
 
 MD_MUST md_status import__hash(const image *im, import_hash *out);
-/* Bits that differ between a and the view of b that is nearest to it. */
-int import__distance(const import_hash *a, const import_hash *b);
+/* Bits that differ between a and the view of b that is nearest to it; *view (may be NULL) = which.
+ */
+int import__distance(const import_hash *a, const import_hash *b, int *view);
 
 /* What a group does that stands in two of the data set's own splits; as keys.def lists it. */
 typedef enum import_twins {

@@ -163,7 +163,8 @@ static void mirrors_are_twins(void **state)
         make_pairs("train/", 0, 4);
         make_pairs("test/", 4, 1);
         mirrored_image(helper_path("set/test/images/p4.png"), 202, view);
-        assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT, "nearly the same picture");
+        assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                     "are nearly the same picture, mirrored, but stand in different splits");
         assert_ok(import_as("folder", "data.near_duplicates=warn", &r));
         assert_ok(import_as("folder", "data.near_duplicates=join", &r));
         assert_true(r.moved == 1 && r.lesion[DATA_TEST] == 2);
@@ -266,9 +267,8 @@ static void few_pairs_are_said(void **state)
     start(30);
     assert_ok(import_as("folder", NULL, &r));
     assert_int_equal(r.used, 24);
-    assert_said("WARN import: 24 training pairs are used, fewer than data.pairs = 30: of the 30 "
-                "pairs of");
-    assert_said("3 went to validation and 3 to test");
+    assert_said("WARN import: 24 training pairs are used, fewer than data.pairs = 30: ");
+    assert_said("/set holds 30, of which 3 went to validation and 3 to test");
     assert_said("train/images and train/masks");
     assert_ok(import_as("folder", "data.pairs=24", &r));
     assert_false(helper_has(said, "WARN"));
@@ -330,6 +330,85 @@ static void orientation_of_one_only(void **state)
     assert_said("images/p1.jpg (image 3, mask 1; 1: as stored)");
 }
 
+static void others_are_named(void **state)
+{
+    (void)state;
+    import_report r;
+    char from[512];
+    start(3);
+    for (int i = 0; i < 3; i++) {
+        (void)snprintf(from, sizeof from, "%s", helper_path("set/images/p%d.png", i));
+        assert_int_equal(rename(from, helper_path("set/images/p%d.DCM", i)), 0);
+    }
+    fixture_text(helper_path("set/images/DICOMDIR"), "x");
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "set/images holds no PNG, JPEG or BMP, but 4 files of other kinds (no suffix, "
+                 ".dcm), as DICOMDIR: convert them to 8-bit PNG");
+    assert_true(helper_has(md_status_text(), "dcmj2pnm"));
+    start(3);
+    fixture_text(helper_path("set/images/extra.tif"), "x");
+    fixture_text(helper_path("set/images/extra2.tiff"), "x");
+    fixture_text(helper_path("set/images/notes.txt"), "x");
+    assert_ok(import_as("folder", NULL, &r));
+    assert_said("set/images: passed over what is not PNG, JPEG or BMP: 2 (.tif, .tiff), as "
+                "extra.tif; convert to 8-bit PNG, for example");
+    assert_skipped("images/extra.tif,a picture of a kind that is not read (.tif)\n"
+                   "images/extra2.tiff,a picture of a kind that is not read (.tiff)\n"
+                   "images/notes.txt,no picture\n");
+    (void)snprintf(from, sizeof from, "%s", helper_path("set/masks/p1.png"));
+    assert_int_equal(rename(from, helper_path("set/masks/p1.tif")), 0);
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "images/p1.png has no mask of the same name in masks (1 of 3 images have none); "
+                 "wanted masks/p1.png; found p1.tif there: convert it to PNG");
+    (void)remove(helper_path("set/masks/p1.tif"));
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "draw it, or move the picture to backgrounds if it shows no lesion");
+    start(3);
+    (void)remove(helper_path("set/images/p1.png"));
+    fixture_text(helper_path("set/images/p1.webp"), "x");
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "p1.png is a mask without an image of the same name in images; found p1.webp "
+                 "there: convert it to PNG");
+}
+
+static void names_and_folders_are_guessed(void **state)
+{
+    (void)state;
+    import_report r;
+    char from[512];
+    start(12);
+    for (int i = 0; i < 12; i++) {
+        (void)snprintf(from, sizeof from, "%s", helper_path("set/masks/p%d.png", i));
+        assert_int_equal(rename(from, helper_path("set/masks/p%d_mask.png", i)), 0);
+    }
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "p0.png has no mask of the same name in masks (12 of 12 images have none); wanted "
+                 "masks/p0.png; found p0_mask.png there: rename it");
+    start(3);
+    (void)snprintf(from, sizeof from, "%s", helper_path("set/masks"));
+    assert_int_equal(rename(from, helper_path("set/labels")), 0);
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "set/images is there, but masks is not (found: images, labels): every lesion "
+                 "image wants a mask");
+    (void)snprintf(from, sizeof from, "%s", helper_path("set/labels"));
+    assert_int_equal(rename(from, helper_path("set/masks")), 0);
+    (void)snprintf(from, sizeof from, "%s", helper_path("set/images"));
+    assert_int_equal(rename(from, helper_path("set/pics")), 0);
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "set/masks is there, but images is not (found: masks, pics)");
+    (void)snprintf(from, sizeof from, "%s", helper_path("set/masks"));
+    assert_int_equal(rename(from, helper_path("set/labels")), 0);
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT, "but: labels, pics. Name the folder");
+    start(2);
+    fixture_mask(helper_path("set/masks/p1.png"), FIXTURE_GRAY8, W, H, box);
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "masks/p1.png is 60x80: save the mask again at the picture's size");
+    fixture_copy(helper_path("set/images/p0.png"), helper_path("set/images/p1.png"));
+    assert_int_equal(truncate(helper_path("set/images/p1.png"), 900), 0);
+    assert_fails(import_as("folder", NULL, &r), MD_BAD_INPUT,
+                 "the file ends too early (truncated); copy or save it again");
+}
+
 int main(void)
 {
     (void)helper_begin();
@@ -342,6 +421,8 @@ int main(void)
         cmocka_unit_test(few_pairs_are_said),
         cmocka_unit_test(inverted_masks_are_said),
         cmocka_unit_test(orientation_of_one_only),
+        cmocka_unit_test(others_are_named),
+        cmocka_unit_test(names_and_folders_are_guessed),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     helper_end();
