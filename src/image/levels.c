@@ -9,14 +9,14 @@
 enum {
     LEVELS = 256,
     HALF = 128,
-    NEAR = 32,       /* from black or white: JPEG's noise on even areas */
-    FEW = 8,         /* levels; so few are no noise */
-    AREA_MIN = 9,    /* pixels amid their own level */
-    SHARE_FEW = 100, /* 1 / SHARE of what is not black is much, for one of few levels */
-    SHARE_MANY = 20, /* for one of many: soft edges that were enlarged are steps of one level */
-    PICTURE = 1024,  /* pixels: enough to tell a picture from a mask */
-    LISTED = 6,      /* levels a message names */
-    LIST_BYTES = 64  /* of them */
+    NEAR = 32,    /* from black or white: JPEG's noise on even areas */
+    FEW = 8,      /* levels; so few are no noise */
+    AREA_MIN = 9, /* pixels amid their own level */
+    SHARE = 20,   /* and 1 / SHARE of what is not black where there are many levels: soft edges that
+                     were enlarged are steps of one level */
+    PICTURE = 1024, /* pixels: enough to tell a picture from a mask */
+    LISTED = 6,     /* levels a message names */
+    LIST_BYTES = 64 /* of them */
 };
 
 typedef struct levels {
@@ -61,7 +61,7 @@ static levels count_levels(const uint8_t *px, int64_t h, int64_t w)
 /* The level that fills most, among those whose meaning is open; 0: there is none. */
 static int find_open(const levels *l, int64_t pixels, bool lossy)
 {
-    const int64_t least = (pixels - l->count[0]) / (l->n > FEW ? SHARE_MANY : SHARE_FEW);
+    const int64_t least = l->n > FEW ? (pixels - l->count[0]) / SHARE : 0;
     int worst = 0;
     for (int v = 1; v < LEVELS; v++) {
         if (l->even[v] < AREA_MIN || l->even[v] < least)

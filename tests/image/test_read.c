@@ -207,6 +207,11 @@ static int two_labels(double inside, int y, int x)
     return inside <= 0 ? 0 : x < 64 ? 1 : 2;
 }
 
+static int small_label(double inside, int y, int x) /* far from the lesion, 1 % of its size */
+{
+    return hypot(y - 110, x - 110) < 3 ? 1 : inside > 0 ? 255 : 0;
+}
+
 static int two_strengths(double inside, int y, int x)
 {
     (void)y;
@@ -237,6 +242,7 @@ static void mask_levels(void **state)
                 {noisy, NULL},
                 {near_white, NULL},
                 {two_labels, "disc.png: this mask has the values 0, 1, 2, and"},
+                {small_label, "disc.png: this mask has the values 0, 1, 255, and 25 pixels are 1"},
                 {two_strengths, "disc.png: this mask has the values 0, 100, 200, and"},
                 {weak_second, " ... 255, and"}};
     image m;
