@@ -53,7 +53,9 @@ static md_status check_fields(const char *name, const uint8_t *b, size_t n, uint
 static md_status read_head(const char *name, const uint8_t *b, size_t n, bmp_head *bmp)
 {
     if (n < 26)
-        MD_FAIL(MD_BAD_INPUT, "%s: damaged BMP: the file ends in its header (truncated)", name);
+        MD_FAIL(MD_BAD_INPUT,
+                "%s: damaged BMP: the file ends in its header (truncated); copy or save it again",
+                name);
     const uint32_t size = u32(b + 14);
     const int core = size == 12;
     if ((!core && size < 40) || size > 1024 || n < 14 + (size_t)size)
@@ -96,7 +98,7 @@ static md_status read_head(const char *name, const uint8_t *b, size_t n, bmp_hea
         bmp->offset + bmp->row_bytes * (bmp->h - 1) + last_row > (int64_t)n)
         MD_FAIL(MD_BAD_INPUT,
                 "%s: damaged BMP: pixels of %lld x %lld at %lld end beyond the file's "
-                "%zu bytes (truncated)",
+                "%zu bytes (truncated); copy or save it again",
                 name, (long long)bmp->w, (long long)bmp->h, (long long)bmp->offset, n);
     return MD_OK;
 }

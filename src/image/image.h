@@ -44,10 +44,22 @@ MD_MUST md_status image_read(const char *path, image *out);
 MD_MUST md_status image_read_memory(const char *name, const void *bytes, size_t n, image *out);
 
 /* A mask, [h,w,1] of 0 and 1. A pixel is 1 when the brightest of its channels, times its alpha, is
-   at least half of the range; so coloured annotations count, and transparent pixels never do. A PNG
-   or BMP whose values are only 0 and 1 is taken as a label map (1 = lesion). */
+   at least half of the range (128); so coloured annotations count, and transparent pixels never do.
+   A PNG or BMP whose values are only 0 and 1 is taken as a label map (1 = lesion). Edges may have
+   any values; MD_BAD_INPUT naming the values when one that is neither black nor white fills areas:
+   other labels, halves of 100 and 200. */
 MD_MUST md_status image_read_mask(const char *path, image *out);
 MD_MUST md_status image_read_mask_memory(const char *name, const void *bytes, size_t n, image *out);
+
+/* The same two from memory, with what the pixels no longer tell. */
+typedef struct image_about {
+    int orientation;        /* EXIF 1..8, which was applied; 1: as stored */
+    int largest, threshold; /* of a mask: its brightest value, and the one from which on it is 1 */
+} image_about;
+MD_MUST md_status image_read_about(const char *name, const void *bytes, size_t n, image *out,
+                                   image_about *about);
+MD_MUST md_status image_read_mask_about(const char *name, const void *bytes, size_t n, image *out,
+                                        image_about *about);
 
 /* Gray -> three equal channels; RGB is copied. */
 MD_MUST md_status image_to_rgb(const image *src, image *out);

@@ -146,8 +146,8 @@ md_status image__decode_jpeg(const char *name, const uint8_t *bytes, size_t n, i
     job->err.output_message = on_output;
     job->jpeg.client_data = job;
     if (setjmp(job->jump)) {
-        status =
-            md_fail(MD_BAD_INPUT, __FILE__, __LINE__, "%s: damaged JPEG: %s", name, job->message);
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
+                         "%s: damaged JPEG: %s; copy or save it again", name, job->message);
     } else {
         jpeg_create_decompress(&job->jpeg); /* clears all but err and client_data */
         job->src = (struct jpeg_source_mgr){.next_input_byte = bytes,

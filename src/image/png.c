@@ -134,8 +134,8 @@ md_status image__decode_png(const char *name, const uint8_t *bytes, size_t n, im
     if (!job->info)
         status = md_fail(MD_NOMEM, __FILE__, __LINE__, "%s: no memory for libpng", name);
     else if (setjmp(job->jump))
-        status =
-            md_fail(MD_BAD_INPUT, __FILE__, __LINE__, "%s: damaged PNG: %s", name, job->message);
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
+                         "%s: damaged PNG: %s; copy or save it again", name, job->message);
     else
         status = decode(name, job);
     png_destroy_read_struct(&job->png, &job->info, NULL);

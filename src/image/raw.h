@@ -22,6 +22,10 @@ MD_MUST md_status image__decode_jpeg(const char *name, const uint8_t *bytes, siz
                                      image_raw *out);
 MD_MUST md_status image__decode_bmp(const char *name, const uint8_t *bytes, size_t n,
                                     image_raw *out);
+/* A mask's pixels [h,w], before they become 0 and 1: MD_BAD_INPUT naming the levels when one of
+   them fills areas and is neither black nor white. */
+MD_MUST md_status image__check_levels(const char *name, const uint8_t *px, int64_t h, int64_t w,
+                                      bool lossy);
 /* Orientation (tag 0x0112) of a TIFF-structured EXIF block (from "II*" or "MM*" on); 1 when absent.
  */
 int image__exif_orientation(const uint8_t *tiff, size_t n);

@@ -67,6 +67,7 @@ static md_status turn(const char *name, image_raw *raw)
             memcpy(up.px + (y * up.w + x) * up.c, raw->px + (sy * raw->w + sx) * raw->c,
                    (size_t)up.c);
         }
+    up.orientation = o;
     free(raw->px);
     *raw = up;
     return MD_OK;
@@ -87,8 +88,9 @@ static md_status refuse(const char *name, const uint8_t *b, size_t n)
     if (n >= 12 && !memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4))
         MD_FAIL(MD_BAD_INPUT, "%s: WebP is not read; convert it to PNG first", name);
     if (n == 0)
-        MD_FAIL(MD_BAD_INPUT, "%s: the file is empty", name);
-    MD_FAIL(MD_BAD_INPUT, "%s: not a PNG, JPEG or BMP image", name);
+        MD_FAIL(MD_BAD_INPUT, "%s: the file is empty; copy or save it again", name);
+    MD_FAIL(MD_BAD_INPUT,
+            "%s: not a PNG, JPEG or BMP image, whatever its name says; convert it to PNG", name);
 }
 
 static md_status decode(const char *name, const uint8_t *b, size_t n, image_raw *raw, int *lossy)
@@ -110,11 +112,13 @@ static md_status decode(const char *name, const uint8_t *b, size_t n, image_raw 
     return status;
 }
 
-md_status image_read_memory(const char *name, const void *bytes, size_t n, image *out)
+md_status image_read_about(const char *name, const void *bytes, size_t n, image *out,
+                           image_about *about)
 {
     image_raw raw;
     int lossy;
     MD_TRY(decode(name, bytes, n, &raw, &lossy));
+    *about = (image_about){.orientation = raw.orientation};
     const int c = raw.c >= 3 ? 3 : 1;
     if (raw.c != c) /* in place: each pixel moves towards the front */
         for (int64_t i = 0; i < raw.h * raw.w; i++)
@@ -123,7 +127,14 @@ md_status image_read_memory(const char *name, const void *bytes, size_t n, image
     return MD_OK;
 }
 
-md_status image_read_mask_memory(const char *name, const void *bytes, size_t n, image *out)
+md_status image_read_memory(const char *name, const void *bytes, size_t n, image *out)
+{
+    image_about about;
+    return image_read_about(name, bytes, n, out, &about);
+}
+
+md_status image_read_mask_about(const char *name, const void *bytes, size_t n, image *out,
+                                image_about *about)
 {
     image_raw raw;
     int lossy;
@@ -140,11 +151,23 @@ md_status image_read_mask_memory(const char *name, const void *bytes, size_t n, 
         raw.px[i] = (uint8_t)v; /* i <= i * c: never overtakes the reading */
         largest = v > largest ? v : largest;
     }
+    const md_status status = image__check_levels(name, raw.px, raw.h, raw.w, lossy);
+    if (status != MD_OK) {
+        free(raw.px);
+        return status;
+    }
     const int threshold = largest == 1 && !lossy ? 1 : 128;
     for (int64_t i = 0; i < raw.h * raw.w; i++)
         raw.px[i] = raw.px[i] >= threshold;
     *out = (image){raw.h, raw.w, 1, raw.px};
+    *about = (image_about){raw.orientation, largest, threshold};
     return MD_OK;
+}
+
+md_status image_read_mask_memory(const char *name, const void *bytes, size_t n, image *out)
+{
+    image_about about;
+    return image_read_mask_about(name, bytes, n, out, &about);
 }
 
 enum { FILE_MAX_BYTES = 1 << 30 };

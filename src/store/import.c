@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "image/tissue.h"
 #include "store/import_background.h"
+#include "store/import_checks.h"
 #include "store/import_crops.h"
 #include "store/import_group.h"
 #include "store/import_list.h"
@@ -52,6 +53,8 @@ typedef struct importer {
     int64_t n_backgrounds, cap_backgrounds;
     data_kind background_kind;
     const char *config;
+    char *licences; /* of the pictures */
+    import_odd odd;
     uint64_t seed;
     data_store *data, *backgrounds;
     import_pixels source; /* of picture source_of, or -1 */
@@ -59,6 +62,14 @@ typedef struct importer {
 } importer;
 
 /* ---- setting up ---- */
+
+static int64_t count_lesions(const import_list *list)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < list->n; i++)
+        n += list->item[i].kind == DATA_LESION;
+    return n;
+}
 
 static md_status scan(importer *im, const config *cfg)
 {
@@ -84,15 +95,13 @@ static md_status scan(importer *im, const config *cfg)
     im->list.arena = md_arena_new();
     if (!im->list.arena)
         MD_FAIL(MD_NOMEM, "%s: out of memory", root);
+    im->list.format = im->format;
     MD_TRY(im->format->scan(&im->list));
-    int64_t lesions = 0;
-    for (int64_t i = 0; i < im->list.n; i++) {
-        lesions += im->list.item[i].kind == DATA_LESION;
+    for (int64_t i = 0; i < im->list.n; i++)
         if (strlen(im->list.item[i].image) >= DATA_NAME_BYTES)
             MD_FAIL(MD_BAD_INPUT, "%s: this name has more than %d bytes", im->list.item[i].image,
                     DATA_NAME_BYTES - 1);
-    }
-    if (!lesions)
+    if (!count_lesions(&im->list))
         MD_FAIL(MD_BAD_INPUT,
                 "%s holds no image with a lesion mask, as data.format = \"%s\" lays them out; "
                 "data/README.md shows how",
@@ -110,12 +119,40 @@ static void read_filters(importer *im, const config *cfg)
     im->background_filter = of_images[config_choice(cfg, KEY_data_background_filter)];
 }
 
+static bool has_licence(const import_list *list, int64_t end, const char *licence)
+{
+    for (int64_t i = 0; i < end; i++)
+        if (!strcmp(list->item[i].licence, licence))
+            return true;
+    return false;
+}
+
+/* The licences of the pictures, each once, in the order of the list. */
+static md_status join_licences(importer *im)
+{
+    enum { MOST = 16 };
+    md_text t = {0};
+    md_status status = MD_OK;
+    int64_t n = 0;
+    for (int64_t i = 0; i < im->list.n && n <= MOST && status == MD_OK; i++) {
+        const char *licence = im->list.item[i].licence;
+        if (has_licence(&im->list, i, licence))
+            continue;
+        n++;
+        status = n <= MOST ? md_text_add(&t, "%s%s", n > 1 ? "; " : "", licence)
+                           : md_text_add(&t, "; and others, of each row its own");
+    }
+    free(im->licences);
+    im->licences = t.s; /* NULL only of an empty list */
+    return status;
+}
+
 static data_info describe_set(const importer *im)
 {
     return (data_info){.config = im->config,
                        .code_version = MEDDIFF_VERSION,
                        .format = im->format->name,
-                       .licences = im->format->licence,
+                       .licences = im->licences,
                        .seed = im->seed};
 }
 
@@ -136,8 +173,6 @@ static md_status begin(importer *im, config *cfg, const char *path)
     im->mask = malloc(area);
     if (!im->facts || !im->row || !im->rgb || !im->mask)
         MD_FAIL(MD_NOMEM, "%s: out of memory", path);
-    const data_info info = describe_set(im);
-    MD_TRY(data_create(path, DATA_IMAGES, im->list.n, im->size, &info, &im->data));
     return MD_OK;
 }
 
@@ -153,16 +188,31 @@ static void end(importer *im)
     free(im->rgb);
     free(im->mask);
     free(im->background);
+    free(im->licences);
     import__pixels_free(&im->source);
 }
 
 /* ---- pixels ---- */
+
+/* Its outlines lie beside it, or on a line. As with those that cannot be read, it is not known
+   where its lesion is. */
+static md_status leave_out(importer *im, int64_t i)
+{
+    static const char why[] = "its outlines mark no pixel of it";
+    const import_picture *p = &im->list.item[i];
+    im->facts[i].left_out = true;
+    md_warn("store", "%s/%s is left out: %s", im->list.root, p->image, why);
+    return import__skip(&im->list, "", p->image, "no usable outline (%s)", why);
+}
 
 static md_status take_picture(importer *im, int64_t i, import_pixels *px)
 {
     const import_picture *p = &im->list.item[i];
     data_row *row = &im->row[i];
     MD_TRY(import__read(&im->list, p, px));
+    if (p->n_outlines && !memchr(px->mask.px, 1, (size_t)(px->mask.h * px->mask.w)))
+        return leave_out(im, i);
+    import__look(&im->odd, p, px);
     MD_TRY(import__hash(&px->rgb, &im->facts[i].hash));
     MD_TRY(md_str_copy(im->facts[i].sha256, sizeof im->facts[i].sha256, px->sha256));
     MD_TRY(import__place(px->rgb.h, px->rgb.w, im->fit, im->size, row));
@@ -182,8 +232,9 @@ static md_status take_picture(importer *im, int64_t i, import_pixels *px)
     return MD_OK;
 }
 
-static md_status take_pictures(importer *im)
+static md_status take_all(importer *im)
 {
+    im->odd = (import_odd){0};
     md_progress bar = md_progress_begin("import", "images", 0, im->list.n);
     for (int64_t i = 0; i < im->list.n; i++) {
         import_pixels px;
@@ -194,6 +245,42 @@ static md_status take_pictures(importer *im)
     }
     md_progress_end(&bar, im->list.n);
     return MD_OK;
+}
+
+/* Pictures that are left out leave the list. Returns how many. */
+static int64_t close_gaps(importer *im)
+{
+    int64_t kept = 0, n = im->list.n;
+    for (int64_t i = 0; i < n; i++)
+        if (!im->facts[i].left_out)
+            im->list.item[kept++] = im->list.item[i];
+    im->list.n = kept;
+    if (kept < n)
+        memset(im->facts, 0, (size_t)n * sizeof *im->facts);
+    return n - kept;
+}
+
+/* A store has its number of rows from the start, and what is left out shows only once all pictures
+   are read; then, which is rare, the others are read again. */
+static md_status take_pictures(importer *im, const char *path)
+{
+    for (;;) {
+        MD_TRY(join_licences(im));
+        const data_info info = describe_set(im);
+        MD_TRY(data_create(path, DATA_IMAGES, im->list.n, im->size, &info, &im->data));
+        MD_TRY(take_all(im));
+        MD_TRY(import__leave_out_twins(&im->list, im->facts));
+        int64_t out = close_gaps(im);
+        if (!out)
+            return MD_OK;
+        if (!count_lesions(&im->list))
+            MD_FAIL(MD_BAD_INPUT, "%s: no picture with a lesion is left, after %lld were left out",
+                    im->list.root, (long long)out);
+        md_info("import", "reading again the %lld pictures that stay (%lld left out)",
+                (long long)im->list.n, (long long)out);
+        data_close(im->data);
+        im->data = NULL;
+    }
 }
 
 /* ---- rows ---- */
@@ -382,7 +469,7 @@ static md_status run_import(importer *im, config *cfg, const char *run, import_r
     MD_TRY(md_path_join(sheet, sizeof sheet, run, "import.png"));
     MD_TRY(md_path_join(skipped, sizeof skipped, run, "import_skipped.csv"));
     MD_TRY(begin(im, cfg, data));
-    MD_TRY(take_pictures(im));
+    MD_TRY(take_pictures(im, data));
     import_grouping how = {im->seed, (import_twins)config_choice(cfg, KEY_data_near_duplicates),
                            config_int(cfg, KEY_data_pairs)};
     MD_TRY(import__group(&im->list, &how, im->facts, report));
@@ -393,6 +480,8 @@ static md_status run_import(importer *im, config *cfg, const char *run, import_r
     MD_TRY(import__write_skipped(&im->list, skipped));
     report->skipped = im->list.n_skipped;
     import__tell_skipped(&im->list);
+    import__tell_odd(&im->list, &im->odd);
+    import__tell_few(&im->list, report, how.n_pairs);
     if (im->backgrounds) {
         data_store *b = im->backgrounds;
         im->backgrounds = NULL;
@@ -423,8 +512,10 @@ md_status import_count(const config *cfg, int64_t *lesions, int64_t *healthy)
     importer im = {.source_of = -1};
     md_status status = scan(&im, cfg);
     *lesions = *healthy = 0;
-    for (int64_t i = 0; i < im.list.n && status == MD_OK; i++)
-        ++*(im.list.item[i].kind == DATA_LESION ? lesions : healthy);
+    if (status == MD_OK) {
+        *lesions = count_lesions(&im.list);
+        *healthy = im.list.n - *lesions;
+    }
     end(&im);
     return status;
 }

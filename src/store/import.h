@@ -73,6 +73,7 @@ typedef struct import_skip {
 
 typedef struct import_list {
     const char *root;
+    const struct import_format *format;
     struct md_arena *arena;
     import_picture *item;
     int64_t n, cap;
@@ -81,8 +82,9 @@ typedef struct import_list {
 } import_list;
 
 typedef struct import_format {
-    const char *name;                     /* data.format */
-    const char *licence;                  /* of the data set, for the stores */
+    const char *name;    /* data.format */
+    const char *licence; /* of its pictures; NULL where they tell */
+    const char *healthy; /* the folder of lesion-free pictures, for messages; NULL: there is none */
     md_status (*scan)(import_list *list); /* fills the list in natural order; opens no picture */
 } import_format;
 

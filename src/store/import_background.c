@@ -82,7 +82,7 @@ md_status import_check_backgrounds(const config *cfg, data_store *data, data_sto
 {
     char *text = NULL;
     config *then = NULL;
-    data_kind wanted;
+    data_kind wanted = DATA_LESION;
     MD_TRY(import_background_kind(cfg, data, &wanted));
     md_status status = data_text(backgrounds, "config", &text);
     if (status == MD_OK)

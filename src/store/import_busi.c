@@ -100,4 +100,4 @@ static md_status scan(import_list *list)
 }
 
 const import_format import_busi = {"busi", "BUSI: terms not stated; cite Al-Dhabyani et al. 2020",
-                                   scan};
+                                   "normal", scan};

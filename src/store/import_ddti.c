@@ -166,5 +166,5 @@ static md_status scan(import_list *list)
     return status;
 }
 
-const import_format import_ddti = {"ddti", "DDTI: terms not stated; cite Pedraza et al. 2015",
+const import_format import_ddti = {"ddti", "DDTI: terms not stated; cite Pedraza et al. 2015", NULL,
                                    scan};

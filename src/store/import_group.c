@@ -1,6 +1,7 @@
 /* Groups, splits and the choice of training pairs: pure functions of the pictures and the seed. */
 #include "store/import_group.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,30 +12,37 @@
 
 enum { CELLS = 16 };
 
-static void compare_cells(const image *cells, int dy, int dx, uint64_t *bits)
+/* Where the picture goes in a view: bit 0 left-right, bit 1 top-bottom. */
+static int cell_at(const image *cells, int view, int y, int x)
+{
+    int64_t sy = view & 2 ? cells->h - 1 - y : y, sx = view & 1 ? cells->w - 1 - x : x;
+    return cells->px[sy * cells->w + sx];
+}
+
+static void compare_cells(const image *cells, int view, int dy, int dx, uint64_t *bits)
 {
     for (int y = 0; y < CELLS; y++)
         for (int x = 0; x < CELLS; x++) {
-            int here = cells->px[y * cells->w + x];
-            int next = cells->px[(y + dy) * cells->w + x + dx];
+            bool rises = cell_at(cells, view, y + dy, x + dx) > cell_at(cells, view, y, x);
             int at = y * CELLS + x;
-            bits[at / 64] |= (uint64_t)(next > here) << at % 64;
+            bits[at / 64] |= (uint64_t)rises << at % 64;
         }
 }
 
 md_status import__hash(const image *im, import_hash *out)
 {
     image gray = {0}, cells = {0};
-    import_hash h = {{0}};
+    import_hash h = {{{0}}};
     MD_TRY(image_to_gray(im, &gray));
     md_status status = image_resize(&gray, CELLS, CELLS + 1, IMAGE_AREA, &cells);
     if (status == MD_OK) {
-        compare_cells(&cells, 0, 1, h.bits);
+        for (int v = 0; v < IMPORT_VIEWS; v++)
+            compare_cells(&cells, v, 0, 1, h.bits[v]);
         image_free(&cells);
         status = image_resize(&gray, CELLS + 1, CELLS, IMAGE_AREA, &cells);
     }
-    if (status == MD_OK)
-        compare_cells(&cells, 1, 0, h.bits + 4);
+    for (int v = 0; v < IMPORT_VIEWS && status == MD_OK; v++)
+        compare_cells(&cells, v, 1, 0, h.bits[v] + 4);
     image_free(&cells);
     image_free(&gray);
     MD_TRY(status);
@@ -42,12 +50,18 @@ md_status import__hash(const image *im, import_hash *out)
     return MD_OK;
 }
 
-int import__distance(const import_hash *a, const import_hash *b)
+int import__distance(const import_hash *a, const import_hash *b, int *view)
 {
-    int n = 0;
-    for (int i = 0; i < 8; i++)
-        n += __builtin_popcountll(a->bits[i] ^ b->bits[i]);
-    return n;
+    int least = INT_MAX;
+    for (int v = 0; v < IMPORT_VIEWS; v++) {
+        int n = 0;
+        for (int i = 0; i < 8; i++)
+            n += __builtin_popcountll(a->bits[0][i] ^ b->bits[v][i]);
+        if (view && n < least)
+            *view = v;
+        least = n < least ? n : least;
+    }
+    return least;
 }
 
 /* ---- groups: union-find over pictures; the root of a group is its first picture ---- */
@@ -71,7 +85,32 @@ static void join(import_facts *f, int64_t i, int64_t j)
 static bool near(const import_facts *f, int64_t i, int64_t j)
 {
     return strcmp(f[i].sha256, f[j].sha256) == 0 ||
-           import__distance(&f[i].hash, &f[j].hash) <= IMPORT_NEAR;
+           import__distance(&f[i].hash, &f[j].hash, NULL) <= IMPORT_NEAR;
+}
+
+md_status import__leave_out_twins(import_list *list, import_facts *f)
+{
+    int64_t n = 0, first = 0, twin = 0;
+    for (int64_t i = 0; i < list->n; i++)
+        for (int64_t j = 0; j < list->n && !f[i].left_out; j++) {
+            if (list->item[i].kind != DATA_HEALTHY || list->item[j].kind != DATA_LESION ||
+                f[j].left_out || !near(f, i, j))
+                continue;
+            f[i].left_out = true;
+            MD_TRY(import__skip(list, "", list->item[i].image,
+                                "a lesion-free picture that is nearly one with a lesion (%s)",
+                                list->item[j].image));
+            if (!n++) {
+                first = i;
+                twin = j;
+            }
+        }
+    if (n)
+        md_warn("import",
+                "left out %lld of the lesion-free pictures, nearly the same as ones with a lesion: "
+                "%s/%s is %s. Look which folder is right, and take the picture out of the other",
+                (long long)n, list->root, list->item[first].image, list->item[twin].image);
+    return MD_OK;
 }
 
 static int64_t find_groups(const import_list *list, import_facts *f)
@@ -133,14 +172,17 @@ static md_status face_twins(const import_list *list, const import_grouping *how,
                 p->image, of_p, q->image, of_q);
         return MD_OK;
     }
+    int view = 0, bits = import__distance(&f[a].hash, &f[b].hash, &view);
     /* Grouped by name or by look; a chain of near duplicates may join through a third picture. */
     MD_FAIL(MD_BAD_INPUT,
             "%s: %s (%s) and %s (%s) %s but stand in different splits (%d of 512 hash bits "
             "differ); take one out, or set data.near_duplicates = \"join\" (both to the stricter "
             "split) or \"warn\"",
             list->root, p->image, of_p, q->image, of_q,
-            near(f, a, b) ? "are nearly the same picture" : "belong to one group",
-            import__distance(&f[a].hash, &f[b].hash));
+            !near(f, a, b) ? "belong to one group"
+            : view         ? "are nearly the same picture, mirrored,"
+                           : "are nearly the same picture",
+            bits);
 }
 
 static md_status move_twin(import_list *list, import_facts *f, int64_t i, int64_t to)

@@ -155,4 +155,4 @@ static md_status scan(import_list *list)
     return skip_rest(list);
 }
 
-const import_format import_isic = {"isic", "ISIC: CC0 1.0 (2017), CC BY-NC 4.0 (2018)", scan};
+const import_format import_isic = {"isic", NULL, NULL, scan};

@@ -74,7 +74,7 @@ bool import__ends(const char *name, size_t n, const char *suffix)
     return true;
 }
 
-static bool is_picture(const char *name)
+bool import__is_picture(const char *name)
 {
     static const char *const suffixes[] = {".png", ".jpg", ".jpeg", ".bmp"};
     for (size_t i = 0; name[0] != '.' && i < sizeof suffixes / sizeof *suffixes; i++)
@@ -92,7 +92,7 @@ static md_status list_names(const import_list *list, const char *dir, bool pictu
     MD_TRY(md_path_join(path, sizeof path, list->root, dir));
     MD_TRY(md_dir_list(path, &name, &n));
     for (size_t i = 0; i < n; i++)
-        if (pictures ? is_picture(name[i]) : name[i][0] != '.')
+        if (pictures ? import__is_picture(name[i]) : name[i][0] != '.')
             name[kept++] = name[i];
     qsort(name, kept, sizeof *name, by_nature);
     *out = (import_names){name, kept};
@@ -181,20 +181,6 @@ md_status import__skip(import_list *list, const char *dir, const char *name, con
         MD_FAIL(MD_NOMEM, "%s: out of memory", list->root);
     list->skip[list->n_skipped++] = s;
     return MD_OK;
-}
-
-md_status import__skip_others(import_list *list, const char *dir, const char *used)
-{
-    import_names names;
-    MD_TRY(import__entries(list, dir, &names));
-    md_status status = MD_OK;
-    for (size_t i = 0; i < names.n && status == MD_OK; i++) {
-        const char *name = names.name[i];
-        if (!is_picture(name) && !(used && import__ends(name, strlen(name), used)))
-            status = import__skip(list, dir, name, "no picture");
-    }
-    import__names_free(&names);
-    return status;
 }
 
 md_status import__write_skipped(const import_list *list, const char *path)

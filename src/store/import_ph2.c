@@ -111,4 +111,5 @@ static md_status scan(import_list *list)
 }
 
 const import_format import_ph2 = {
-    "ph2", "PH2: research and education only, no redistribution; cite Mendonca et al. 2013", scan};
+    "ph2", "PH2: research and education only, no redistribution; cite Mendonca et al. 2013", NULL,
+    scan};

@@ -31,13 +31,43 @@ static md_status read_image(const import_list *list, const char *relative, impor
     image any = {0};
     MD_TRY(read_bytes(list, relative, name, &bytes, &n));
     md_sha256(bytes, n, out->sha256);
-    md_status status = image_read_memory(name, bytes, n, &any);
+    image_about about = {.orientation = 1};
+    md_status status = image_read_about(name, bytes, n, &any, &about);
     free(bytes);
     if (status == MD_OK)
         status = image_to_rgb(&any, &out->rgb);
     image_free(&any);
     MD_TRY(status);
+    out->orientation = out->mask_orientation = about.orientation;
     return MD_OK;
+}
+
+static md_status refuse_size(const import_picture *p, const char *name, const image *mask,
+                             int orientation, const import_pixels *px)
+{
+    long long w = px->rgb.w, h = px->rgb.h;
+    if (mask->h == w && mask->w == h && orientation != px->orientation)
+        MD_FAIL(MD_BAD_INPUT,
+                "%s is %lldx%lld pixels as its EXIF orientation %d shows it, but its mask %s is "
+                "%lldx%lld (orientation %d): turn the mask likewise, or take the orientation out "
+                "of the picture, for example: exiftool -Orientation= FILE",
+                p->image, w, h, px->orientation, name, h, w, orientation);
+    MD_FAIL(MD_BAD_INPUT,
+            "%s is %lldx%lld pixels, but its mask %s is %lldx%lld: save the mask again at the "
+            "picture's size",
+            p->image, w, h, name, (long long)mask->w, (long long)mask->h);
+}
+
+static md_status refuse_empty(const import_list *list, const import_picture *p, const char *name,
+                              const image_about *about)
+{
+    const char *healthy = list->format->healthy;
+    MD_FAIL(MD_BAD_INPUT,
+            "%s marks nothing, but %s counts as a lesion image: the mask's largest value is %d, "
+            "and from %d on a pixel is lesion; draw the mask with 255, or, if the picture shows no "
+            "lesion, %s%s",
+            name, p->image, about->largest, about->threshold,
+            healthy ? "move it without its mask to " : "take both out", healthy ? healthy : "");
 }
 
 /* ORs one mask file into out->mask. */
@@ -48,15 +78,15 @@ static md_status read_mask(const import_list *list, const import_picture *p, int
     void *bytes = NULL;
     size_t n = 0;
     image m = {0};
+    image_about about;
     MD_TRY(read_bytes(list, p->mask[i], name, &bytes, &n));
-    md_status status = image_read_mask_memory(name, bytes, n, &m);
+    md_status status = image_read_mask_about(name, bytes, n, &m, &about);
     free(bytes);
     MD_TRY(status);
     if (m.h != out->rgb.h || m.w != out->rgb.w)
-        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
-                         "%s is %lldx%lld pixels, but its mask %s is %lldx%lld", p->image,
-                         (long long)out->rgb.w, (long long)out->rgb.h, name, (long long)m.w,
-                         (long long)m.h);
+        status = refuse_size(p, name, &m, about.orientation, out);
+    if (about.orientation != out->orientation)
+        out->mask_orientation = about.orientation;
     bool any = false;
     for (int64_t k = 0; status == MD_OK && k < m.h * m.w; k++) {
         out->mask.px[k] |= m.px[k];
@@ -65,18 +95,19 @@ static md_status read_mask(const import_list *list, const import_picture *p, int
     image_free(&m);
     MD_TRY(status);
     if (!any && p->kind == DATA_LESION)
-        MD_FAIL(MD_BAD_INPUT, "%s marks nothing, but %s counts as a lesion image", name, p->image);
+        return refuse_empty(list, p, name, &about);
     if (any && p->kind == DATA_HEALTHY)
-        MD_FAIL(MD_BAD_INPUT, "%s marks a lesion, but %s counts as lesion-free", name, p->image);
+        MD_FAIL(MD_BAD_INPUT,
+                "%s marks a lesion, but %s counts as lesion-free: move both to the lesion images, "
+                "or clear the mask",
+                name, p->image);
     return MD_OK;
 }
 
-static md_status draw_outlines(const import_list *list, const import_picture *p, import_pixels *out)
+static md_status draw_outlines(const import_picture *p, import_pixels *out)
 {
     for (int64_t i = 0; i < p->n_outlines; i++)
         MD_TRY(image_mask_fill_polygon(&out->mask, p->outline[i].xy, p->outline[i].n));
-    if (p->n_outlines && !memchr(out->mask.px, 1, (size_t)(out->mask.h * out->mask.w)))
-        MD_FAIL(MD_BAD_INPUT, "%s/%s: its outlines mark no pixel of it", list->root, p->image);
     return MD_OK;
 }
 
@@ -87,7 +118,7 @@ md_status import__read(const import_list *list, const import_picture *p, import_
     MD_TRY(image_new(&out->mask, out->rgb.h, out->rgb.w, 1));
     for (int i = 0; i < p->n_masks; i++)
         MD_TRY(read_mask(list, p, i, out));
-    return draw_outlines(list, p, out);
+    return draw_outlines(p, out);
 }
 
 void import__pixels_free(import_pixels *px)

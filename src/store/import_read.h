@@ -12,11 +12,13 @@ typedef struct import_pixels {
     image rgb;  /* [h,w,3] as in the file, orientation applied */
     image mask; /* [h,w,1] of 0 and 1: the union of its masks; all zero for DATA_HEALTHY */
     char sha256[MD_SHA256_HEX]; /* of the image file */
+    int orientation;            /* EXIF 1..8 of the image; 1: as stored */
+    int mask_orientation;       /* of a mask that has another, or the image's */
 } import_pixels;
 
 /* Reads and checks picture p: BAD_INPUT naming the files when one cannot be read, sizes differ, a
-   lesion's mask is empty or a healthy image's is not. Free with import__pixels_free, also after a
-   failure. */
+   lesion's mask file is empty or a healthy image's is not. Outlines may mark nothing of it. Free
+   with import__pixels_free, also after a failure. */
 MD_MUST md_status import__read(const import_list *list, const import_picture *p,
                                import_pixels *out);
 void import__pixels_free(import_pixels *px);

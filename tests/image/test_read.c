@@ -6,6 +6,8 @@
 #include "image/image.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define DATA "tests/image/data/"
@@ -148,6 +150,122 @@ static void masks(void **state)
     image_free(&m);
 }
 
+enum { SIDE = 128 };
+
+/* `level` gives each pixel from its distance to a disc's edge, inside above 0. */
+static md_status read_disc(int (*level)(double inside, int y, int x), image *out,
+                           image_about *about)
+{
+    uint8_t px[SIDE * SIDE];
+    void *png;
+    size_t n;
+    const image im = {SIDE, SIDE, 1, px};
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++)
+            px[y * SIDE + x] = (uint8_t)level(30 - hypot(y - 60, x - 64), y, x);
+    OK(image_encode_png(&im, NULL, 0, &png, &n));
+    const md_status status = image_read_mask_about("disc.png", png, n, out, about);
+    free(png);
+    return status;
+}
+
+static int ramp(double inside, double width)
+{
+    return (int)fmin(fmax(255 * (inside / width + 0.5), 0), 255);
+}
+
+static int smooth(double inside, int y, int x) /* as a resize leaves it */
+{
+    (void)y;
+    (void)x;
+    return ramp(inside, 1.5);
+}
+
+static int blurred(double inside, int y, int x)
+{
+    (void)y;
+    (void)x;
+    return ramp(inside, 20);
+}
+
+static int noisy(double inside, int y, int x) /* JPEG: even blocks of 0..5 and 250..255 */
+{
+    const int block = (y / 8 * 5 + x / 8 * 3) % 6;
+    return inside > 0 ? 255 - block : inside > -1 ? 60 * block : block;
+}
+
+static int near_white(double inside, int y, int x)
+{
+    (void)y;
+    (void)x;
+    return inside > 0 ? 254 : 0;
+}
+
+static int two_labels(double inside, int y, int x)
+{
+    (void)y;
+    return inside <= 0 ? 0 : x < 64 ? 1 : 2;
+}
+
+static int small_label(double inside, int y, int x) /* far from the lesion, 1 % of its size */
+{
+    return hypot(y - 110, x - 110) < 3 ? 1 : inside > 0 ? 255 : 0;
+}
+
+static int two_strengths(double inside, int y, int x)
+{
+    (void)y;
+    return inside <= 0 ? 0 : x < 64 ? 100 : 200;
+}
+
+static int weak_second(double inside, int y, int x) /* beside a lesion with soft edges */
+{
+    return hypot(y - 110, x - 110) < 10 ? 90 : ramp(inside, 1.5);
+}
+
+static int dim(double inside, int y, int x)
+{
+    (void)y;
+    (void)x;
+    return inside > 29 ? 90 : 0; /* five pixels: no area */
+}
+
+/* Edges may have any level; areas are black or white. */
+static void mask_levels(void **state)
+{
+    (void)state;
+    static const struct {
+        int (*level)(double, int, int);
+        const char *message;
+    } rows[] = {{smooth, NULL},
+                {blurred, NULL},
+                {noisy, NULL},
+                {near_white, NULL},
+                {two_labels, "disc.png: this mask has the values 0, 1, 2, and"},
+                {small_label, "disc.png: this mask has the values 0, 1, 255, and 25 pixels are 1"},
+                {two_strengths, "disc.png: this mask has the values 0, 100, 200, and"},
+                {weak_second, " ... 255, and"}};
+    image m;
+    image_about about;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].message) {
+            FAILS(read_disc(rows[i].level, &m, &about), MD_BAD_INPUT, rows[i].message);
+            continue;
+        }
+        OK(read_disc(rows[i].level, &m, &about));
+        for (int k = 0; k < SIDE * SIDE; k++) {
+            const double inside = 30 - hypot(k / SIDE - 60, k % SIDE - 64);
+            if (fabs(inside) > 1)
+                assert_int_equal(m.px[k], inside > 0);
+        }
+        assert_true(about.largest >= 254 && about.threshold == 128 && about.orientation == 1);
+        image_free(&m);
+    }
+    OK(read_disc(dim, &m, &about));
+    assert_true(!memchr(m.px, 1, SIDE * SIDE) && about.largest == 90 && about.threshold == 128);
+    image_free(&m);
+}
+
 static void refused(void **state)
 {
     (void)state;
@@ -284,9 +402,9 @@ static void writing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(png_kinds),   cmocka_unit_test(jpeg_kinds),
-                                       cmocka_unit_test(orientation), cmocka_unit_test(masks),
-                                       cmocka_unit_test(refused),     cmocka_unit_test(sizes),
-                                       cmocka_unit_test(truncated),   cmocka_unit_test(writing)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(png_kinds), cmocka_unit_test(jpeg_kinds),  cmocka_unit_test(orientation),
+        cmocka_unit_test(masks),     cmocka_unit_test(mask_levels), cmocka_unit_test(refused),
+        cmocka_unit_test(sizes),     cmocka_unit_test(truncated),   cmocka_unit_test(writing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

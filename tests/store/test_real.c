@@ -210,8 +210,8 @@ static void licences(void **state)
     static const struct {
         const char *format, *folder, *row, *store;
     } sets[] = {{"busi", "busi/Dataset_BUSI_with_GT", "terms not stated", "Al-Dhabyani"},
-                {"isic", "isic2018", "CC BY-NC 4.0", "CC BY-NC 4.0 (2018)"},
-                {"isic", "isic2017", "CC0 1.0", "CC0 1.0 (2017)"},
+                {"isic", "isic2018", "CC BY-NC 4.0", "CC BY-NC 4.0 (ISIC 2018, HAM10000)"},
+                {"isic", "isic2017", "CC0 1.0", "CC0 1.0 (ISIC 2017)"},
                 {"ddti", "ddti", "terms not stated", "Pedraza"}};
     for (size_t k = 0; k < sizeof sets / sizeof *sets; k++) {
         import_report r;
@@ -219,13 +219,14 @@ static void licences(void **state)
         data_store *d = NULL;
         import_set(sets[k].format, sets[k].folder, "data.crops=0", &r);
         assert_ok(data_open(helper_path("data.h5"), DATA_IMAGES, &d));
+        data_row row;
         for (int64_t i = 0; i < data_rows(d); i++) {
-            data_row row;
             assert_ok(data_read_row(d, i, &row));
             assert_true(helper_has(row.licence, sets[k].row));
         }
         assert_ok(data_text(d, "licences", &text));
         assert_true(helper_has(text, sets[k].store));
+        assert_string_equal(text, row.licence); /* all rows have the same */
         free(text);
         data_close(d);
         helper_end();
