@@ -9,6 +9,24 @@ enum { TRIES = 64, PLACES = 32 };                        /* masks; places for ea
 static const double SCALE_LEAST = 0.7, SCALE_MOST = 1.3; /* of the lesion's size */
 static const double OUTSIDE_MOST = 0.01;                 /* of the guide, not allowed */
 
+static int64_t area_of(const image *mask)
+{
+    int64_t area = 0;
+    for (int64_t i = 0; i < mask->h * mask->w; i++)
+        area += mask->px[i] != 0;
+    return area;
+}
+
+/* What the masks, which are read, have in common. */
+static void look_over(guide_bank *b)
+{
+    b->least = b->size * b->size;
+    for (int64_t i = 0; i < b->n; i++) {
+        int64_t area = area_of(&b->mask[i]);
+        b->least = area < b->least ? area : b->least;
+    }
+}
+
 void guide_bank_free(guide_bank *b)
 {
     for (int64_t i = 0; i < b->n && b->mask; i++)
@@ -53,6 +71,8 @@ md_status guide_bank_open(const char *data_h5, guide_bank *out)
     }
     free(ids);
     data_close(d);
+    if (status == MD_OK)
+        look_over(&b);
     if (status != MD_OK)
         guide_bank_free(&b);
     else
@@ -90,6 +110,8 @@ md_status guide_bank_open_masks(const char *masks_h5, guide_bank *out)
         status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
                          "%s holds no accepted mask: run \"meddiff masks\" to its end", masks_h5);
     masks_close(m);
+    if (status == MD_OK)
+        look_over(&b);
     if (status != MD_OK)
         guide_bank_free(&b);
     else
@@ -168,32 +190,35 @@ static md_status try_place(const image *mask, md_rng *r, double most, const imag
     return status;
 }
 
-md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t attempt,
-                     const image *allowed, image *out, int32_t *id)
+bool guide_has_room(const guide_bank *b, const image *allowed)
 {
-    md_rng r = md_rng_at(seed, MD_RNG_GUIDE, (uint64_t)slot, attempt);
+    double least = SCALE_LEAST * SCALE_LEAST * (1 - OUTSIDE_MOST) * (double)b->least;
+    return (double)area_of(allowed) >= fmax(1, least / 2); /* half: what is warped is rounded */
+}
+
+md_status guide_draw(const guide_bank *b, md_rng *r, const image *allowed, image *out, int32_t *id)
+{
     image_mask_stats in;
     if (allowed->h != b->size || allowed->w != b->size)
-        MD_FAIL(MD_SHAPE, "slot %lld: a map of %lld x %lld for masks of %lld pixels",
-                (long long)slot, (long long)allowed->h, (long long)allowed->w, (long long)b->size);
+        MD_FAIL(MD_SHAPE, "a map of %lld x %lld for masks of %lld pixels", (long long)allowed->h,
+                (long long)allowed->w, (long long)b->size);
     MD_TRY(image_mask_measure(allowed, &in));
     for (int i = 0; i < TRIES; i++) {
-        int64_t k = md_rng_below(&r, b->n);
+        int64_t k = md_rng_below(r, b->n);
         bool fits;
         /* a mask that keeps not fitting gets smaller */
         double most = SCALE_MOST - (SCALE_MOST - SCALE_LEAST) * i / TRIES;
-        MD_TRY(try_place(&b->mask[k], &r, most, allowed, &in, out, &fits));
+        MD_TRY(try_place(&b->mask[k], r, most, allowed, &in, out, &fits));
         if (!fits)
             continue;
         *id = b->id[k];
         return MD_OK;
     }
-    MD_FAIL(
-        MD_BAD_INPUT,
-        "slot %lld: no mask fits where the background allows a lesion: %lld of its %lld pixels, "
-        "within %lld x %lld (see import.png)",
-        (long long)slot, (long long)in.area, (long long)(b->size * b->size),
-        (long long)(in.y1 - in.y0), (long long)(in.x1 - in.x0));
+    MD_FAIL(MD_BAD_INPUT,
+            "no mask fits where the background allows a lesion: %lld of its %lld pixels, within "
+            "%lld x %lld (see import.png)",
+            (long long)in.area, (long long)(b->size * b->size), (long long)(in.y1 - in.y0),
+            (long long)(in.x1 - in.x0));
 }
 
 md_status guide_take(const guide_bank *b, int64_t slot, image *out, int32_t *id)
@@ -221,10 +246,7 @@ md_status guide_paste(const image *guide, double feather_px, const uint8_t *back
 
 static bool is_empty(const image *mask)
 {
-    int64_t n = mask->h * mask->w, i = 0;
-    while (i < n && !mask->px[i])
-        i++;
-    return i == n;
+    return area_of(mask) == 0;
 }
 
 md_status guide_corrode(const image *guide, int radius_px, image *mask, bool *kept)

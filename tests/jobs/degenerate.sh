@@ -1,0 +1,62 @@
+#!/bin/bash
+# Inputs of which a part is of no use: backgrounds where no lesion can lie, slots that failed.
+# shellcheck source=tests/jobs/common.bash
+source tests/jobs/common.bash
+poke=$programs/poke
+said() { grep -qE -- "$1" out || fail "not said: $1"; }
+# paints_over RUN ROW: is one of its pairs painted over this background?
+paints_over() {
+    local slot
+    for slot in {0..13}; do
+        "$meddiff" show "$1" "$slot" --set show.to=slot.png | grep -qE "^background +row $2 " && return
+    done
+    return 1
+}
+for job in import finetune; do run 0 3 $job small.cfg; done
+
+# ---- a background without room: it is named and left out, the others take its place
+inputs_of run black
+{ "$poke" black/backgrounds.h5 clear allowed 1 && "$poke" black/backgrounds.h5 seal 1; } >out 2>&1 || fail 'poke'
+for np in 1 3; do
+    rm -f black/pairs.h5
+    run 0 $np generate small.cfg --set run=black
+    said '1 of [0-9]+ backgrounds have no room for a lesion and are left out: rows 1 \(.*png\)'
+    [ "$(grep -c 'have no room' out)" = 1 ] || fail 'every worker warns'
+    check_pairs black
+    paints_over black 1 && fail 'the background without room was painted'
+    mv black/pairs.h5 "black/$np.h5"
+done
+cmp black/1.h5 black/3.h5 || fail 'one and two workers differ'
+
+# ---- none has room
+for row in 0 2 3 4 5 6 7; do
+    { "$poke" black/backgrounds.h5 clear allowed $row && "$poke" black/backgrounds.h5 seal $row; } >out 2>&1
+done
+run 2 3 generate small.cfg --set run=black
+said 'none of its [0-9]+ backgrounds has room for a lesion: rows 0 '
+[ ! -e black/pairs.h5 ] || fail 'a store of which no slot can be made'
+
+# ---- room enough by its pixels, but for no mask: the draw takes another background
+inputs_of run strip
+"$poke" strip/backgrounds.h5 clear allowed 1 >out 2>&1 || fail 'poke'
+for x in {0..63}; do
+    for y in 20 21; do "$poke" strip/backgrounds.h5 set allowed $((64 * 64 + 64 * y + x)) 1 || fail 'poke'; done
+done
+"$poke" strip/backgrounds.h5 seal 1 >out 2>&1 || fail 'poke'
+run 0 3 generate small.cfg --set run=strip
+grep -q 'have no room' out && fail 'the strip was left out: the test wants it drawn'
+check_pairs strip
+paints_over strip 1 && fail 'a mask lies in the strip'
+
+# ---- a slot that failed: the next start draws it at its next attempt, and show makes it again
+run 0 3 generate small.cfg
+cp -r run failed
+{ "$poke" failed/pairs.h5 set state 5 4 && "$poke" failed/pairs.h5 text reason 5 'NONFINITE: planted'; } >out 2>&1 || fail 'poke'
+run 0 3 generate small.cfg --set run=failed
+said '1 slots failed in an earlier start and are drawn again'
+said '13 of 14 slots are done'
+check_pairs failed
+"$meddiff" verify failed >out 2>&1 || fail 'verify after the retry'
+"$meddiff" show failed 5 --set show.redraw=true --set show.to=again.png >out 2>&1 || fail 'show'
+said 'attempt 1: CRC32C [0-9a-f]{8}, the same bytes as in the store'
+finish degenerate
