@@ -59,4 +59,20 @@ check_pairs failed
 "$meddiff" verify failed >out 2>&1 || fail 'verify after the retry'
 "$meddiff" show failed 5 --set show.redraw=true --set show.to=again.png >out 2>&1 || fail 'show'
 said 'attempt 1: CRC32C [0-9a-f]{8}, the same bytes as in the store'
+
+# ---- one training mask teaches no new ones: said before the training; of two masks some pass
+cat >>small.cfg <<END
+masks = {
+    size = 32; width = 8; layers = 1; steps = 300; batch = 4; lr = 2e-3; ema = 0.95;
+    count = 12; sample_steps = 10; sample_batch = 4; attempts = 8;
+};
+END
+run 0 1 import small.cfg --set run=one --set data.pairs=1
+run 2 3 masks small.cfg --set run=one --set data.pairs=1
+said 'one/data.h5: 1 training mask: .* set guide.from = "data"'
+[ ! -e one/checkpoints ] && [ ! -e one/models ] || fail 'it has trained before'
+run 0 1 import small.cfg --set run=two --set data.pairs=2
+run 0 3 masks small.cfg --set run=two --set data.pairs=2
+said 'limits of 2 training masks: .*; a copy: IoU above 0\.9'
+said ' [1-9][0-9]* masks in two/masks.h5'
 finish degenerate
