@@ -60,6 +60,25 @@ check_pairs failed
 "$meddiff" show failed 5 --set show.redraw=true --set show.to=again.png >out 2>&1 || fail 'show'
 said 'attempt 1: CRC32C [0-9a-f]{8}, the same bytes as in the store'
 
+# ---- training images of which the loss counts nothing: told, and where all are so, before the training
+mkdir empty && cp run/data.h5 empty
+for row in 0 3; do
+    { "$poke" empty/data.h5 clear masks $row && "$poke" empty/data.h5 seal $row; } >out 2>&1 || fail 'poke'
+done
+run 0 3 finetune small.cfg --set run=empty
+said '4 of 24 samples .* are skipped, .*; rows 0 \(.*png\), 3 \(.*png\)$'
+[ "$(grep -c 'are skipped' out)" = 1 ] || fail 'every worker warns'
+rm -r empty/models
+run 0 1 finetune small.cfg --set run=empty --set loss.outside=1
+grep -q 'are skipped' out && fail 'all of the picture counts, nothing is skipped'
+for row in {0..13}; do "$poke" empty/data.h5 clear masks "$row" >out 2>&1 || fail 'poke'; done
+rm -r empty/models
+run 2 3 finetune small.cfg --set run=empty
+said 'nothing to train on: .* in all 12 training images: there is no lesion, .*; rows .*, \.\.\.$'
+run 2 1 finetune small.cfg --set run=run --set finetune.region=background --set finetune.grow_px=64
+said 'in all 12 training images: the lesion, grown by finetune.grow_px'
+{ [ ! -e empty/models ] && [ ! -e run/models/background ]; } || fail 'a model that has learned nothing'
+
 # ---- one training mask teaches no new ones: said before the training; of two masks some pass
 cat >>small.cfg <<END
 masks = {
@@ -70,7 +89,7 @@ END
 run 0 1 import small.cfg --set run=one --set data.pairs=1
 run 2 3 masks small.cfg --set run=one --set data.pairs=1
 said 'one/data.h5: 1 training mask: .* set guide.from = "data"'
-[ ! -e one/checkpoints ] && [ ! -e one/models ] || fail 'it has trained before'
+{ [ ! -e one/checkpoints ] && [ ! -e one/models ]; } || fail 'it has trained before'
 run 0 1 import small.cfg --set run=two --set data.pairs=2
 run 0 3 masks small.cfg --set run=two --set data.pairs=2
 said 'limits of 2 training masks: .*; a copy: IoU above 0\.9'
