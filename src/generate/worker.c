@@ -129,6 +129,18 @@ static md_status choose_backgrounds(pairs_worker *w)
     return status;
 }
 
+static void tell_cut(const pairs_worker *w)
+{
+    const guide_bank *b = &w->guides;
+    int64_t cut = b->n - b->n_whole;
+    if (cut == 0 || w->mask_in_turn || comm_rank(comm_workers()) != 0)
+        return;
+    md_warn("generate", "%lld of %lld masks reach their picture's edge, which cuts them: %s",
+            (long long)cut, (long long)b->n,
+            b->n_whole ? "guides are made of the others"
+                       : "moved into a background, their guides have straight sides");
+}
+
 static md_status open_inputs(pairs_worker *w)
 {
     painter_options o;
@@ -143,6 +155,7 @@ static md_status open_inputs(pairs_worker *w)
         MD_FAIL(MD_BAD_INPUT, "%s has pictures of %lld pixels, %s of %lld", w->j->backgrounds,
                 (long long)w->size, w->j->data, (long long)w->guides.size);
     MD_TRY(choose_backgrounds(w));
+    tell_cut(w);
     MD_TRY(pairs_painter_options(w->j->cfg, w->size, &o));
     MD_TRY(painter_new(w->j->f, w->j->be, &o, &w->painter));
     return check_memory(w);

@@ -1,5 +1,6 @@
 /* Guides lie where the background's map allows a lesion, wherever that is; or are refused. */
 #include "support/expect.h"
+#include "support/tmp_dir.h"
 
 #include "generate/guide.h"
 
@@ -156,11 +157,58 @@ static void what_does_not_fit_is_refused(void **state)
     guide_bank_free(&b);
 }
 
+/* Rows of data.h5: a disc inside; one at the square's edge; in a letterboxed picture one at the
+   edge of what is shown, and one inside. */
+static void cut_masks_are_passed_over(void **state)
+{
+    (void)state;
+    enum { ROWS = 4, TOP = 32 };
+    static uint8_t rgb[3 * S * S], mask[S * S];
+    static const int at[ROWS][2] = {{64, 64}, {64, 4}, {TOP + 5, 64}, {TOP + 20, 64}};
+    char folder[256], path[300];
+    image allowed, guide;
+    assert_true(tmp_dir_make(folder));
+    (void)snprintf(path, sizeof path, "%s/data.h5", folder);
+    OK(image_new(&allowed, S, S, 1));
+    memset(allowed.px, 1, S * S);
+    for (int all_cut = 0; all_cut < 2; all_cut++) {
+        data_store *d;
+        guide_bank b;
+        int used[ROWS] = {0};
+        OK(data_create(path, DATA_IMAGES, ROWS, S, &(data_info){0}, &d));
+        for (int i = 0; i < ROWS; i++) {
+            int k = all_cut ? 1 + i % 2 : i;
+            data_row row = {.kind = DATA_LESION, .used = true, .valid = {0, 0, S, S}};
+            row.valid[0] = k > 1 ? TOP : 0;
+            for (int p = 0; p < S * S; p++)
+                mask[p] = p / S >= row.valid[0] && hypot(p / S - at[k][0], p % S - at[k][1]) < 8;
+            OK(data_write_pixels(d, i, rgb, mask));
+            OK(data_write_row(d, i, &row));
+        }
+        OK(data_finish(d));
+        OK(guide_bank_open(path, &b));
+        assert_int_equal(b.n, ROWS);
+        assert_int_equal(b.n_whole, all_cut ? 0 : 2);
+        for (int i = 0; i < 100; i++) {
+            int32_t id;
+            OK(draw(&b, (uint64_t)i, 0, &allowed, &guide, &id));
+            used[id]++;
+            image_free(&guide);
+        }
+        for (int i = 0; i < ROWS; i++)
+            assert_true((used[i] > 0) == (all_cut || i == 0 || i == 3));
+        guide_bank_free(&b);
+    }
+    image_free(&allowed);
+    tmp_dir_remove(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guides_keep_to_the_map),
         cmocka_unit_test(small_maps_have_no_room),
+        cmocka_unit_test(cut_masks_are_passed_over),
         cmocka_unit_test(what_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
