@@ -24,14 +24,17 @@ for np in 1 3; do
     [ "$(grep -c 'have no room' out)" = 1 ] || fail 'every worker warns'
     check_pairs black
     paints_over black 1 && fail 'the background without room was painted'
-    mv black/pairs.h5 "black/$np.h5"
+    cp black/pairs.h5 "black/$np.h5"
 done
 cmp black/1.h5 black/3.h5 || fail 'one and two workers differ'
+"$meddiff" show black 2 --set show.redraw=true --set show.to=again.png >out 2>&1 || fail 'show'
+said 'the same bytes as in the store'
 
 # ---- none has room
 for row in 0 2 3 4 5 6 7; do
     { "$poke" black/backgrounds.h5 clear allowed $row && "$poke" black/backgrounds.h5 seal $row; } >out 2>&1
 done
+rm black/pairs.h5
 run 2 3 generate small.cfg --set run=black
 said 'none of its [0-9]+ backgrounds has room for a lesion: rows 0 '
 [ ! -e black/pairs.h5 ] || fail 'a store of which no slot can be made'
