@@ -22,7 +22,7 @@ static const char learned[] = ". data model masks -masks.count -masks.sample_ste
 static md_status read_fields(const char *data, float **fields, int64_t *n, int64_t *size)
 {
     guide_bank b;
-    MD_TRY(guide_bank_open(data, &b));
+    MD_TRY(mask_judge_masks(data, &b));
     md_status status = MD_OK;
     float *d = malloc((size_t)(b.n * b.size * b.size) * sizeof *d);
     if (!d)

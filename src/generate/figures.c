@@ -281,9 +281,21 @@ md_status figures_json(const figures *f, md_text *t)
     MD_TRY(add(t, "recall", f->recall));
     MD_TRY(add(t, "density", f->density));
     MD_TRY(add(t, "coverage", f->coverage));
+    MD_TRY(add(t, "coverage_alike", f->coverage_alike));
+    MD_TRY(md_text_add(
+        t,
+        ", \"neighbours_note\": \"all four depend on the numbers of rows: balls of few real rows "
+        "are wide, which raises precision and coverage; balls of many generated rows are narrow, "
+        "which changes recall; coverage can only rise with generated rows (coverage_alike: what "
+        "as many rows of one distribution have); compare runs of the same numbers only\""));
     MD_TRY(md_text_add(t, ", \"memorisation_rows\": %lld", (long long)f->memory_rows));
     MD_TRY(add(t, "memorisation", f->memory));
     MD_TRY(add(t, "memorisation_low", f->memory_low));
     MD_TRY(add(t, "memorisation_high", f->memory_high));
+    MD_TRY(md_text_add(
+        t, ", \"memorisation_note\": \"0.5: nothing was memorised; real images of the group that a "
+           "pair's own background is of are left out on both sides, since the pair shows that "
+           "background; few patients that were held out make the interval wide, however many pairs "
+           "there are\""));
     return md_text_add(t, ", \"memorisation_flagged\": %s}", f->memory_flagged ? "true" : "false");
 }

@@ -24,11 +24,14 @@ enum {
 };
 
 /* x: [n,d] f32, borrowed. group: [n], rows of one patient (or one background, guide, ...) share a
-   number; NULL: each row is a group of its own. */
+   number; NULL: each row is a group of its own. without: [n], of generated rows: the group of real
+   rows that this one is not compared with in the memorisation test, since it was made from one of
+   them (a repaired background); a number that no real row has (-1), or NULL: none. */
 typedef struct figures_set {
     const float *x;
     int64_t n;
     const int32_t *group;
+    const int32_t *without;
 } figures_set;
 
 /* What cannot be computed (too few rows) is NAN, and null in the JSON. */
@@ -49,14 +52,22 @@ typedef struct figures {
     double frechet_matched, frechet_real;
 
     /* Kynkaanniemi et al. 2019, Naeem et al. 2020, k = FIGURES_K neighbours, balls closed: a set
-       compared with itself has 1, 1, (k+1)/k, 1. NAN when a set has k rows or fewer. */
+       compared with itself has 1, 1, (k+1)/k, 1. NAN when a set has k rows or fewer. All four go by
+       the numbers of both sets: balls of few real rows are wide, balls of many generated rows
+       narrow, and coverage can only rise with generated rows. So compare them among runs of the
+       same numbers. */
     double precision, recall, density, coverage;
+    /* What two sets of these sizes from one distribution have on average (Naeem et al., Lemma 2):
+       1 - C(real - 1, k) / C(real + generated - 1, k). With 30 real and thousands generated 1. */
+    double coverage_alike;
 
     /* Memorisation: share of generated rows that are nearer to a train row than to any holdout row
-       (a tie counts half), the larger of the two cut to the other's `memory_rows` rows at random,
-       of which this is the expected value: 0.5 when nothing was memorised. 95 % interval by a
-       jackknife over groups of all three sets, so that a few holdout patients give a wide one; NAN
-       when a set has one group. flagged: its lower end is above one half. */
+       (a tie counts half), real rows of the group it is to be compared `without` left out of both,
+       the larger of the two cut to the other's `memory_rows` rows at random, of which this is the
+       expected value: 0.5 when nothing was memorised. Generated rows that this leaves without real
+       ones on a side do not count. 95 % interval by a jackknife over groups of all three sets, so
+       that a few holdout patients give a wide one; NAN when a set has too few groups. flagged: its
+       lower end is above one half. */
     int64_t memory_rows;
     double memory, memory_low, memory_high;
     bool memory_flagged;
@@ -67,14 +78,15 @@ typedef struct figures {
    row that holds a NaN. */
 MD_MUST md_status figures_compute(int64_t d, figures_set train, figures_set holdout,
                                   figures_set generated, uint64_t seed, figures *out);
-/* Adds {"dimension": ..., ...}, one object, with a sentence on each figure's bias. */
+/* Adds {"dimension": ..., ...}, one object, with a sentence on the bias of the Frechet distances,
+   of the four figures of neighbours, and of the memorisation test. */
 MD_MUST md_status figures_json(const figures *f, md_text *t);
 
 /* The parts. b holds the rows that are judged. */
 MD_MUST md_status figures_frechet(int64_t d, figures_set a, figures_set b, double *out);
 MD_MUST md_status figures_frechet_limit(int64_t d, figures_set a, figures_set b, uint64_t seed,
                                         double *out);
-/* Fills precision, recall, density and coverage. */
+/* Fills precision, recall, density, coverage and coverage_alike. */
 MD_MUST md_status figures_neighbours(int64_t d, figures_set real, figures_set generated, int k,
                                      figures *out);
 /* Fills memory_*. */

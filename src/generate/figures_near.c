@@ -43,7 +43,7 @@ md_status figures_neighbours(int64_t d, figures_set real, figures_set generated,
     MD_TRY(figures__check("generated rows", d, generated));
     if (k < 1 || k > FIGURES_K_MAX)
         MD_FAIL(MD_USAGE, "figures: %d neighbours; 1 to %d can be", k, FIGURES_K_MAX);
-    out->precision = out->recall = out->density = out->coverage = NAN;
+    out->precision = out->recall = out->density = out->coverage = out->coverage_alike = NAN;
     if (real.n <= k || generated.n <= k)
         return MD_OK;
     double *r_real = malloc((size_t)real.n * sizeof *r_real);
@@ -79,6 +79,10 @@ md_status figures_neighbours(int64_t d, figures_set real, figures_set generated,
     out->recall = (double)n_reached / (double)real.n;
     out->density = (double)balls / (double)k / (double)generated.n;
     out->coverage = (double)n_covered / (double)real.n;
+    double none = 1; /* the k nearest of a real row are all real */
+    for (int i = 1; i <= k; i++)
+        none *= (double)(real.n - i) / (double)(real.n + generated.n - i);
+    out->coverage_alike = 1 - none;
     free(r_real);
     free(r_generated);
     free(reached);
@@ -97,8 +101,7 @@ static int compare_groups(const void *a, const void *b)
 /* A set's rows in parts that a jackknife leaves out: one group each, or several where there are
    more than FIGURES_BLOCKS. */
 typedef struct parts {
-    int32_t *block;               /* [n] */
-    int64_t rows[FIGURES_BLOCKS]; /* in each */
+    int32_t *block; /* [n] */
     int n;
 } parts;
 
@@ -122,30 +125,39 @@ static md_status parts_make(figures_set s, parts *p)
         int32_t group = s.group ? s.group[i] : (int32_t)i;
         const int32_t *at = bsearch(&group, known, (size_t)n, sizeof *known, compare_groups);
         p->block[i] = (int32_t)((at - known) % p->n);
-        p->rows[p->block[i]]++;
     }
     free(known);
     return MD_OK;
 }
 
-/* Distances of one generated row to a set's rows, those of one block left out. */
+/* Distances of one generated row to a set's rows, those of one block and of one group left out. */
 typedef struct side {
     const double *r; /* [n] */
     int64_t n;
     const parts *p;
-    int skip; /* -1: none */
+    int skip;             /* -1: none */
+    const int32_t *group; /* NULL: no group is left out */
+    int32_t without;
 } side;
+
+static bool side_has(const side *s, int64_t i)
+{
+    return s->p->block[i] != s->skip && (!s->group || s->group[i] != s->without);
+}
 
 static int64_t side_rows(const side *s)
 {
-    return s->skip < 0 ? s->n : s->n - s->p->rows[s->skip];
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->n; i++)
+        n += side_has(s, i);
+    return n;
 }
 
 static double side_nearest(const side *s)
 {
     double least = INFINITY;
     for (int64_t i = 0; i < s->n; i++)
-        if (s->p->block[i] != s->skip && s->r[i] < least)
+        if (side_has(s, i) && s->r[i] < least)
             least = s->r[i];
     return least;
 }
@@ -158,7 +170,7 @@ static double side_beats(const side *s, int64_t m, double r, const double *log_f
     int64_t n = side_rows(s), nearer = 0, tied = 0;
     double chance = 0;
     for (int64_t i = 0; i < s->n; i++)
-        if (s->p->block[i] != s->skip) {
+        if (side_has(s, i)) {
             nearer += s->r[i] < r;
             tied += s->r[i] == r;
         }
@@ -171,10 +183,13 @@ static double side_beats(const side *s, int64_t m, double r, const double *log_f
     return chance;
 }
 
-/* The chance that a generated row's nearest is of train, when the larger set is cut at random. */
+/* The chance that a generated row's nearest is of train, when the larger set is cut at random; NAN
+   where a side is empty. */
 static double nearer_to_train(const side *train, const side *holdout, const double *log_factorial)
 {
     int64_t n = side_rows(train), m = side_rows(holdout);
+    if (n == 0 || m == 0)
+        return NAN;
     return n >= m ? side_beats(train, m, side_nearest(holdout), log_factorial)
                   : 1 - side_beats(holdout, n, side_nearest(train), log_factorial);
 }
@@ -191,9 +206,10 @@ static double student(double freedom)
 
 typedef struct memory_test {
     int64_t n_train, n_holdout, n_generated;
-    parts p[3];            /* train, holdout, generated */
-    double *r;             /* [n_generated, n_train + n_holdout] squared distances */
-    double *log_factorial; /* of 0..max(n_train, n_holdout) */
+    const int32_t *group[2], *without; /* of train and holdout; of generated, NULL: none */
+    parts p[3];                        /* train, holdout, generated */
+    double *r;                         /* [n_generated, n_train + n_holdout] squared distances */
+    double *log_factorial;             /* of 0..max(n_train, n_holdout) */
 } memory_test;
 
 /* The share with one block of one set left out; which = -1: none. */
@@ -204,12 +220,21 @@ static double share(const memory_test *t, int which, int block)
         const double *r = t->r + i * (t->n_train + t->n_holdout);
         if (which == 2 && t->p[2].block[i] == block)
             continue;
-        side train = {r, t->n_train, &t->p[0], which == 0 ? block : -1};
-        side holdout = {r + t->n_train, t->n_holdout, &t->p[1], which == 1 ? block : -1};
-        sum += nearer_to_train(&train, &holdout, t->log_factorial);
+        side train = {.r = r, .n = t->n_train, .p = &t->p[0], .skip = which == 0 ? block : -1};
+        side holdout = {
+            .r = r + t->n_train, .n = t->n_holdout, .p = &t->p[1], .skip = which == 1 ? block : -1};
+        if (t->without) {
+            train.group = t->group[0];
+            holdout.group = t->group[1];
+            train.without = holdout.without = t->without[i];
+        }
+        double nearer = nearer_to_train(&train, &holdout, t->log_factorial);
+        if (isnan(nearer))
+            continue;
+        sum += nearer;
         n++;
     }
-    return sum / n;
+    return sum / n; /* NAN of no row */
 }
 
 /* Delete-one-block jackknife (Efron & Stein 1981) over the three independent sets; degrees of
@@ -233,6 +258,8 @@ static void memory_interval(const memory_test *t, figures *out)
         quarter += v * v / (n - 1);
     }
     double half = quarter > 0 ? sqrt(variance) * student(variance * variance / quarter) : 0;
+    if (isnan(half) || isnan(out->memory)) /* a part of the rows stands for too much of them */
+        return;
     out->memory_low = fmax(0, out->memory - half);
     out->memory_high = fmin(1, out->memory + half);
     out->memory_flagged = out->memory_low > 0.5;
@@ -264,7 +291,11 @@ static md_status memory_measure(memory_test *t, int64_t d, figures_set train, fi
 md_status figures_memory(int64_t d, figures_set train, figures_set holdout, figures_set generated,
                          figures *out)
 {
-    memory_test t = {.n_train = train.n, .n_holdout = holdout.n, .n_generated = generated.n};
+    memory_test t = {.n_train = train.n,
+                     .n_holdout = holdout.n,
+                     .n_generated = generated.n,
+                     .group = {train.group, holdout.group},
+                     .without = generated.without};
     MD_TRY(figures__check("real training rows", d, train));
     MD_TRY(figures__check("real rows held out", d, holdout));
     MD_TRY(figures__check("generated rows", d, generated));

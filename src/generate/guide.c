@@ -9,48 +9,92 @@ enum { TRIES = 64, PLACES = 32 };                        /* masks; places for ea
 static const double SCALE_LEAST = 0.7, SCALE_MOST = 1.3; /* of the lesion's size */
 static const double OUTSIDE_MOST = 0.01;                 /* of the guide, not allowed */
 
+static int64_t area_of(const image *mask)
+{
+    int64_t area = 0;
+    for (int64_t i = 0; i < mask->h * mask->w; i++)
+        area += mask->px[i] != 0;
+    return area;
+}
+
+/* Does the mask reach the edge of what the picture shows, {y0,x0,y1,x1}? Then the lesion goes on
+   beyond it. */
+static bool is_cut(const image *mask, const int32_t valid[4])
+{
+    int64_t s = mask->w;
+    bool cut = false;
+    for (int64_t y = valid[0]; y < valid[2]; y++)
+        cut = cut || mask->px[y * s + valid[1]] || mask->px[y * s + valid[3] - 1];
+    for (int64_t x = valid[1]; x < valid[3]; x++)
+        cut = cut || mask->px[valid[0] * s + x] || mask->px[(valid[2] - 1) * s + x];
+    return cut;
+}
+
+/* A bank of up to n masks. */
+static md_status bank_new(int64_t n, int64_t size, guide_bank *b)
+{
+    b->size = size;
+    b->least = size * size;
+    b->mask = calloc((size_t)n, sizeof *b->mask);
+    b->id = calloc((size_t)n, sizeof *b->id);
+    b->whole = calloc((size_t)n, sizeof *b->whole);
+    if (!b->mask || !b->id || !b->whole)
+        MD_FAIL(MD_NOMEM, "guides: out of memory");
+    return MD_OK;
+}
+
+/* A further mask, whose pixels are to be read. */
+static md_status bank_add(guide_bank *b, int64_t id)
+{
+    MD_TRY(image_new(&b->mask[b->n], b->size, b->size, 1));
+    b->id[b->n++] = (int32_t)id;
+    return MD_OK;
+}
+
+/* The last one has been read. */
+static void bank_look(guide_bank *b, const int32_t valid[4])
+{
+    int64_t last = b->n - 1, area = area_of(&b->mask[last]);
+    b->least = area < b->least ? area : b->least;
+    if (!is_cut(&b->mask[last], valid))
+        b->whole[b->n_whole++] = last;
+}
+
 void guide_bank_free(guide_bank *b)
 {
     for (int64_t i = 0; i < b->n && b->mask; i++)
         image_free(&b->mask[i]);
     free(b->mask);
     free(b->id);
+    free(b->whole);
     *b = (guide_bank){0};
 }
 
-static md_status read_masks(data_store *d, const int64_t *ids, guide_bank *b)
+static md_status read_masks(data_store *d, const int64_t *ids, int64_t n, guide_bank *b)
 {
-    uint8_t *rgb = malloc((size_t)(3 * b->size * b->size));
-    if (!rgb)
-        MD_FAIL(MD_NOMEM, "guides: out of memory");
-    md_status status = MD_OK;
-    for (int64_t i = 0; i < b->n && status == MD_OK; i++) {
-        b->id[i] = (int32_t)ids[i];
-        status = image_new(&b->mask[i], b->size, b->size, 1);
-        if (status == MD_OK)
-            status = data_read_pixels(d, ids[i], rgb, b->mask[i].px);
+    MD_TRY(bank_new(n, data_size(d), b));
+    for (int64_t i = 0; i < n; i++) {
+        data_row row;
+        MD_TRY(data_read_row(d, ids[i], &row));
+        MD_TRY(bank_add(b, ids[i]));
+        MD_TRY(data_read_pixels(d, ids[i], NULL, b->mask[i].px));
+        bank_look(b, row.valid);
     }
-    free(rgb);
-    return status;
+    return MD_OK;
 }
 
 md_status guide_bank_open(const char *data_h5, guide_bank *out)
 {
     data_store *d = NULL;
-    int64_t *ids = NULL;
+    int64_t *ids = NULL, n = 0;
     guide_bank b = {0};
     MD_TRY(data_open(data_h5, DATA_IMAGES, &d));
-    b.size = data_size(d);
-    md_status status = data_select(d, DATA_LESION, DATA_TRAIN, true, &ids, &b.n);
-    if (status == MD_OK && b.n == 0)
+    md_status status = data_select(d, DATA_LESION, DATA_TRAIN, true, &ids, &n);
+    if (status == MD_OK && n == 0)
         status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__, "%s: no lesion mask in the train split",
                          data_h5);
-    if (status == MD_OK) {
-        b.mask = calloc((size_t)b.n, sizeof *b.mask);
-        b.id = calloc((size_t)b.n, sizeof *b.id);
-        status = b.mask && b.id ? read_masks(d, ids, &b)
-                                : md_fail(MD_NOMEM, __FILE__, __LINE__, "guides: out of memory");
-    }
+    if (status == MD_OK)
+        status = read_masks(d, ids, n, &b);
     free(ids);
     data_close(d);
     if (status != MD_OK)
@@ -64,18 +108,15 @@ static md_status read_accepted(masks_store *m, guide_bank *b)
 {
     int64_t rows = masks_rows(m);
     masks_row row;
-    b->size = masks_size(m);
-    b->mask = calloc((size_t)rows, sizeof *b->mask);
-    b->id = calloc((size_t)rows, sizeof *b->id);
-    if (!b->mask || !b->id)
-        MD_FAIL(MD_NOMEM, "guides: out of memory");
+    MD_TRY(bank_new(rows, masks_size(m), b));
+    const int32_t all[4] = {0, 0, (int32_t)b->size, (int32_t)b->size};
     for (int64_t i = 0; i < rows; i++) {
         MD_TRY(masks_read_row(m, i, &row));
         if (row.state != MASKS_ACCEPTED)
             continue;
-        MD_TRY(image_new(&b->mask[b->n], b->size, b->size, 1));
-        b->id[b->n] = (int32_t)i;
-        MD_TRY(masks_read_pixels(m, i, b->mask[b->n++].px));
+        MD_TRY(bank_add(b, i));
+        MD_TRY(masks_read_pixels(m, i, b->mask[b->n - 1].px));
+        bank_look(b, all);
     }
     return MD_OK;
 }
@@ -168,32 +209,35 @@ static md_status try_place(const image *mask, md_rng *r, double most, const imag
     return status;
 }
 
-md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t attempt,
-                     const image *allowed, image *out, int32_t *id)
+bool guide_has_room(const guide_bank *b, const image *allowed)
 {
-    md_rng r = md_rng_at(seed, MD_RNG_GUIDE, (uint64_t)slot, attempt);
+    double least = SCALE_LEAST * SCALE_LEAST * (1 - OUTSIDE_MOST) * (double)b->least;
+    return (double)area_of(allowed) >= fmax(1, least / 2); /* half: what is warped is rounded */
+}
+
+md_status guide_draw(const guide_bank *b, md_rng *r, const image *allowed, image *out, int32_t *id)
+{
     image_mask_stats in;
     if (allowed->h != b->size || allowed->w != b->size)
-        MD_FAIL(MD_SHAPE, "slot %lld: a map of %lld x %lld for masks of %lld pixels",
-                (long long)slot, (long long)allowed->h, (long long)allowed->w, (long long)b->size);
+        MD_FAIL(MD_SHAPE, "a map of %lld x %lld for masks of %lld pixels", (long long)allowed->h,
+                (long long)allowed->w, (long long)b->size);
     MD_TRY(image_mask_measure(allowed, &in));
     for (int i = 0; i < TRIES; i++) {
-        int64_t k = md_rng_below(&r, b->n);
+        int64_t k = b->n_whole ? b->whole[md_rng_below(r, b->n_whole)] : md_rng_below(r, b->n);
         bool fits;
         /* a mask that keeps not fitting gets smaller */
         double most = SCALE_MOST - (SCALE_MOST - SCALE_LEAST) * i / TRIES;
-        MD_TRY(try_place(&b->mask[k], &r, most, allowed, &in, out, &fits));
+        MD_TRY(try_place(&b->mask[k], r, most, allowed, &in, out, &fits));
         if (!fits)
             continue;
         *id = b->id[k];
         return MD_OK;
     }
-    MD_FAIL(
-        MD_BAD_INPUT,
-        "slot %lld: no mask fits where the background allows a lesion: %lld of its %lld pixels, "
-        "within %lld x %lld (see import.png)",
-        (long long)slot, (long long)in.area, (long long)(b->size * b->size),
-        (long long)(in.y1 - in.y0), (long long)(in.x1 - in.x0));
+    MD_FAIL(MD_BAD_INPUT,
+            "no mask fits where the background allows a lesion: %lld of its %lld pixels, within "
+            "%lld x %lld (see import.png)",
+            (long long)in.area, (long long)(b->size * b->size), (long long)(in.y1 - in.y0),
+            (long long)(in.x1 - in.x0));
 }
 
 md_status guide_take(const guide_bank *b, int64_t slot, image *out, int32_t *id)
@@ -221,10 +265,7 @@ md_status guide_paste(const image *guide, double feather_px, const uint8_t *back
 
 static bool is_empty(const image *mask)
 {
-    int64_t n = mask->h * mask->w, i = 0;
-    while (i < n && !mask->px[i])
-        i++;
-    return i == n;
+    return area_of(mask) == 0;
 }
 
 md_status guide_corrode(const image *guide, int radius_px, image *mask, bool *kept)

@@ -3,14 +3,18 @@
 #ifndef MD_GENERATE_GUIDE_H
 #define MD_GENERATE_GUIDE_H
 
+#include "base/rng.h"
 #include "image/mask.h"
 #include "store/data.h"
 
-/* Masks, read once. */
+/* Masks, read once. `whole`: those that do not reach the edge of what their picture shows (`valid`
+   in data.h5, the square in masks.h5), which would have cut them. */
 typedef struct guide_bank {
     image *mask; /* [n] of [S,S,1] */
     int64_t n, size;
-    int32_t *id; /* [n] rows of the file */
+    int32_t *id;             /* [n] rows of the file */
+    int64_t least;           /* area of the smallest, in pixels */
+    int64_t *whole, n_whole; /* [n_whole] of 0..n-1 */
 } guide_bank;
 
 /* The training masks that data.pairs chose. */
@@ -19,11 +23,17 @@ MD_MUST md_status guide_bank_open(const char *data_h5, guide_bank *out);
 MD_MUST md_status guide_bank_open_masks(const char *masks_h5, guide_bank *out);
 void guide_bank_free(guide_bank *b);
 
-/* The guide of (seed, slot, attempt): a pure function. allowed [S,S,1]: where a lesion may lie in
-   the background (backgrounds.h5); at least 99 % of the guide does. out is new [S,S,1]; *id the
-   mask it was made from. MD_BAD_INPUT when no mask can be made to fit. */
-MD_MUST md_status guide_draw(const guide_bank *b, uint64_t seed, int64_t slot, uint32_t attempt,
-                             const image *allowed, image *out, int32_t *id);
+/* False where the map [S,S,1] is empty or so small that no guide fits, however often it is drawn.
+ */
+bool guide_has_room(const guide_bank *b, const image *allowed);
+
+/* The guide of a stream, MD_RNG_GUIDE of (slot, attempt): a pure function. allowed [S,S,1]: where a
+   lesion may lie in the background (backgrounds.h5); at least 99 % of the guide does. out is new
+   [S,S,1]; *id the mask it was made from: a whole one where there are any, since a lesion that was
+   cut by its picture's edge would show the cut as a straight side elsewhere. MD_BAD_INPUT when no
+   mask can be made to fit; the stream goes on from there in another background. */
+MD_MUST md_status guide_draw(const guide_bank *b, md_rng *r, const image *allowed, image *out,
+                             int32_t *id);
 
 /* The training masks in turn, each as it is: slot's. out and id as above. */
 MD_MUST md_status guide_take(const guide_bank *b, int64_t slot, image *out, int32_t *id);

@@ -5,6 +5,12 @@
 
 static const double COPY_QUANTILE = 0.95;
 
+/* Extremes of so few masks are no range: of further masks 2 in n + 1 would lie outside. Then areas
+   may be what guides make of the masks' anyway (0.7 to 1.3 times the size, guide.c), and a copy
+   differs by less than a twentieth of its radius. */
+enum { FEW = 5 };
+static const double FEW_SMALLER = 0.49, FEW_LARGER = 1.69, FEW_COPY = 0.9;
+
 const char *mask_fault_text(mask_fault f)
 {
     static const char *const text[] = {
@@ -68,6 +74,10 @@ static md_status learn_ranges(mask_judge *j)
         l->holes = larger(l->holes, s->holes);
         l->border = larger(l->border, s->border);
     }
+    if (j->real.n <= FEW) {
+        l->area[0] *= FEW_SMALLER;
+        l->area[1] = fmin(1, l->area[1] * FEW_LARGER);
+    }
     return MD_OK;
 }
 
@@ -85,13 +95,35 @@ static md_status learn_copies(mask_judge *j, double copy)
     free(turned);
     MD_TRY(status);
     j->limits.copy = copy;
-    return copy > 0 ? MD_OK : quantile(j->nearest, j->real.n, COPY_QUANTILE, &j->limits.copy);
+    if (copy > 0)
+        return MD_OK;
+    MD_TRY(quantile(j->nearest, j->real.n, COPY_QUANTILE, &j->limits.copy));
+    if (j->real.n <= FEW)
+        j->limits.copy = fmax(j->limits.copy, FEW_COPY);
+    return MD_OK;
+}
+
+md_status mask_judge_masks(const char *data_h5, guide_bank *out)
+{
+    guide_bank b;
+    MD_TRY(guide_bank_open(data_h5, &b));
+    int64_t n = b.n;
+    if (n < 2) {
+        guide_bank_free(&b);
+        MD_FAIL(MD_BAD_INPUT,
+                "%s: %lld training mask: new ones can only be told from copies where there are two "
+                "or more; set guide.from = \"data\" for guides from the training masks, or raise "
+                "data.pairs",
+                data_h5, (long long)n);
+    }
+    *out = b;
+    return MD_OK;
 }
 
 md_status mask_judge_open(const char *data_h5, double copy, mask_judge *out)
 {
     mask_judge j = {0};
-    MD_TRY(guide_bank_open(data_h5, &j.real));
+    MD_TRY(mask_judge_masks(data_h5, &j.real));
     size_t n = (size_t)j.real.n;
     j.form = malloc(n * sizeof *j.form);
     j.shape = malloc(n * sizeof *j.shape);

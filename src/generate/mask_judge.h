@@ -37,7 +37,12 @@ typedef struct mask_judge {
     masks_limits limits; /* area, components, holes, border: their extremes */
 } mask_judge;
 
-/* copy: limits.copy; 0: the quantile 0.95 of `nearest`. Local. */
+/* The training masks that masks are learnt from. MD_BAD_INPUT where they are fewer than two, and
+   where guide_bank_open says so. Local. */
+MD_MUST md_status mask_judge_masks(const char *data_h5, guide_bank *out);
+/* copy: limits.copy; 0: the quantile 0.95 of `nearest`. Of five masks and fewer the extremes say
+   little: areas from 0.49 of the smallest to 1.69 of the largest, copy at least 0.9. MD_BAD_INPUT
+   as above. Local. */
 MD_MUST md_status mask_judge_open(const char *data_h5, double copy, mask_judge *out);
 void mask_judge_close(mask_judge *j);
 

@@ -335,6 +335,20 @@ static md_status write_sheet(const report *r, const char *path)
     return status;
 }
 
+/* Draws that were not taken, of every start. */
+static md_status add_redrawn(report *r)
+{
+    int64_t count[MASK_N_FAULTS];
+    bool known;
+    MD_TRY(masks_count_faults(r->store, count, MASK_N_FAULTS, &known));
+    if (!known)
+        return md_text_add(&r->json, "  \"not_taken\": null,\n");
+    for (int f = MASK_EMPTY; f < MASK_N_FAULTS; f++)
+        MD_TRY(md_text_add(&r->json, "%s\"%s\": %lld", f > MASK_EMPTY ? ", " : "  \"not_taken\": {",
+                           mask_fault_text((mask_fault)f), (long long)count[f]));
+    return md_text_add(&r->json, "},\n");
+}
+
 static md_status write_all(report *r, const char *json, const char *csv, const char *png)
 {
     const masks_job *j = r->j;
@@ -344,6 +358,7 @@ static md_status write_all(report *r, const char *json, const char *csv, const c
     MD_TRY(read_generated(r));
     MD_TRY(md_text_add(&r->json, "{\n  \"real\": %lld,\n  \"generated\": %lld,\n",
                        (long long)r->real.n, (long long)r->generated.n));
+    MD_TRY(add_redrawn(r));
     MD_TRY(write_csv(r, csv));
     MD_TRY(add_values(r));
     MD_TRY(write_sheet(r, png));

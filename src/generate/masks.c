@@ -32,11 +32,20 @@ int64_t masks_count(const config *c)
     return count ? count : pairs < MOST_WITHOUT_ASKING ? pairs : MOST_WITHOUT_ASKING;
 }
 
+/* "0 fine, 1 empty, ..." */
+static void list_codes(char *out, size_t size)
+{
+    size_t at = 0;
+    for (int f = 0; f < MASK_N_FAULTS && at < size; f++)
+        at += (size_t)snprintf(out + at, size - at, "%s%d %s", f ? ", " : "", f,
+                               mask_fault_text((mask_fault)f));
+}
+
 static md_status create_store(const masks_job *j, const char *data_hex, const char *model_hex)
 {
     mask_judge judge;
     data_store *d = NULL;
-    char *licences = NULL;
+    char *licences = NULL, codes[512];
     md_status status = MD_OK;
     const char *text = config_text(j->cfg, &status);
     MD_TRY(status);
@@ -47,11 +56,14 @@ static md_status create_store(const masks_job *j, const char *data_hex, const ch
             "%lld holes, %lld border pixels; a copy: IoU above %.3f",
             (long long)judge.real.n, l->area[0], l->area[1], (long long)l->components,
             (long long)l->holes, (long long)l->border, l->copy);
+    list_codes(codes, sizeof codes);
     status = data_open(j->data, DATA_IMAGES, &d);
     if (status == MD_OK)
         status = data_text(d, "licences", &licences);
     masks_spec spec = {.rows = masks_count(j->cfg),
                        .size = judge.real.size,
+                       .attempts = config_int(j->cfg, KEY_masks_attempts),
+                       .fault_codes = codes,
                        .config = text,
                        .code_version = MEDDIFF_VERSION,
                        .licences = licences,
@@ -134,6 +146,7 @@ static md_status on_result(void *user, const cluster_result *r, cluster_verdict 
     if (report.fault == MASK_FINE)
         return masks_write_row(d->store, r->id, &row);
     d->out.redrawn[report.fault]++;
+    MD_TRY(masks_write_fault(d->store, r->id, row.attempt, report.fault, NULL)); /* first */
     if (r->attempt + 1 < d->attempts) {
         *verdict = CLUSTER_REDRAW;
         return masks_reset(d->store, r->id, (int32_t)r->attempt + 1);
@@ -196,6 +209,8 @@ static md_status settle(desk *d, image *mask, image_form *turned)
             }
             d->out.redrawn[MASK_TWIN]++;
             bool again = (uint32_t)d->attempt[i] + 1 < d->attempts;
+            MD_TRY(masks_write_fault(d->store, i, d->attempt[i], MASK_TWIN,
+                                     again ? NULL : mask_fault_text(MASK_TWIN)));
             d->state[i] = again ? MASKS_EMPTY : MASKS_REJECTED;
             d->attempt[i] += again;
         }

@@ -148,6 +148,24 @@ static md_status check_store(const desk *d, const pairs_input *input, int n, int
     return status;
 }
 
+/* What made a slot fail may be gone; if it is not, the next attempt is another draw. */
+static md_status reopen_failed(pairs_store *p)
+{
+    int64_t n = 0;
+    for (int64_t slot = 0; slot < pairs_rows(p); slot++) {
+        pairs_row row;
+        MD_TRY(pairs_read_row(p, slot, &row));
+        if (row.state != PAIRS_FAILED)
+            continue;
+        MD_TRY(pairs_reset(p, slot, row.attempt + 1));
+        n++;
+    }
+    if (n)
+        md_info("generate", "%lld slots failed in an earlier start and are drawn again",
+                (long long)n);
+    return MD_OK;
+}
+
 /* The store as this run needs it: new, larger, or as it was with torn slots emptied. */
 static md_status prepare_store(desk *d)
 {
@@ -173,7 +191,7 @@ static md_status prepare_store(desk *d)
     if (d->out.torn)
         md_warn("generate", "%s: %lld slots were torn and will be made again", j->store,
                 (long long)d->out.torn);
-    return MD_OK;
+    return reopen_failed(d->book.store);
 }
 
 /* Slots that are empty, with the attempt they are at, and rejected ones that have attempts left. */

@@ -14,8 +14,9 @@ static const char *const part_names[N_PARTS] = {"whole", "lesion"};
 typedef struct census {
     reader r;
     int64_t n, width;
-    cluster_item *items;  /* [n] slots, ascending; rank 0 */
-    int32_t *group;       /* [n] backgrounds: pairs over one are no independent draws */
+    cluster_item *items; /* [n] slots, ascending; rank 0 */
+    int32_t *group; /* [n] of the backgrounds: pairs over one are no independent draws, and they
+                       show what real images of this group show */
     float *part[N_PARTS]; /* [n,width] */
 } census;
 
@@ -28,8 +29,24 @@ static void census_free(census *c)
         free(c->part[part]);
 }
 
-static md_status list_accepted(census *c, pairs_store *p)
+static md_status list_slots(census *c, pairs_store *p, data_store *backgrounds, int64_t most)
 {
+    for (int64_t slot = 0; slot < pairs_rows(p) && c->n < most; slot++) {
+        pairs_row row;
+        data_row background;
+        MD_TRY(pairs_read_row(p, slot, &row));
+        if (row.state != PAIRS_ACCEPTED)
+            continue;
+        MD_TRY(data_read_row(backgrounds, row.background_id, &background));
+        c->group[c->n] = background.group;
+        c->items[c->n++] = (cluster_item){slot, (uint32_t)row.attempt};
+    }
+    return MD_OK;
+}
+
+static md_status list_accepted(census *c, pairs_store *p, const char *backgrounds_h5)
+{
+    data_store *backgrounds = NULL;
     size_t most = (size_t)(pairs_rows(p) < SUMMARY_PAIRS ? pairs_rows(p) : SUMMARY_PAIRS);
     c->items = malloc(most * sizeof *c->items);
     c->group = malloc(most * sizeof *c->group);
@@ -37,15 +54,10 @@ static md_status list_accepted(census *c, pairs_store *p)
         c->part[part] = calloc(most * (size_t)c->width, sizeof(float));
     if (!c->items || !c->group || !c->part[PART_WHOLE] || !c->part[PART_LESION])
         MD_FAIL(MD_NOMEM, "assessment: out of memory");
-    for (int64_t slot = 0; slot < pairs_rows(p) && c->n < (int64_t)most; slot++) {
-        pairs_row row;
-        MD_TRY(pairs_read_row(p, slot, &row));
-        if (row.state != PAIRS_ACCEPTED)
-            continue;
-        c->group[c->n] = row.background_id;
-        c->items[c->n++] = (cluster_item){slot, (uint32_t)row.attempt};
-    }
-    return MD_OK;
+    MD_TRY(data_open(backgrounds_h5, DATA_BACKGROUNDS, &backgrounds));
+    md_status status = list_slots(c, p, backgrounds, (int64_t)most);
+    data_close(backgrounds);
+    return status;
 }
 
 static md_status on_lease(void *worker, cluster_batch *b)
@@ -107,8 +119,8 @@ static md_status add_copies(const census *c, const references *real, const float
     figures_copy copy[MOST_SIMILAR];
     int64_t n = 0;
     md_status status =
-        figures_copies(c->width, (figures_set){first, real->n, NULL},
-                       (figures_set){c->part[part], c->n, NULL}, MOST_SIMILAR, copy, &n);
+        figures_copies(c->width, (figures_set){first, real->n, NULL, NULL},
+                       (figures_set){c->part[part], c->n, NULL, NULL}, MOST_SIMILAR, copy, &n);
     for (int64_t i = 0; i < n && status == MD_OK; i++)
         status = md_text_add(t, "%s\n    {\"slot\": %lld, \"real\": %d, \"similarity\": %.6f}",
                              i ? "," : "", (long long)c->items[copy[i].generated].id,
@@ -125,9 +137,9 @@ static md_status add_part(const census *c, const references *real, const referen
     if (!first)
         MD_FAIL(MD_NOMEM, "assessment: out of memory");
     md_status status =
-        figures_compute(c->width, (figures_set){first, real->n, real->group},
-                        (figures_set){holdout->view[part], holdout->n, holdout->group},
-                        (figures_set){c->part[part], c->n, c->group}, seed, &f);
+        figures_compute(c->width, (figures_set){first, real->n, real->group, NULL},
+                        (figures_set){holdout->view[part], holdout->n, holdout->group, NULL},
+                        (figures_set){c->part[part], c->n, c->group, c->group}, seed, &f);
     if (status == MD_OK)
         status = md_text_add(t, ",\n  \"%s\": ", part_names[part]);
     if (status == MD_OK)
@@ -169,7 +181,7 @@ static md_status write_file(const pairs_job *j, const assessor *a, const census 
 static md_status encode_all(const pairs_job *j, assessor *a, pairs_store *store, census *c)
 {
     c->width = assessor_real(a)->width;
-    md_status status = store ? list_accepted(c, store) : MD_OK;
+    md_status status = store ? list_accepted(c, store, j->backgrounds) : MD_OK;
     if (status == MD_OK && j->be)
         status = reader_open(&c->r, j, a);
     MD_TRY(comm_agree(comm_world(), status));

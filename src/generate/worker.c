@@ -1,9 +1,17 @@
 #include "generate/worker.h"
+#include "base/log.h"
 #include "base/rng.h"
+#include "base/str.h"
+#include "comm/comm.h"
 #include "generate/alignment.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum {
+    PICKS = 16, /* backgrounds that a draw tries until a mask fits */
+    NAMED = 5   /* most names in a message */
+};
 
 /* A background as it is needed over and over: read and encoded once. */
 typedef struct scene {
@@ -74,6 +82,71 @@ static md_status check_memory(const pairs_worker *w)
     return painter_fits(w->painter, w->j->budget ? w->j->budget - encoder : 0);
 }
 
+/* Backgrounds without room for the smallest guide are not drawn from: `left` of them, and the names
+   of the first. */
+static md_status leave_out(pairs_worker *w, int64_t *left, md_text *names)
+{
+    image map = {0};
+    data_row row;
+    int64_t kept = 0;
+    MD_TRY(image_new(&map, w->size, w->size, 1));
+    md_status status = MD_OK;
+    for (int64_t i = 0; i < w->n_scenes && status == MD_OK; i++) {
+        status = data_read_pixels(w->backgrounds, w->rows[i], NULL, map.px);
+        if (status != MD_OK || guide_has_room(&w->guides, &map)) {
+            w->rows[kept++] = w->rows[i];
+            continue;
+        }
+        if (++*left <= NAMED)
+            status = data_read_row(w->backgrounds, w->rows[i], &row);
+        if (status == MD_OK && *left <= NAMED)
+            status = md_text_add(names, "%s%lld (%s)", *left > 1 ? ", " : "", (long long)w->rows[i],
+                                 row.name);
+    }
+    image_free(&map);
+    w->n_scenes = status == MD_OK ? kept : w->n_scenes;
+    return status;
+}
+
+/* One worker warns for all. */
+static bool tells(void)
+{
+    return !comm_workers() || comm_rank(comm_workers()) == 0;
+}
+
+/* Guides "in-turn" lie where they lie, whatever the maps say. */
+static md_status choose_backgrounds(pairs_worker *w)
+{
+    int64_t left = 0, n = w->n_scenes;
+    md_text names = {0};
+    md_status status = w->mask_in_turn ? MD_OK : leave_out(w, &left, &names);
+    const char *more = left > NAMED ? ", ..." : "";
+    if (status == MD_OK && w->n_scenes == 0)
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
+                         "%s: none of its %lld backgrounds has room for a lesion: rows %s%s; look "
+                         "at import.png (or backgrounds.png), where red is what they do not allow",
+                         w->j->backgrounds, (long long)n, names.s, more);
+    else if (status == MD_OK && left && tells())
+        md_warn("generate",
+                "%s: %lld of %lld backgrounds have no room for a lesion and are left out: rows "
+                "%s%s; see import.png",
+                w->j->backgrounds, (long long)left, (long long)n, names.s, more);
+    md_text_free(&names);
+    return status;
+}
+
+static void tell_cut(const pairs_worker *w)
+{
+    const guide_bank *b = &w->guides;
+    int64_t cut = b->n - b->n_whole;
+    if (cut == 0 || w->mask_in_turn || !tells())
+        return;
+    md_warn("generate", "%lld of %lld masks reach their picture's edge, which cuts them: %s",
+            (long long)cut, (long long)b->n,
+            b->n_whole ? "guides are made of the others"
+                       : "moved into a background, their guides have straight sides");
+}
+
 static md_status open_inputs(pairs_worker *w)
 {
     painter_options o;
@@ -87,6 +160,8 @@ static md_status open_inputs(pairs_worker *w)
     if (w->size != w->guides.size)
         MD_FAIL(MD_BAD_INPUT, "%s has pictures of %lld pixels, %s of %lld", w->j->backgrounds,
                 (long long)w->size, w->j->data, (long long)w->guides.size);
+    MD_TRY(choose_backgrounds(w));
+    tell_cut(w);
     MD_TRY(pairs_painter_options(w->j->cfg, w->size, &o));
     MD_TRY(painter_new(w->j->f, w->j->be, &o, &w->painter));
     return check_memory(w);
@@ -215,15 +290,25 @@ typedef struct recipe {
     image guide;
 } recipe;
 
+/* A pure function of slot and attempt. Where no mask fits into a background, both streams go on to
+   another. */
 static md_status choose(pairs_worker *w, cluster_item it, recipe *r)
 {
-    md_rng rng = md_rng_at(w->seed, MD_RNG_BACKGROUND, (uint64_t)it.id, it.attempt);
-    r->scene = w->background_in_turn ? it.id % w->n_scenes : md_rng_below(&rng, w->n_scenes);
-    MD_TRY(read_scene(w, r->scene));
-    if (w->mask_in_turn)
-        return guide_take(&w->guides, it.id, &r->guide, &r->mask_id);
-    return guide_draw(&w->guides, w->seed, it.id, it.attempt, &w->scenes[r->scene].allowed,
-                      &r->guide, &r->mask_id);
+    md_rng scenes = md_rng_at(w->seed, MD_RNG_BACKGROUND, (uint64_t)it.id, it.attempt);
+    md_rng guides = md_rng_at(w->seed, MD_RNG_GUIDE, (uint64_t)it.id, it.attempt);
+    md_status status = MD_BAD_INPUT;
+    for (int pick = 0; pick < PICKS && status == MD_BAD_INPUT; pick++) {
+        md_status_clear();
+        r->scene = w->background_in_turn ? (it.id + pick) % w->n_scenes
+                                         : md_rng_below(&scenes, w->n_scenes);
+        MD_TRY(read_scene(w, r->scene));
+        status = w->mask_in_turn ? guide_take(&w->guides, it.id, &r->guide, &r->mask_id)
+                                 : guide_draw(&w->guides, &guides, &w->scenes[r->scene].allowed,
+                                              &r->guide, &r->mask_id);
+    }
+    return status == MD_OK ? MD_OK
+                           : md_context(status, "slot %lld, background %lld, the last one tried",
+                                        (long long)it.id, (long long)w->rows[r->scene]);
 }
 
 /* Paste, erode, measure: rgb as it came from the painter becomes the pair's image; `mask` is new.

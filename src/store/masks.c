@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "store/table.h"
 
-enum { MASKS, STATE, ATTEMPT, NEAREST_ID, NEAREST_IOU, SHAPE, REASON, CRC, N_COLUMNS };
+enum { MASKS, STATE, ATTEMPT, NEAREST_ID, NEAREST_IOU, SHAPE, REASON, CRC, FAULTS, N_COLUMNS };
 
 static const store_column columns[N_COLUMNS] = {
     [MASKS] = {"masks", STORE_U8, 0, 2, {STORE_ANY, STORE_ANY}, true, 0},
@@ -21,11 +21,13 @@ static const store_column columns[N_COLUMNS] = {
     [SHAPE] = {"shape", STORE_F32, 0, 1, {MASKS_SHAPES}, false, NAN},
     [REASON] = {"reason", STORE_TEXT, MASKS_REASON_BYTES, 0, {0}, false, 0},
     [CRC] = {"crc", STORE_U32, 0, 0, {0}, false, 0},
+    [FAULTS] = {"faults", STORE_U8, 0, 1, {STORE_ANY}, false, 0}, /* last: older files lack it */
 };
 
 struct masks_store {
     store_table *t;
     int64_t size;
+    bool faults; /* there is such a column */
 };
 
 /* ---- making ---- */
@@ -48,6 +50,7 @@ static md_status make(const char *path, const void *spec)
         store_text_attr("licences", s->licences),
         store_text_attr("sha256_data", s->sha256_data),
         store_text_attr("sha256_mask_model", s->sha256_model),
+        store_text_attr("fault_codes", s->fault_codes),
         store_text_attr("shape_columns", "area perimeter eccentricity solidity centre_y centre_x"),
         seed,
         area,
@@ -59,15 +62,16 @@ static md_status make(const char *path, const void *spec)
     store_column c[N_COLUMNS];
     memcpy(c, columns, sizeof c);
     c[MASKS].dim[0] = c[MASKS].dim[1] = s->size;
+    c[FAULTS].dim[0] = s->attempts;
     MD_TRY(store_make(path, "masks", c, N_COLUMNS, s->rows, attr, sizeof attr / sizeof *attr));
     return MD_OK;
 }
 
 md_status masks_create(const char *path, const masks_spec *spec)
 {
-    if (spec->rows < 1 || spec->size < 1)
-        MD_FAIL(MD_USAGE, "%s: a store of %lld masks of %lld pixels", path, (long long)spec->rows,
-                (long long)spec->size);
+    if (spec->rows < 1 || spec->size < 1 || spec->attempts < 1)
+        MD_FAIL(MD_USAGE, "%s: a store of %lld masks of %lld pixels, %lld attempts each", path,
+                (long long)spec->rows, (long long)spec->size, (long long)spec->attempts);
     return store_replace(path, make, spec);
 }
 
@@ -76,7 +80,12 @@ md_status masks_create(const char *path, const masks_spec *spec)
 static md_status open_mode(const char *path, store_mode mode, masks_store **out)
 {
     store_table *t = NULL;
-    MD_TRY(store_open(path, "masks", columns, N_COLUMNS, mode, &t));
+    MD_TRY(store_open(path, "masks", columns, FAULTS, mode, &t));
+    bool faults = store_has_attr(t, "fault_codes");
+    if (faults) {
+        store_close(t);
+        MD_TRY(store_open(path, "masks", columns, N_COLUMNS, mode, &t));
+    }
     int64_t size = store_dim(t, MASKS, 0);
     masks_store *m = calloc(1, sizeof *m);
     if (!m || store_dim(t, MASKS, 1) != size) {
@@ -85,7 +94,7 @@ static md_status open_mode(const char *path, store_mode mode, masks_store **out)
         MD_FAIL(m ? MD_BAD_INPUT : MD_NOMEM, "%s: %s", path,
                 m ? "the masks are not square" : "out of memory");
     }
-    *m = (masks_store){t, size};
+    *m = (masks_store){t, size, faults};
     *out = m;
     return MD_OK;
 }
@@ -179,6 +188,50 @@ md_status masks_reset(masks_store *m, int64_t slot, int32_t attempt)
     uint8_t state = MASKS_EMPTY;
     MD_TRY(store_write(m->t, ATTEMPT, slot, 1, &attempt));
     return store_write(m->t, STATE, slot, 1, &state);
+}
+
+static md_status read_faults(masks_store *m, int64_t slot, uint8_t **codes)
+{
+    *codes = malloc((size_t)store_dim(m->t, FAULTS, 0));
+    if (!*codes)
+        MD_FAIL(MD_NOMEM, "%s: out of memory", store_path(m->t));
+    md_status status = store_read(m->t, FAULTS, slot, 1, *codes);
+    if (status != MD_OK)
+        free(*codes);
+    return status;
+}
+
+md_status masks_write_fault(masks_store *m, int64_t slot, int32_t attempt, int code,
+                            const char *reason)
+{
+    uint8_t *codes;
+    char text[MASKS_REASON_BYTES] = {0};
+    if (reason) {
+        (void)snprintf(text, sizeof text, "%s", reason);
+        MD_TRY(store_write(m->t, REASON, slot, 1, text));
+    }
+    if (!m->faults || attempt < 0 || attempt >= store_dim(m->t, FAULTS, 0))
+        return MD_OK;
+    MD_TRY(read_faults(m, slot, &codes));
+    codes[attempt] = (uint8_t)code;
+    md_status status = store_write(m->t, FAULTS, slot, 1, codes);
+    free(codes);
+    return status;
+}
+
+md_status masks_count_faults(masks_store *m, int64_t *count, int n, bool *known)
+{
+    memset(count, 0, (size_t)n * sizeof *count);
+    *known = m->faults;
+    for (int64_t slot = 0; slot < masks_rows(m) && m->faults; slot++) {
+        uint8_t *codes;
+        MD_TRY(read_faults(m, slot, &codes));
+        for (int64_t i = 0; i < store_dim(m->t, FAULTS, 0); i++)
+            if (codes[i] > 0 && codes[i] < n)
+                count[codes[i]]++;
+        free(codes);
+    }
+    return MD_OK;
 }
 
 md_status masks_read_states(masks_store *m, uint8_t *state, int32_t *attempt)

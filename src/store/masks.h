@@ -34,7 +34,8 @@ typedef struct masks_limits {
 
 /* What the file says about itself; all borrowed, NULL text is stored as "". */
 typedef struct masks_spec {
-    int64_t rows, size;
+    int64_t rows, size, attempts; /* attempts: most draws of a mask */
+    const char *fault_codes;      /* what the numbers in /faults mean: "0 fine, 1 empty, ..." */
     const char *config, *code_version, *licences;
     const char *sha256_data, *sha256_model;
     uint64_t seed;
@@ -69,6 +70,14 @@ MD_MUST md_status masks_read_pixels(masks_store *m, int64_t slot, uint8_t *mask)
 MD_MUST md_status masks_sync(masks_store *m);
 MD_MUST md_status masks_write_row(masks_store *m, int64_t slot, const masks_row *row);
 MD_MUST md_status masks_read_row(masks_store *m, int64_t slot, masks_row *row);
+/* Why the draw was not taken, before the slot is reset or settled: code (1 to 255) into /faults
+   [attempts], where a killed coordinator may write it again; and, if the slot is given up with it,
+   into /reason (else NULL). */
+MD_MUST md_status masks_write_fault(masks_store *m, int64_t slot, int32_t attempt, int code,
+                                    const char *reason);
+/* Draws of all slots and starts that were not taken, by code: count[n]. *known is false, and the
+   counts are 0, in a file of a version that did not keep them. */
+MD_MUST md_status masks_count_faults(masks_store *m, int64_t *count, int n, bool *known);
 /* Before a slot is drawn again. */
 MD_MUST md_status masks_reset(masks_store *m, int64_t slot, int32_t attempt);
 /* Both columns whole: [rows]. masks_settle writes the states in one piece, so that a kill finds all

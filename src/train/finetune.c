@@ -82,6 +82,7 @@ lesions_options finetune_lesions(const config *c, const char *data, const char *
         .prompt = config_string(c, KEY_model_prompt),
         .region = (lesions_region)config_choice(c, KEY_finetune_region),
         .grow_px = config_float(c, KEY_finetune_grow_px),
+        .outside = config_float(c, KEY_loss_outside) > 0,
         .mask_out = config_bool(c, KEY_finetune_mask_out),
         .pool = (image_mask_pooling)config_choice(c, KEY_finetune_pool),
         .longest = config_choice(c, KEY_finetune_pad_prompt) == 1,

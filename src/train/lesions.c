@@ -1,12 +1,14 @@
 #include "train/lesions.h"
 #include "base/log.h"
+#include "base/str.h"
+#include "comm/comm.h"
 #include "model/codec.h"
 #include "store/data.h"
 #include "train/prior.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { VARIANTS = LESIONS_VARIANTS };
+enum { VARIANTS = LESIONS_VARIANTS, NAMED = 5 }; /* most names in a message */
 
 /* What is needed while rows are read. */
 typedef struct reading {
@@ -100,6 +102,70 @@ static md_status read_class(reading *r, const prior_pictures *p, lesions *out)
     return MD_OK;
 }
 
+/* Samples whose region has vanished at the latent's size, and the pictures they come from. */
+static int64_t count_empty(const reading *r, const lesions *l, int64_t at)
+{
+    int64_t px = r->edge * r->edge, empty = 0;
+    for (const float *m = l->mask + at * VARIANTS * px; m < l->mask + (at + 1) * VARIANTS * px;
+         m += px) {
+        int64_t i = 0;
+        while (i < px && m[i] <= 0)
+            i++;
+        empty += i == px;
+    }
+    return empty;
+}
+
+/* One worker warns for all. */
+static bool tells(void)
+{
+    return !comm_workers() || comm_rank(comm_workers()) == 0;
+}
+
+static md_status list_empty(const reading *r, const lesions *l, const int64_t *ids, int64_t *empty,
+                            md_text *names)
+{
+    int64_t rows = 0;
+    for (int64_t i = 0; i < l->source.n; i++) {
+        data_row row;
+        int64_t n = count_empty(r, l, i);
+        *empty += n;
+        if (n == 0 || ++rows > NAMED + 1)
+            continue;
+        MD_TRY(data_read_row(r->d, ids[i], &row));
+        MD_TRY(rows > NAMED ? md_text_add(names, ", ...")
+                            : md_text_add(names, "%s%lld (%s)", rows > 1 ? ", " : "",
+                                          (long long)ids[i], row.name));
+    }
+    return MD_OK;
+}
+
+/* They weigh nothing (loss.outside is 0); where all do, nothing would be learned. */
+static md_status tell_empty(const reading *r, const lesions *l, const int64_t *ids)
+{
+    md_text names = {0};
+    int64_t empty = 0, all = l->source.n * VARIANTS;
+    const char *why = r->o->region == LESIONS_INSIDE
+                          ? "there is no lesion, or finetune.pool = \"nearest\" steps over it "
+                            "(\"area\" does not)"
+                          : "the lesion, grown by finetune.grow_px, leaves nothing of the picture";
+    if (r->o->outside)
+        return MD_OK;
+    md_status status = list_empty(r, l, ids, &empty, &names);
+    if (status == MD_OK && empty == all)
+        status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
+                         "%s: nothing to train on: what the loss would count is empty in all %lld "
+                         "training images: %s; rows %s",
+                         r->o->data, (long long)l->source.n, why, names.s);
+    else if (status == MD_OK && empty && tells())
+        md_warn("train",
+                "%lld of %lld samples (images and their mirror images) are skipped, since what the "
+                "loss would count is empty: %s; rows %s",
+                (long long)empty, (long long)all, why, names.s);
+    md_text_free(&names);
+    return status;
+}
+
 static md_status read_all(reading *r, lesions *out)
 {
     int64_t *ids = NULL, n = 0;
@@ -129,6 +195,8 @@ static md_status read_all(reading *r, lesions *out)
         if (status != MD_OK)
             status = md_context(status, "%s: row %lld", r->o->data, (long long)ids[i]);
     }
+    if (status == MD_OK)
+        status = tell_empty(r, out, ids);
     if (status == MD_OK)
         status = read_class(r, &class, out);
 done:

@@ -16,6 +16,7 @@ typedef struct lesions_options {
     const char *prompt;
     lesions_region region;   /* where the loss counts: the mask, or the valid area around it */
     double grow_px;          /* by which the mask grows before its outside is taken */
+    bool outside;            /* the loss counts elsewhere too, if less: empty regions are no news */
     bool mask_out;           /* paint what is not trained on white first (figure 1a) */
     image_mask_pooling pool; /* of the region to the latent's size */
     bool longest;    /* texts are padded to the longest of them, not to the encoder's length */
@@ -33,7 +34,8 @@ typedef struct lesions {
 } lesions;
 
 /* The foundation's VAE must be loaded on `be`, and its text encoder unless train_text. Only rows of
-   the train split that data.pairs chose are read. Local. */
+   the train split that data.pairs chose are read. The first worker warns of samples whose region is
+   empty at the latent's size, which are skipped; MD_BAD_INPUT where all are. Local. */
 MD_MUST md_status lesions_load(const foundation *f, md_backend *be, const lesions_options *o,
                                lesions *out);
 void lesions_free(lesions *l);

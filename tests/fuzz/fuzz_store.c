@@ -118,6 +118,7 @@ static void begin(void)
                               .n_inputs = 1};
     const masks_spec masks = {.rows = ROWS,
                               .size = EDGE,
+                              .attempts = 3,
                               .config = text,
                               .sha256_data = "00",
                               .sha256_model = "11",

@@ -21,7 +21,7 @@ static figures_set golden_set(const format_tensors *f, const char *name, float *
     const format_tensor *g = format_tensors_find(f, groups);
     assert_non_null(g);
     OK(format_tensors_read_raw(f, g, group));
-    return (figures_set){x, g->numel, group};
+    return (figures_set){x, g->numel, group, NULL};
 }
 
 static void golden_numbers(const format_tensors *f, const char *name, float *out, int64_t n)
@@ -55,10 +55,10 @@ static void test_golden(void **state)
     golden_numbers(f, "frechet", want, 3);
     OK(figures_frechet(6, set[0], set[2], &value));
     near_to(value, (double)want[0], 1e-6);
-    few = (figures_set){x[0], 4, NULL}; /* fewer rows than features */
+    few = (figures_set){x[0], 4, NULL, NULL}; /* fewer rows than features */
     OK(figures_frechet(6, few, set[2], &value));
     near_to(value, (double)want[1], 1e-6);
-    OK(figures_frechet(6, few, (figures_set){x[1], 3, NULL}, &value));
+    OK(figures_frechet(6, few, (figures_set){x[1], 3, NULL, NULL}, &value));
     near_to(value, (double)want[2], 1e-6);
 
     golden_numbers(f, "neighbours", want, 4);
@@ -86,7 +86,7 @@ static figures_set normal(uint64_t item, int64_t n, int64_t d, float scale, floa
     md_rng_normal_fill(&r, x, n * d);
     for (int64_t i = 0; i < n * d; i++)
         x[i] = x[i] * scale + shift;
-    return (figures_set){x, n, NULL};
+    return (figures_set){x, n, NULL, NULL};
 }
 
 static void test_closed_forms(void **state)
@@ -105,10 +105,10 @@ static void test_closed_forms(void **state)
     /* the same cloud moved: the covariances agree to the rounding of floats */
     for (int i = 0; i < N * D; i++)
         b[i] = a[i] + 3;
-    OK(figures_frechet(D, x, (figures_set){b, N, NULL}, &value));
+    OK(figures_frechet(D, x, (figures_set){b, N, NULL, NULL}, &value));
     near_to(value, D * 9.0, 1e-5);
 
-    figures_set s = {a, 200, NULL};
+    figures_set s = {a, 200, NULL, NULL};
     OK(figures_neighbours(D, s, s, 5, &f));
     near_to(f.precision, 1, 0);
     near_to(f.recall, 1, 0);
@@ -116,12 +116,12 @@ static void test_closed_forms(void **state)
     near_to(f.coverage, 1, 0);
     for (int i = 0; i < 200 * D; i++)
         b[i] = a[i] + 1000;
-    OK(figures_neighbours(D, s, (figures_set){b, 200, NULL}, 5, &f));
+    OK(figures_neighbours(D, s, (figures_set){b, 200, NULL, NULL}, 5, &f));
     near_to(f.precision + f.recall + f.density + f.coverage, 0, 0);
     /* one point drawn again and again: all plausible, nearly nothing covered */
     for (int i = 0; i < 200 * D; i++)
         b[i] = a[i % D];
-    OK(figures_neighbours(D, s, (figures_set){b, 200, NULL}, 5, &f));
+    OK(figures_neighbours(D, s, (figures_set){b, 200, NULL, NULL}, 5, &f));
     near_to(f.precision, 1, 0);
     near_to(f.recall, 1.0 / 200, 1e-12);
     assert_true(f.coverage < 0.1);
@@ -175,13 +175,85 @@ static void test_memorisation(void **state)
         fail_msg("%d of 40 innocent sets were flagged", flags);
 }
 
+/* Pairs that show a training image's surroundings are like it, which proves nothing: the rows of
+   that group do not count. A copy of another image does. */
+static void test_own_group(void **state)
+{
+    (void)state;
+    enum { D = 32, N = 60, MADE = 300 };
+    static float train[N * D], holdout[N * D], made[MADE * D], noise[MADE * D];
+    static int32_t group[N], others[N], of[MADE];
+    figures f;
+    figures_set t = normal(41, N, D, 1, 0, train), h = normal(42, N, D, 1, 0, holdout);
+    figures_set g = normal(43, MADE, D, 1, 0, noise);
+    for (int i = 0; i < N; i++) {
+        group[i] = i / 2;
+        others[i] = N + i;
+    }
+    t.group = group;
+    h.group = others;
+    g.x = made;
+    g.group = of;
+    for (int shift = 0; shift <= 8; shift += 8) { /* its own group's, then another's */
+        for (int i = 0; i < MADE * D; i++)
+            made[i] = train[(i + shift * D) % (N * D)] + 0.3F * noise[i];
+        for (int i = 0; i < MADE; i++)
+            of[i] = group[i % N];
+        g.without = NULL;
+        OK(figures_memory(D, t, h, g, &f));
+        assert_true(f.memory > 0.99 && f.memory_flagged);
+        g.without = of;
+        OK(figures_memory(D, t, h, g, &f));
+        if (shift ? !f.memory_flagged : f.memory < 0.3 || f.memory > 0.7 || f.memory_flagged)
+            fail_msg("%d rows on: %.3f, %.3f to %.3f", shift, f.memory, f.memory_low,
+                     f.memory_high);
+    }
+    /* the same as from sets without these rows, on both sides */
+    g = (figures_set){made, 1, NULL, of};
+    others[0] = of[0] = group[N - 1];
+    OK(figures_memory(D, t, h, g, &f));
+    double left = f.memory;
+    OK(figures_memory(D, (figures_set){train, N - 2, NULL, NULL},
+                      (figures_set){holdout + D, N - 1, NULL, NULL},
+                      (figures_set){made, 1, NULL, NULL}, &f));
+    near_to(left, f.memory, 1e-12);
+    /* whose group is all of a side does not count */
+    h.n = 1;
+    OK(figures_memory(D, t, h, g, &f));
+    assert_true(isnan(f.memory) && !f.memory_flagged);
+    g.n = 2;
+    of[1] = group[0];
+    OK(figures_memory(D, t, h, g, &f));
+    assert_true(isfinite(f.memory) && isnan(f.memory_low));
+}
+
+/* Coverage is mostly the numbers' work: of sets from one distribution it is what the lemma says. */
+static void test_coverage_alike(void **state)
+{
+    (void)state;
+    enum { D = 4, N = 30, MOST_MADE = 600 };
+    static float real[N * D], made[MOST_MADE * D];
+    for (int n = 30; n <= MOST_MADE; n *= 20) {
+        figures f;
+        double sum = 0;
+        for (uint64_t i = 0; i < 60; i++) {
+            OK(figures_neighbours(D, normal(500 + i, N, D, 1, 0, real),
+                                  normal(700 + i, n, D, 1, 0, made), 5, &f));
+            sum += f.coverage / 60;
+        }
+        if (fabs(sum - f.coverage_alike) > 0.01)
+            fail_msg("%d rows: coverage %.4f, expected %.4f", n, sum, f.coverage_alike);
+    }
+}
+
 static void test_copies(void **state)
 {
     (void)state;
     const float real[] = {1, 0, 0, 1, 0, 0}, made[] = {3, 3, 0, 2, 0, 0, 1, -1};
     figures_copy c[4];
     int64_t n;
-    OK(figures_copies(2, (figures_set){real, 3, NULL}, (figures_set){made, 4, NULL}, 4, c, &n));
+    OK(figures_copies(2, (figures_set){real, 3, NULL, NULL}, (figures_set){made, 4, NULL, NULL}, 4,
+                      c, &n));
     assert_int_equal(n, 4);
     assert_int_equal(c[0].generated, 1);
     assert_int_equal(c[0].real, 1);
@@ -191,10 +263,12 @@ static void test_copies(void **state)
     assert_int_equal(c[2].generated, 3);
     assert_int_equal(c[2].real, 0);
     near_to(c[3].similarity, 0, 0); /* a row of zeros */
-    OK(figures_copies(2, (figures_set){real, 3, NULL}, (figures_set){made, 4, NULL}, 2, c, &n));
+    OK(figures_copies(2, (figures_set){real, 3, NULL, NULL}, (figures_set){made, 4, NULL, NULL}, 2,
+                      c, &n));
     assert_int_equal(n, 2);
     assert_int_equal(c[1].generated, 0);
-    OK(figures_copies(2, (figures_set){real, 0, NULL}, (figures_set){made, 4, NULL}, 2, c, &n));
+    OK(figures_copies(2, (figures_set){real, 0, NULL, NULL}, (figures_set){made, 4, NULL, NULL}, 2,
+                      c, &n));
     assert_int_equal(n, 0);
 }
 
@@ -208,8 +282,8 @@ static void test_edges(void **state)
     md_text text = {0};
     format_json *j;
     figures_set t = normal(21, 20, D, 1, 0, a), h = normal(22, 6, D, 1, 0, b),
-                g = normal(23, 30, D, 1, 0, c), none = {NULL, 0, NULL};
-    OK(figures_frechet(D, t, (figures_set){b, 1, NULL}, &value));
+                g = normal(23, 30, D, 1, 0, c), none = {NULL, 0, NULL, NULL};
+    OK(figures_frechet(D, t, (figures_set){b, 1, NULL, NULL}, &value));
     assert_true(isnan(value));
     OK(figures_frechet_limit(D, t, h, 1, &value));
     assert_true(isnan(value)); /* 6 rows are too few */
@@ -241,6 +315,14 @@ static void test_edges(void **state)
     assert_true(isfinite(f.memory) && isnan(f.memory_low) && !f.memory_flagged);
     OK(figures_json(&f, &text));
     assert_non_null(strstr(text.s, "\"memorisation_low\": null"));
+    for (int i = 0; i < 3; i++) { /* a sentence on each kind */
+        static const char *const notes[] = {"frechet_note", "neighbours_note", "memorisation_note"};
+        const char *note;
+        OK(format_json_parse("figures", text.s, text.n, &j));
+        OK(format_json_string(j, notes[i], &note));
+        assert_true(strlen(note) > 100);
+        format_json_free(j);
+    }
     md_text_free(&text);
 
     FAILS(figures_neighbours(D, t, g, 0, &f), MD_USAGE, "0 neighbours");
@@ -251,8 +333,9 @@ static void test_edges(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),       cmocka_unit_test(test_closed_forms),
-        cmocka_unit_test(test_memorisation), cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_golden),         cmocka_unit_test(test_closed_forms),
+        cmocka_unit_test(test_memorisation),   cmocka_unit_test(test_own_group),
+        cmocka_unit_test(test_coverage_alike), cmocka_unit_test(test_copies),
         cmocka_unit_test(test_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

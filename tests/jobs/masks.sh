@@ -93,6 +93,35 @@ rm run/masks_report.json
 run 0 1 masks small.cfg
 cmp np1/masks_report.json run/masks_report.json || fail 'another report afterwards'
 
+# Why draws were not taken: the report has every start's counts, and one start's are those of its log.
+not_taken() { sed -n 's/^  "not_taken": {\(.*\)},$/\1/p' "$1/masks_report.json"; }
+[ -n "$(not_taken np1)" ] || fail 'no counts in the report'
+sed -n 's/.* \([0-9]*\) draws were not taken: \(.*\)$/"\2": \1/p' np1/log.txt | sort >told
+not_taken np1 | sed 's/, "/\n"/g' | grep -v ': 0$' | sort >counted
+{ [ -s told ] && cmp told counted; } || fail 'the log counts otherwise than the report'
+# ... a twin that is given up says so in /reason: two empty masks are twins
+cp -r np1 twin
+for row in 0 1; do
+    for change in "clear masks $row" "seal $row" "set state $row 1" "set attempt $row 7"; do
+        # shellcheck disable=SC2086
+        "$programs/poke" twin/masks.h5 $change >out 2>&1 || fail "poke $change"
+    done
+done
+mv run aside && mv twin run
+rm run/masks_report.json
+run 0 1 masks sample small.cfg
+"$meddiff" verify run >out 2>&1
+grep -q 'mask 0: it is empty' out || fail 'verify has not looked at the twins'
+grep -q 'mask 1:' out && fail 'a twin that was given up has no reason'
+twins() { not_taken "$1" | sed 's/.*"twin of another": //'; }
+[ "$(twins run)" = $(($(twins np1) + 1)) ] || fail 'the twin is not counted'
+# ... and a file of before such counts is read
+"$programs/poke" run/masks.h5 drop fault_codes >out 2>&1 || fail 'poke drop'
+rm run/masks_report.json
+run 0 1 masks sample small.cfg
+grep -q '"not_taken": null' run/masks_report.json || fail 'counts that nobody kept'
+rm -rf run && mv aside run
+
 # What has changed is named.
 for change in masks.steps=301 masks.count=13 masks.eta=1; do
     run 2 1 masks small.cfg --set $change

@@ -25,6 +25,8 @@ static void make(const char *path, config **cfg)
     const char *text = config_text(*cfg, &status);
     masks_spec spec = {.rows = ROWS,
                        .size = SIZE,
+                       .attempts = 4,
+                       .fault_codes = "0 fine, 1 empty",
                        .config = text,
                        .sha256_data = "aa",
                        .sha256_model = "bb",
@@ -108,6 +110,40 @@ static void rows(void **state)
     config_free(cfg);
 }
 
+/* Why draws were not taken: by slot and attempt, so that what is written twice counts once. */
+static void faults(void **state)
+{
+    (void)state;
+    const char *path = helper_path("faults.h5");
+    config *cfg;
+    masks_store *m;
+    masks_row r;
+    int64_t count[9];
+    bool known;
+    make(path, &cfg);
+    assert_ok(masks_open_writer(path, &m));
+    assert_ok(masks_write_fault(m, 0, 0, 3, NULL));
+    assert_ok(masks_write_fault(m, 0, 1, 8, NULL));
+    assert_ok(masks_write_fault(m, 4, 3, 8, "twin"));
+    masks_close(m);
+    for (int start = 0; start < 2; start++) { /* a start that was killed, and the next */
+        assert_ok(masks_open_writer(path, &m));
+        assert_ok(masks_write_fault(m, 0, 1, 8, NULL));
+        assert_ok(masks_count_faults(m, count, 9, &known));
+        const int64_t want[9] = {[3] = 1, [8] = 2};
+        assert_true(known);
+        assert_memory_equal(count, want, sizeof count);
+        masks_close(m);
+    }
+    assert_ok(masks_open_reader(path, &m));
+    assert_ok(masks_read_row(m, 4, &r));
+    assert_string_equal(r.reason, "twin");
+    assert_ok(masks_read_row(m, 0, &r));
+    assert_string_equal(r.reason, "");
+    masks_close(m);
+    config_free(cfg);
+}
+
 static void beginnings(void **state)
 {
     (void)state;
@@ -130,14 +166,17 @@ static void beginnings(void **state)
     config_free(cfg);
     assert_fails(pairs_open_reader(path, &p), MD_BAD_INPUT, "meddiff.masks, wanted meddiff.pairs");
     assert_fails(masks_open_reader(helper_path("none.h5"), &m), MD_BAD_INPUT, "none.h5");
-    assert_fails(masks_create(helper_path("no/dir.h5"), &(masks_spec){.rows = 1, .size = SIZE}),
+    assert_fails(masks_create(helper_path("no/dir.h5"),
+                              &(masks_spec){.rows = 1, .size = SIZE, .attempts = 1}),
                  MD_IO, "dir.h5");
-    assert_fails(masks_create(path, &(masks_spec){.rows = 0, .size = SIZE}), MD_USAGE, "0 masks");
+    assert_fails(masks_create(path, &(masks_spec){.rows = 0, .size = SIZE, .attempts = 1}),
+                 MD_USAGE, "0 masks");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rows), cmocka_unit_test(beginnings)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rows), cmocka_unit_test(faults),
+                                       cmocka_unit_test(beginnings)};
     assert_non_null(helper_begin());
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     helper_end();
