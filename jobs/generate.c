@@ -51,7 +51,8 @@ static md_status judge(const session *s, const pairs_job *p, const pairs_outcome
 {
     bool again = config_bool(s->j->cfg, KEY_quality_redraw);
     if (out->failed)
-        MD_FAIL(MD_NONFINITE, "%lld slots of %s failed for good; /reason says why",
+        MD_FAIL(MD_NONFINITE,
+                "%lld slots of %s failed; /reason says why, and the same command draws them again",
                 (long long)out->failed, p->store);
     if (out->rejected && again)
         MD_FAIL(

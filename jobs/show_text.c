@@ -26,7 +26,7 @@ static md_status tell_pair(const show *s, md_text *t)
         [PAIRS_WRITTEN] = "painted, not judged yet",
         [PAIRS_ACCEPTED] = "accepted",
         [PAIRS_REJECTED] = "rejected for good",
-        [PAIRS_FAILED] = "failed for good",
+        [PAIRS_FAILED] = "failed",
     };
     MD_TRY(show_line(t, "pair", "%" PRId64 " of %s/pairs.h5, %" PRId64 "x%" PRId64 " pixels: %s",
                      s->slot, s->run, s->size, s->size, states[s->row.state]));

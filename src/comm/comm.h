@@ -35,6 +35,9 @@ void comm_abort(int code);
 comm *comm_world(void);
 /* All ranks but 0; with one process alone, rank 0 itself. NULL on rank 0 otherwise. */
 comm *comm_workers(void);
+/* Whether this rank saves and speaks for all workers: the first of them, or a process without MPI.
+ */
+bool comm_leads(void);
 int comm_rank(const comm *c);
 int comm_size(const comm *c);
 /* This rank's place among the workers of its node, for the choice of a GPU; rank 0 of several: 0.

@@ -316,6 +316,11 @@ comm *comm_workers(void)
     return state.workers;
 }
 
+bool comm_leads(void)
+{
+    return !state.workers || comm_rank(state.workers) == 0;
+}
+
 int comm_rank(const comm *c)
 {
     return c->rank;

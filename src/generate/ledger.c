@@ -93,7 +93,7 @@ md_status ledger_fail(ledger *l, cluster_item item, md_status status, const char
     row.state = PAIRS_FAILED;
     row.attempt = (int32_t)item.attempt;
     (void)snprintf(row.reason, sizeof row.reason, "%s: %s", md_status_name(status), text);
-    md_warn("generate", "slot %lld failed for good: %s", (long long)item.id, text);
+    md_warn("generate", "slot %lld failed: %s", (long long)item.id, text);
     return pairs_write_row(l->store, item.id, &row);
 }
 

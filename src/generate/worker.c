@@ -108,12 +108,6 @@ static md_status leave_out(pairs_worker *w, int64_t *left, md_text *names)
     return status;
 }
 
-/* One worker warns for all. */
-static bool tells(void)
-{
-    return !comm_workers() || comm_rank(comm_workers()) == 0;
-}
-
 /* Guides "in-turn" lie where they lie, whatever the maps say. */
 static md_status choose_backgrounds(pairs_worker *w)
 {
@@ -126,7 +120,7 @@ static md_status choose_backgrounds(pairs_worker *w)
                          "%s: none of its %lld backgrounds has room for a lesion: rows %s%s; look "
                          "at import.png (or backgrounds.png), where red is what they do not allow",
                          w->j->backgrounds, (long long)n, names.s, more);
-    else if (status == MD_OK && left && tells())
+    else if (status == MD_OK && left && comm_leads())
         md_warn("generate",
                 "%s: %lld of %lld backgrounds have no room for a lesion and are left out: rows "
                 "%s%s; see import.png",
@@ -139,7 +133,7 @@ static void tell_cut(const pairs_worker *w)
 {
     const guide_bank *b = &w->guides;
     int64_t cut = b->n - b->n_whole;
-    if (cut == 0 || w->mask_in_turn || !tells())
+    if (cut == 0 || w->mask_in_turn || !comm_leads())
         return;
     md_warn("generate", "%lld of %lld masks reach their picture's edge, which cuts them: %s",
             (long long)cut, (long long)b->n,

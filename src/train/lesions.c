@@ -116,12 +116,6 @@ static int64_t count_empty(const reading *r, const lesions *l, int64_t at)
     return empty;
 }
 
-/* One worker warns for all. */
-static bool tells(void)
-{
-    return !comm_workers() || comm_rank(comm_workers()) == 0;
-}
-
 static md_status list_empty(const reading *r, const lesions *l, const int64_t *ids, int64_t *empty,
                             md_text *names)
 {
@@ -157,7 +151,7 @@ static md_status tell_empty(const reading *r, const lesions *l, const int64_t *i
                          "%s: nothing to train on: what the loss would count is empty in all %lld "
                          "training images: %s; rows %s",
                          r->o->data, (long long)l->source.n, why, names.s);
-    else if (status == MD_OK && empty && tells())
+    else if (status == MD_OK && empty && comm_leads())
         md_warn("train",
                 "%lld of %lld samples (images and their mirror images) are skipped, since what the "
                 "loss would count is empty: %s; rows %s",

@@ -143,11 +143,6 @@ static audience audience_of(void)
     return comm_rank(comm_world()) == 0 ? SELF : RANK0;
 }
 
-static bool saves(void)
-{
-    return !comm_workers() || comm_rank(comm_workers()) == 0;
-}
-
 /* The first worker knows when it is time to save. */
 typedef struct saver {
     double at, longest_s;
@@ -156,7 +151,7 @@ typedef struct saver {
 
 static bool is_due(const saver *v, const train_loop *l)
 {
-    return saves() && md_now() - v->at >= 60 * l->checkpoint_minutes;
+    return comm_leads() && md_now() - v->at >= 60 * l->checkpoint_minutes;
 }
 
 /* Collective(workers). */
@@ -167,7 +162,7 @@ static md_status save(saver *v, const train_loop *l, train *t)
     md_status status = MD_OK;
     if (train_next_step(t) == v->step)
         return MD_OK; /* it stands */
-    if (saves())
+    if (comm_leads())
         status = train_checkpoint_save(t, l->checkpoints, l->cfg);
     v->at = md_now();
     v->step = train_next_step(t);

@@ -11,7 +11,7 @@ huge=(--set model.foundation=huge --set run=huge-run)
 for np in 1 3; do
     inputs_of run huge-run
     run 1 $np generate small.cfg "${huge[@]}" --set generate.weights=foundation --set generate.pairs=5
-    grep -q '5 slots of huge-run/pairs.h5 failed for good' out || fail 'no message that counts them'
+    grep -q '5 slots of huge-run/pairs.h5 failed; /reason' out || fail 'no message that counts them'
     [ "$(head -n 1 huge-run/RESULT)" = failed ] || fail 'RESULT does not say failed'
     "$meddiff" status huge-run >out 2>&1 || fail 'status of failed slots'
     grep -q '5 failed' out || fail 'status does not count failed slots'

@@ -161,7 +161,7 @@ places() {
     done < <(sed -n '/^| X /,/^$/p' CONTRIBUTING.md | grep -oE '`[^` ]+/[^` ]*`' | tr -d '`' | sort -u)
     while IFS=: read -r file line path; do
         [[ $path =~ /(SET|ROW)\.cfg$ ]] || [ -e "$path" ] || { echo "$file:$line: there is no $path"; bad=1; }
-    done < <(find . -name build\* -prune -o -path ./runs -prune -o -name '*.md' -print | xargs grep -noHE '\bconfigs/[A-Za-z0-9_/-]+\.cfg')
+    done < <(find . -name build\* -prune -o -path ./runs -prune -o -name '*.md' -exec grep -noHE '\bconfigs/[A-Za-z0-9_/-]+\.cfg' {} +)
     return $bad
 }
 
