@@ -59,12 +59,6 @@ static md_status lay_over(const job_row *r, const command *c, config *cfg)
     return name_run(cfg, c);
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat s;
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
-}
-
 static bool same_folder(const char *a, const char *b)
 {
     struct stat x, y;
@@ -102,7 +96,7 @@ md_status command_config(const job_row *r, const command *c, config **out)
     config *cfg;
     char buf[PATH_MAX];
     bool given = command_takes_config(r) && c->arg;
-    if (given && is_folder(c->arg))
+    if (given && md_dir_exists(c->arg))
         MD_FAIL(MD_USAGE,
                 "%s is a folder, where a configuration is wanted; that of a run is %s/config.cfg",
                 c->arg, c->arg);

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* The stores of a run; those that others refer to come first. */
 static const struct {
@@ -63,12 +62,6 @@ void verify_failed(verify *v)
 bool verify_path(const verify *v, const char *name, char path[VERIFY_PATH])
 {
     return md_path_join(path, VERIFY_PATH, v->run, name) == MD_OK && md_file_exists(path);
-}
-
-bool verify_is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 /* The first line of a small file without its end; NULL where it is not there or not readable. */
@@ -156,7 +149,7 @@ static void check_files(verify *v, const char *folder, int depth)
     for (size_t i = 0; i < n; i++) {
         if (md_path_join(path, sizeof path, folder, names[i]) != MD_OK)
             continue;
-        if (!verify_is_folder(path))
+        if (!md_dir_exists(path))
             check_file(v, path);
         else if (depth < DEPTH_MOST && (depth > 0 || !is_left_out(names[i])))
             check_files(v, path, depth + 1);

@@ -33,7 +33,6 @@ void verify_failed(verify *v);
 
 /* RUN/<name> into path; whether it is there. */
 bool verify_path(const verify *v, const char *name, char path[VERIFY_PATH]);
-bool verify_is_folder(const char *path);
 
 /* One store; they say what is wrong in it, and fail where it cannot be read. */
 md_status verify_data(verify *v, const char *path);

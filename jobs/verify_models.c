@@ -80,8 +80,8 @@ void verify_models(verify *v)
     if (md_dir_list(all, &names, &n) != MD_OK)
         verify_failed(v);
     for (size_t i = 0; i < n; i++)
-        if (md_path_join(folder, sizeof folder, all, names[i]) == MD_OK &&
-            verify_is_folder(folder) && check_model(v, names[i], folder) != MD_OK)
+        if (md_path_join(folder, sizeof folder, all, names[i]) == MD_OK && md_dir_exists(folder) &&
+            check_model(v, names[i], folder) != MD_OK)
             verify_failed(v);
     free(names);
 }
@@ -134,7 +134,7 @@ void verify_checkpoints(verify *v)
     for (size_t i = 0; i < n; i++) {
         int64_t steps[STEPS_MOST];
         int n_steps = 0;
-        if (md_path_join(each, sizeof each, folder, names[i]) != MD_OK || !verify_is_folder(each))
+        if (md_path_join(each, sizeof each, folder, names[i]) != MD_OK || !md_dir_exists(each))
             continue;
         if (train_checkpoint_list(each, steps, STEPS_MOST, &n_steps) != MD_OK && !v->live)
             verify_failed(v);

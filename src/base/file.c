@@ -207,6 +207,12 @@ bool md_file_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+bool md_dir_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 md_status md_dir_make(const char *path)
 {
     char buf[PATH_BYTES];

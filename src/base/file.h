@@ -32,6 +32,7 @@ size_t md_file_plain_length(const char *path);
 /* Fine when it is not there. */
 MD_MUST md_status md_file_remove(const char *path);
 bool md_file_exists(const char *path);           /* anything by that name */
+bool md_dir_exists(const char *path);            /* a folder, or a link to one */
 MD_MUST md_status md_dir_make(const char *path); /* with parents; fine when it is there */
 /* `path` is a directory that stays as long as this process: where it is gone, or another one, its
    file system has been unmounted, and what is made or written below it (with the same words for its

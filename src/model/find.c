@@ -10,12 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-bool model__is_dir(const char *path)
-{
-    struct stat s;
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
-}
-
 bool model__is_there(const char *path)
 {
     struct stat s;
@@ -69,13 +63,13 @@ md_status model__resolve_folder(const char *path, const char *index, char *out)
     char snapshots[FOUNDATION_PATH], ref[FOUNDATION_PATH], commit[256];
     MD_TRY(md_path_join(snapshots, sizeof snapshots, path, "snapshots"));
     MD_TRY(md_path_join(ref, sizeof ref, path, index));
-    if (!model__is_dir(snapshots) || model__is_there(ref))
+    if (!md_dir_exists(snapshots) || model__is_there(ref))
         return md_str_copy(out, FOUNDATION_PATH, path);
     MD_TRY(md_path_join(ref, sizeof ref, path, "refs/main"));
     MD_TRY(model__is_there(ref) ? read_ref(ref, commit, sizeof commit)
                                 : only_snapshot(path, snapshots, commit, sizeof commit));
     MD_TRY(md_path_join(out, FOUNDATION_PATH, snapshots, commit));
-    if (!model__is_dir(out))
+    if (!md_dir_exists(out))
         MD_FAIL(MD_BAD_INPUT, "%s: names the snapshot %s, which is not there", ref, commit);
     return MD_OK;
 }

@@ -7,7 +7,6 @@
 #include "model/foundation.h"
 
 /* find.c: where files lie. */
-bool model__is_dir(const char *path);
 bool model__is_there(const char *path); /* a link that leads nowhere is there too */
 /* "folder/part/file" into buf[FOUNDATION_PATH] */
 MD_MUST md_status model__part_path(char *buf, const char *folder, const char *part,

@@ -25,7 +25,7 @@ static md_status open_folder(standalone *s, const char *folder)
 {
     const model_row *row = model_registry(s->part);
     char path[FOUNDATION_PATH];
-    if (!model__is_dir(folder))
+    if (!md_dir_exists(folder))
         MD_FAIL(MD_BAD_INPUT,
                 "%s: no such folder; wanted one with config.json and %s.safetensors; "
                 "data/README.md says where to get one",

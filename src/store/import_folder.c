@@ -40,6 +40,14 @@ static bool holds_stem(const char *name, const char *stem, size_t n)
     return false;
 }
 
+static bool has_same_stem(const import_names *names, const char *name)
+{
+    for (size_t i = 0; i < names->n; i++)
+        if (same_stem(names->name[i], name))
+            return true;
+    return false;
+}
+
 /* What there is in `dir` in place of <stem>.png, and what to do with it; "" when there is nothing
    like it. In the arena. */
 static const char *find_like(const import_list *list, const char *dir, const char *image,
@@ -52,9 +60,7 @@ static const char *find_like(const import_list *list, const char *dir, const cha
         md_status_clear();
     for (size_t i = 0; i < names.n && !*told; i++) {
         const char *name = names.name[i];
-        bool anothers = false;
-        for (size_t k = 0; k < images->n && !anothers; k++)
-            anothers = same_stem(images->name[k], name) && import__is_picture(name);
+        bool anothers = import__is_picture(name) && has_same_stem(images, name);
         if (anothers || !holds_stem(name, image, n))
             continue;
         told = md_arena_printf(list->arena, "; found %s there: %s", name,
@@ -62,14 +68,6 @@ static const char *find_like(const import_list *list, const char *dir, const cha
     }
     import__names_free(&names);
     return told ? told : "";
-}
-
-static bool has_same_stem(const import_names *names, const char *name)
-{
-    for (size_t i = 0; i < names->n; i++)
-        if (same_stem(names->name[i], name))
-            return true;
-    return false;
 }
 
 /* names[first] has none of the same name in `dir`. */

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/arena.h"
 #include "base/file.h"
@@ -118,9 +117,7 @@ void import__names_free(import_names *names)
 bool import__is_dir(const import_list *list, const char *dir)
 {
     char path[PATH_MAX];
-    struct stat st;
-    bool fits = md_path_join(path, sizeof path, list->root, dir) == MD_OK;
-    return fits && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    return md_path_join(path, sizeof path, list->root, dir) == MD_OK && md_dir_exists(path);
 }
 
 import_picture *import__add(import_list *list, const char *dir, const char *name, data_kind kind,
