@@ -13,7 +13,8 @@ training pairs in every repeat.
 All arms of a repeat have the same real pairs, the same start and the same number of optimizer steps. Which step
 is kept, validation says: the mean of Dice over the validation part and over three checks. Where the data set has
 no validation part, a fifth of the repeat's real pairs is held back for it in every arm. Every finished training
-is a line of --out; started again, the study goes on with what is missing.
+is a line of --out; started again, the study goes on with what is missing. Repeats that need not be made here
+(--first) may lie in another file.
 
 Needs Python 3.9, numpy, h5py and PyTorch 1.13 or newer (Debian: python3-h5py python3-torch); upernet,
 deeplabv3plus, upernet-swin: segmentation-models-pytorch; nnunet: nnunetv2 and --meddiff. Exit code 77: one of
@@ -216,7 +217,7 @@ def train_one(a, run, segmenter, arm, judge, repeat):
     train = train_nnunet if segmenter == NNUNET else train_here
     line, dice, iou = train(a, run, arm, judge, repeat, real, back)
     return {**line, "real": digest(real), "seconds": round(time.monotonic() - began, 1), "torch": torch.__version__,
-            "device": a.device, "dice": [round(float(v), 6) for v in dice], "iou": [round(float(v), 6) for v in iou]}
+            "device": a.device, "dice": [round(float(v), 4) for v in dice], "iou": [round(float(v), 4) for v in iou]}
 
 
 # ---- the study ----
@@ -288,7 +289,7 @@ def plan(a, runs, chosen, results):
     """Every training that is asked for: (repeat, run, segmenter, arm, what its line must say, its line or None)."""
     from segment_nnunet import suits
     found = []
-    for repeat in range(a.repeats):
+    for repeat in range(a.first - 1, a.repeats):
         run = runs[repeat % len(runs)]
         for segmenter in a.segmenters:
             for arm in chosen:
@@ -365,6 +366,7 @@ def arguments():
     p.add_argument("--share", type=float, help="share of real pairs in every batch beside others; default: epochs "
                    "over both together")
     p.add_argument("--repeats", type=int)
+    p.add_argument("--first", type=int, default=1, metavar="N", help="begin with the Nth repeat")
     length = p.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="optimizer steps, in every arm")
     length.add_argument("--epochs", type=int, help="instead: epochs over real and the most --synthetic pairs")
@@ -394,9 +396,11 @@ def arguments():
             setattr(a, key, numbers(value) if key == "synthetic" else words(value) if key == "segmenters" else value)
     if not a.table and not a.data:
         p.error("--data is missing: the data.h5 of a run")
-    for key in ("repeats", "batch", "checks", "threads"):
+    for key in ("repeats", "first", "batch", "checks", "threads"):
         if getattr(a, key) < 1:
             p.error(f"--{key} is at least 1")
+    if a.first > a.repeats:
+        p.error(f"--first {a.first} is beyond --repeats {a.repeats}")
     if (a.steps if a.epochs is None else a.epochs) < 1 or a.real < 0 or min(a.synthetic, default=1) < 1:
         p.error("--steps, --epochs, --real and --synthetic are numbers above 0")
     if a.share is not None and not 0 < a.share < 1:

@@ -1,11 +1,16 @@
 /* The GPU part of meddiff doctor on fakes of the CUDA runtime: GPUs that are there, none, one too
-   old, one that computes wrong numbers, and one of which any call fails. */
+   old, one that computes wrong numbers, and one of which any call fails. Under mpirun with NCCL's
+   fake: GPUs that sum, sum wrongly, and one that cannot join. */
 #include "doctor.h"
 
 #include "backend/cuda/vendor.h"
+#include "comm/comm.h"
 #include "fake.h"
+#include "mpi/check.h"
 #include "runtime_ops.h"
 #include "support/expect.h"
+
+#include <limits.h>
 
 static char said[4096];
 static config *cfg;
@@ -90,7 +95,9 @@ md_status cuda_linear(md_backend *be, const md_node *node, md_kernel *k)
 static doctor look(const char *device)
 {
     char set[32];
-    doctor d = {.prints = true, .launch = {.size = 1, .met = true}};
+    doctor d = {.prints = comm_rank(comm_world()) == 0,
+                .mpi = comm_size(comm_world()) > 1,
+                .launch = {.size = comm_size(comm_world()), .met = true}};
     (void)snprintf(set, sizeof set, "device=%s", device);
     OK(config_set(cfg, set, "test"));
     d.cfg = cfg;
@@ -199,7 +206,67 @@ static void any_call_fails(void **state)
     }
 }
 
-int main(void)
+#ifdef MEDDIFF_NCCL
+/* ---- under mpirun: rank 0 of the program is no worker */
+
+/* Which call it was, counted from fake_reset; 0: none. */
+static long call_of(const char *name)
+{
+    for (long n = 1; fake_call(n); n++)
+        if (!strcmp(fake_call(n), name))
+            return n;
+    return 0;
+}
+
+static void says(const char *text)
+{
+    bool first = comm_rank(comm_world()) == 0;
+    if (first && !strstr(said, text))
+        (void)fprintf(stderr, "no \"%s\" in:\n%s", text, said);
+    ok(!first || strstr(said, text));
+}
+
+static void look_together(int peers, long fail_at)
+{
+    fake_reset();
+    fake_nccl_reset();
+    fake_nccl_peers(peers);
+    fake_devices(comm_size(comm_world()), 0, 13000);
+    fake_fail_at(fail_at);
+    doctor d = look("auto");
+    ok(comm_rank(comm_world()) > 0 || d.missing == (peers == 2 && !fail_at ? 0 : 2));
+    ok(fake_nccl_leaks() == 0);
+}
+
+static int many(void)
+{
+    bool second = comm_rank(comm_world()) == 2;
+    gpu_host_queue = fake_enqueue;
+    must(config_load(NULL, NULL, 0, &cfg));
+    look_together(2, 0);
+    says("ok GPU rank 1: Fake GPU ");
+    says("ok GPU rank 2: Fake GPU ");
+    long joins = call_of("ncclCommInitRankConfig");
+    ok((joins > 0) == (comm_workers() != NULL));
+    look_together(1, 0);
+    says("missing GPU rank 1: NCCL: 2 GPUs count themselves as 1; NCCL_DEBUG=INFO says more");
+    says("missing GPU rank 2: NCCL: 2 GPUs count themselves as 1");
+    look_together(2, second ? joins : LONG_MAX);
+    says("missing GPU rank 1: NCCL: ");
+    says("missing GPU rank 2: NCCL: ");
+    says("joining the GPUs: a fake nccl error");
+    config_free(cfg);
+    must(comm_finalize());
+    return 0;
+}
+#else
+static int many(void)
+{
+    return 77; /* not started so without NCCL's headers */
+}
+#endif
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_gpu_is_looked_at, start, end),
@@ -208,5 +275,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_computes_wrong_numbers, start, end),
         cmocka_unit_test_setup_teardown(any_call_fails, start, end),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    must(comm_init(&argc, &argv));
+    if (comm_size(comm_world()) > 1)
+        return many();
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    must(comm_finalize());
+    return failed;
 }

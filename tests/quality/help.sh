@@ -6,7 +6,8 @@
 #   tests/quality/help.sh WORK busi Dataset_BUSI_with_GT [--set section.name=value]...
 #       cross-validation by group: repeat r is fold r modulo 5, dealt anew after every fifth (folds.py)
 # The settings go to the runs. Started again, it goes on where it was: what WORK holds is not made again, and REPEATS may
-# grow. Other sizes by the environment, for a look:
+# grow. A repeat needs nothing of the others, so WORK/results alone, which tests/quality/help-skin keeps, is enough to
+# go on elsewhere: cp -r tests/quality/help-skin WORK/results. Other sizes by the environment, for a look:
 #   REPEATS=2 PAIRS=24 TEST=40 STEPS=40 tests/quality/help.sh runs/look skin --set finetune.steps=20
 # Two trainings of one thread at a time (JOBS), and the next repeat's run beside them. As it is, a repeat takes about ten
 # minutes of two cores.
@@ -80,8 +81,17 @@ fi
 arms=(classical classical+paste classical+synthetic)
 [ "$kind" = busi ] || arms+=(classical+all) # a fold's training part is all there is
 arms+=(real)
-data=() stores=()
 mkdir -p "$work/results"
+
+# arms_of I: those of repeat I whose results are not there, in `missing`.
+arms_of() {
+    local arm all=("${arms[@]}")
+    [ "$1" != 1 ] || all+=(shuffled) # a control, which must fail: once is enough
+    missing=()
+    for arm in "${all[@]}"; do
+        grep -qs "\"repeat\": $(($1 - 1))," "$work/results/$arm.jsonl" || missing+=("$arm")
+    done
+}
 
 # make_run I: the run of repeat I, unless it is there.
 make_run() {
@@ -94,21 +104,27 @@ make_run() {
         >"$run.log" 2>&1 || echo "help: run $1 ended with $?; its log is $run.log" >&2
 } # some pairs more than needed, since slots may be given up
 
-make_run 1
+show() { "$python" -B analysis/segment.py --table "$work"/results/*.jsonl | tee "$work/help.md"; }
+
+todo=()
 for ((i = 1; i <= repeats; i++)); do
-    run=$work/run-$i
+    arms_of "$i"
+    [ ${#missing[@]} = 0 ] || todo+=("$i")
+done
+[ ${#todo[@]} = 0 ] || make_run "${todo[0]}"
+for ((k = 0; k < ${#todo[@]}; k++)); do
+    i=${todo[k]} run=$work/run-${todo[k]}
     # slots that were given up are fine, those that are still to come are not
     "$python" -B -c 'import sys, h5py; sys.exit(any(h5py.File(sys.argv[1])["state"][:] < 2))' "$run/pairs.h5" || {
         echo "help: $run is not whole; what ails it stands at the end of $run.log; then start this again" >&2
         exit 1
     }
-    data+=("$run/data.h5") stores+=("$run/pairs.h5")
-    control=() # which must fail: once is enough
-    [ "$i" != 1 ] || control=(shuffled)
-    [ "$i" = "$repeats" ] || make_run $((i + 1)) & # a run alone leaves cores idle
-    printf '%s\0' "${arms[@]}" "${control[@]}" | xargs -0 -P "${JOBS:-2}" -I ARM "$python" -B analysis/segment.py \
-        --data "${data[@]}" --pairs "${stores[@]}" --synthetic "$pairs" --share "$share" --arms ARM --repeats "$i" \
-        --steps "$steps" --threads 1 --out "$work/results/ARM.jsonl" >/dev/null
-    "$python" -B analysis/segment.py --table "$work"/results/*.jsonl | tee "$work/help.md"
+    [ $((k + 1)) = ${#todo[@]} ] || make_run "${todo[k + 1]}" & # a run alone leaves cores idle
+    arms_of "$i"
+    printf '%s\0' "${missing[@]}" | xargs -0 -P "${JOBS:-2}" -I ARM "$python" -B analysis/segment.py \
+        --data "$run/data.h5" --pairs "$run/pairs.h5" --synthetic "$pairs" --share "$share" --arms ARM --first "$i" \
+        --repeats "$i" --steps "$steps" --threads 1 --out "$work/results/ARM.jsonl" >/dev/null
+    show
     wait
 done
+[ ${#todo[@]} != 0 ] || show

@@ -211,6 +211,11 @@ class Study(unittest.TestCase):
         self.assertEqual(call("--table", path).strip().splitlines()[:3], out[out.index("| seg"):].splitlines()[:3])
         self.assertIn("n_checks 2, now 3", call(*self.options[:-1], "3", path=path, rc=2))
         self.assertIn("real_pairs 0, now 4", call(*self.options, "--real", "4", path=path, rc=2))
+        # the second repeat alone, as another machine would make it
+        apart = os.path.join(scratch, "apart.jsonl")
+        call(*self.options, "--first", "2", path=apart)
+        self.assertEqual({k: timeless(v) for k, v in lines_of(apart).items()},
+                         {k: timeless(v) for k, v in whole.items() if k[2] == 1})
 
     def test_paired(self):
         path, other = os.path.join(scratch, "paired.jsonl"), os.path.join(scratch, "study-2")
@@ -252,7 +257,8 @@ class Study(unittest.TestCase):
                 (("--arms", "fake"), run, "no part is called 'fake'"),
                 (("--segmenters", "fake"), run, "no segmenter is called 'fake'"),
                 (("--real", "99"), run, "--real wants 99"),
-                (("--steps", "0"), run, "above 0")):
+                (("--steps", "0"), run, "above 0"),
+                (("--first", "2", "--repeats", "1"), run, "beyond --repeats 1")):
             self.assertIn(words, call(*options, folder=where, path=path, rc=2))
         broken = os.path.join(scratch, "broken")
         os.makedirs(broken)
