@@ -18,20 +18,13 @@ static const char learned[] = ". data model masks -masks.count -masks.sample_ste
                               "-masks.sample_batch -masks.eta -masks.affine -masks.threshold "
                               "-masks.attempts -masks.copy";
 
-/* Signed distances of the training masks [n,size,size]. */
-static md_status read_fields(const char *data, float **fields, int64_t *n, int64_t *size)
+/* What the training masks say. */
+static md_status read_masks(const config *c, const char *data, mask_hints *out)
 {
     guide_bank b;
     MD_TRY(mask_judge_masks(data, &b));
-    md_status status = MD_OK;
-    float *d = malloc((size_t)(b.n * b.size * b.size) * sizeof *d);
-    if (!d)
-        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "masks: out of memory");
-    for (int64_t i = 0; i < b.n && status == MD_OK; i++)
-        status = image_mask_field(&b.mask[i], d + i * b.size * b.size);
-    *n = b.n;
-    *size = b.size;
-    *fields = d;
+    image_field_view view = mask_view_for(c, b.size);
+    md_status status = mask_hints_open(c, &b, &view, out);
     guide_bank_free(&b);
     return status;
 }
@@ -40,7 +33,7 @@ static md_status read_fields(const char *data, float **fields, int64_t *n, int64
 typedef struct learning {
     mask_model model;
     mask_train task;
-    float *fields;
+    mask_hints masks;
     double *alphas;
     train *t;
 } learning;
@@ -49,22 +42,23 @@ static md_status start(session *s, const char *data, learning *l)
 {
     const config *c = s->j->cfg;
     model_config m = {.unet = mask_unet_for(c)};
-    int64_t size = 0;
     size_t budget;
     l->model.schedule = mask_schedule_for(c);
     MD_TRY(standalone_new(MODEL_MASK_UNET, &m, &l->model.net));
     nn_params *params = l->model.net->params;
     nn_params_hold(params, s->dtype == MD_BF16 ? NN_HOLD_BOTH : NN_HOLD_F32);
     MD_TRY(standalone_randomize(l->model.net, s->be, s->seed));
-    MD_TRY(read_fields(data, &l->fields, &l->task.n, &size));
+    MD_TRY(read_masks(c, data, &l->masks));
     l->alphas = malloc((size_t)l->model.schedule.train_steps * sizeof *l->alphas);
     if (!l->alphas)
         MD_FAIL(MD_NOMEM, "masks: out of memory");
     MD_TRY(schedule_alphas_cumprod(&l->model.schedule, l->alphas));
-    mask_train_fill(c, size, &l->task);
+    mask_train_fill(c, l->masks.view.size, &l->task);
     l->task.unet = &l->model.net->config.unet;
     l->task.params = params;
-    l->task.fields = l->fields;
+    l->task.n = l->masks.n;
+    l->task.fields = l->masks.fields;
+    l->task.spread = l->masks.spread;
     l->task.alphas_cumprod = l->alphas;
     train_task task = mask_train_task(&l->task);
     MD_TRY(session_budget(c, s->be, comm_node_workers(), &budget));
@@ -87,7 +81,7 @@ static void end(session *s, learning *l)
 {
     train_free(l->t);
     mask_model_free(&l->model, s->be);
-    free(l->fields);
+    mask_hints_close(&l->masks);
     free(l->alphas);
 }
 

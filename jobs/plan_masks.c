@@ -26,7 +26,7 @@ static md_status plan_mask_sampling(plan_job *p, const mask_model *m, size_t *mo
 {
     const config *c = p->cfg;
     mask_sampler *s = NULL;
-    mask_sampler_options o = mask_sampler_options_for(c, 0);
+    mask_sampler_options o = mask_sampler_options_for(c, NULL);
     double masks = (double)masks_count(c);
     MD_TRY(mask_sampler_new(m, p->be, &o, &s));
     plan_print_run(p, "masks draw", mask_sampler_plan(s), ceil(masks / o.batch) * o.steps);

@@ -34,7 +34,8 @@ extern "C" {
     X(MASK_NOISE)                                                                                  \
     X(MASK_STEP_NOISE)                                                                             \
     X(MASK_FORM)                                                                                   \
-    X(FIGURES)
+    X(FIGURES)                                                                                     \
+    X(MASK_SKETCH)
 
 typedef enum md_purpose {
 #define X(name) MD_RNG_##name,

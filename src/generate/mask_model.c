@@ -1,6 +1,7 @@
 #include "generate/mask_model.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "image/mask_sketch.h"
 #include "model/schedule_json.h"
 #include <string.h>
 
@@ -24,10 +25,12 @@ md_status mask_model_open(const char *folder, mask_model *out)
     MD_TRY(standalone_open(MODEL_MASK_UNET, folder, &m.net));
     const unet_config *u = &m.net->config.unet;
     md_status status = read_schedule(m.net->path, &m.schedule);
-    if (status == MD_OK && (u->in_channels != 1 || u->out_channels != 1))
+    if (status == MD_OK && ((u->in_channels != 1 && u->in_channels != 1 + IMAGE_SKETCH_PLANES) ||
+                            u->out_channels != 1))
         status = md_fail(MD_BAD_INPUT, __FILE__, __LINE__,
-                         "%s: a mask generator has one channel in and out, not %d and %d", folder,
-                         u->in_channels, u->out_channels);
+                         "%s: a mask generator has 1 channel in, or %d with a sketch, and 1 out, "
+                         "not %d and %d",
+                         folder, 1 + IMAGE_SKETCH_PLANES, u->in_channels, u->out_channels);
     if (status != MD_OK)
         mask_model_free(&m, NULL);
     else

@@ -19,6 +19,7 @@ typedef struct numbers {
 typedef struct report {
     const masks_job *j;
     mask_judge judge;
+    mask_hints hints;
     masks_store *store;
     int64_t *slot, *nearest_id; /* [generated.n] */
     numbers real, generated;
@@ -204,9 +205,9 @@ static md_status diversity(const image mask[PROBES], double out[2])
     return status;
 }
 
-/* Levels of randomness that are switched on. */
+/* Levels of randomness that are switched on; sketch: nothing to a model that takes none. */
 typedef struct levels {
-    bool start, steps, form;
+    bool sketch, start, steps, form;
     const char *name;
 } levels;
 
@@ -237,12 +238,13 @@ static md_status draw_probes(const report *r, mask_sampler *s, const levels *l, 
     return status;
 }
 
-static md_status measure_levels(const report *r, const levels *l, double mean, double out[2])
+static md_status measure_levels(const report *r, const levels *l, double out[2])
 {
     image mask[PROBES] = {0};
     mask_sampler *s = NULL;
-    mask_sampler_options o = mask_sampler_options_for(r->j->cfg, mean);
+    mask_sampler_options o = mask_sampler_options_for(r->j->cfg, &r->hints);
     o.same_start = !l->start;
+    o.same_sketch = !l->sketch;
     o.eta = l->steps ? o.eta : 0;
     MD_TRY(mask_sampler_new(r->j->model, r->j->be, &o, &s));
     md_status status = mask_sampler_load(s);
@@ -259,19 +261,20 @@ static md_status measure_levels(const report *r, const levels *l, double mean, d
 static md_status add_levels(report *r)
 {
     static const levels all[] = {
-        {false, false, false, "none"},
-        {true, false, false, "initial noise"},
-        {true, true, false, "initial noise, step noise"},
-        {true, true, true, "initial noise, step noise, affine and threshold"},
-        {false, true, false, "step noise alone"},
-        {false, false, true, "affine and threshold alone"},
+        {false, false, false, false, "none"},
+        {false, true, false, false, "initial noise"},
+        {false, true, true, false, "initial noise, step noise"},
+        {true, true, true, false, "initial noise, step noise, sketch"},
+        {true, true, true, true, "initial noise, step noise, sketch, affine and threshold"},
+        {false, false, true, false, "step noise alone"},
+        {true, false, false, false, "sketch alone"},
+        {false, false, false, true, "affine and threshold alone"},
     };
-    double mean, d[2] = {0};
+    double d[2] = {0};
     enum { N = sizeof all / sizeof *all };
-    MD_TRY(masks_mean(&r->judge.real, &r->j->view, &mean));
     MD_TRY(md_text_add(&r->json, "  \"diversity\": {\n"));
     for (int i = 0; i < N; i++) {
-        MD_TRY(measure_levels(r, &all[i], mean, d));
+        MD_TRY(measure_levels(r, &all[i], d));
         md_info("masks", "randomness: %s: mean 1 - IoU of two masks %.3f, after alignment %.3f",
                 all[i].name, d[0], d[1]);
         MD_TRY(md_text_add(&r->json, "    \"%s\": {\"as_they_lie\": %.6g, \"aligned\": %.6g}%s\n",
@@ -353,6 +356,7 @@ static md_status write_all(report *r, const char *json, const char *csv, const c
 {
     const masks_job *j = r->j;
     MD_TRY(mask_judge_open(j->data, config_float(j->cfg, KEY_masks_copy), &r->judge));
+    MD_TRY(mask_hints_open(j->cfg, &r->judge.real, &j->view, &r->hints));
     MD_TRY(masks_open_reader(j->store, &r->store));
     MD_TRY(read_real(r));
     MD_TRY(read_generated(r));
@@ -370,6 +374,7 @@ md_status mask_report_write(const masks_job *j, const char *json, const char *cs
 {
     report r = {.j = j};
     md_status status = write_all(&r, json, csv, png);
+    mask_hints_close(&r.hints);
     mask_judge_close(&r.judge);
     masks_close(r.store);
     free(r.slot);

@@ -14,20 +14,21 @@ struct mask_sampler {
     int64_t edge, px; /* px = edge^2 */
     md_rng *rng;      /* [batch]: each picture's stream of step noise */
     float *host;      /* [batch,px] */
+    float *planes;    /* [batch,px,IMAGE_SKETCH_PLANES] */
 
     md_buffer x; /* [batch,e,e,1]: the pictures on their way */
     md_graph *g;
     md_plan *plan;
-    md_tensor *t, *noise, *coef;
+    md_tensor *t, *noise, *coef, *sketch; /* sketch: NULL where the model takes none */
 };
 
-mask_sampler_options mask_sampler_options_for(const config *c, double mean)
+mask_sampler_options mask_sampler_options_for(const config *c, const mask_hints *hints)
 {
     return (mask_sampler_options){
         .batch = (int)config_int(c, KEY_masks_sample_batch),
         .steps = (int)config_int(c, KEY_masks_sample_steps),
         .eta = config_float(c, KEY_masks_eta),
-        .mean = mean,
+        .hints = hints,
         .seed = (uint64_t)config_int(c, KEY_seed),
         .dtype = config_choice(c, KEY_model_dtype) == 1 ? MD_BF16 : MD_F32,
     };
@@ -42,9 +43,12 @@ static md_status build_step(mask_sampler *s)
     s->coef = md_input(s->g, "sampler", MD_F32, 1, MD_DIMS(SAMPLER_N_COEF));
     if (sampler_wants_noise(s->row, s->o.eta))
         s->noise = md_input(s->g, "noise", MD_F32, 4, MD_DIMS(n, e, e, 1));
+    const unet_config *u = &s->m->net->config.unet;
+    if (mask_unet_sketches(u))
+        s->sketch = md_input(s->g, "sketch", MD_F32, 4, MD_DIMS(n, e, e, IMAGE_SKETCH_PLANES));
     md_tensor *x = md_extern(s->g, &s->x, 0, 4, MD_DIMS(n, e, e, 1));
-    md_tensor *said = unet(nn_root(s->g, s->m->net->params, s->o.dtype), &s->m->net->config.unet,
-                           md_cast(x, s->o.dtype), s->t, NULL);
+    md_tensor *said =
+        mask_unet(nn_root(s->g, s->m->net->params, s->o.dtype), u, x, s->sketch, s->t);
     sampler_estimate est =
         sampler_predict(s->row, x, md_cast(said, MD_F32), s->coef, s->m->schedule.clip);
     est.e = sampler_noise_of(x, est.x0, s->coef); /* what a clamped x_0 leaves of it */
@@ -62,7 +66,8 @@ static md_status setup(mask_sampler *s)
     s->course = malloc((size_t)s->evaluations * sizeof *s->course);
     s->rng = malloc((size_t)s->o.batch * sizeof *s->rng);
     s->host = calloc((size_t)(s->o.batch * s->px), sizeof *s->host);
-    if (!s->course || !s->rng || !s->host)
+    s->planes = calloc((size_t)(s->o.batch * s->px * IMAGE_SKETCH_PLANES), sizeof *s->planes);
+    if (!s->course || !s->rng || !s->host || !s->planes)
         MD_FAIL(MD_NOMEM, "masks: out of memory");
     MD_TRY(sampler_course(s->row, d, s->o.steps, s->o.eta, s->course));
     md_buffer_init(&s->x, "mask pictures", MD_F32, s->o.batch * s->px);
@@ -97,6 +102,7 @@ void mask_sampler_free(mask_sampler *s)
     free(s->course);
     free(s->rng);
     free(s->host);
+    free(s->planes);
     free(s);
 }
 
@@ -134,10 +140,19 @@ static md_status write_start(mask_sampler *s, const mask_place *places, int n)
                        : md_rng_at(s->o.seed, MD_RNG_MASK_NOISE, (uint64_t)p->slot, p->attempt);
         md_rng_normal_fill(&r, x, s->px);
         for (int64_t k = 0; k < s->px; k++)
-            x[k] = (float)(start * sqrt(1 - a) * (double)x[k] + sqrt(a) * s->o.mean);
+            x[k] = (float)(start * sqrt(1 - a) * (double)x[k] + sqrt(a) * s->o.hints->mean);
         s->rng[i] = md_rng_at(s->o.seed, MD_RNG_MASK_STEP_NOISE, (uint64_t)p->slot, p->attempt);
     }
     return md_buffer_write(s->be, &s->x, 0, s->host, MD_F32, s->o.batch * s->px);
+}
+
+static md_status write_sketches(mask_sampler *s, const mask_place *places, int n)
+{
+    int64_t all = s->px * IMAGE_SKETCH_PLANES;
+    for (int i = 0; i < n; i++)
+        MD_TRY(mask_hints_sketch(s->o.hints, s->o.same_sketch ? (mask_place){0} : places[i],
+                                 s->planes + i * all));
+    return md_plan_write(s->plan, s->sketch, s->planes, MD_F32, s->o.batch * all);
 }
 
 static md_status write_step(mask_sampler *s, int index, int n)
@@ -161,6 +176,8 @@ md_status mask_sampler_draw(mask_sampler *s, const mask_place *places, int n,
                             bool *finite)
 {
     MD_TRY(write_start(s, places, n));
+    if (s->sketch)
+        MD_TRY(write_sketches(s, places, n));
     for (int i = 0; i < s->evaluations; i++) {
         MD_TRY(write_step(s, i, n));
         MD_TRY(md_plan_run(s->plan));

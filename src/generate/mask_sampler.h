@@ -4,26 +4,22 @@
 
 #include "config/config.h"
 #include "diffusion/sampler.h"
+#include "generate/mask_hints.h"
 #include "generate/mask_model.h"
 #include "graph/plan.h"
 
 typedef struct mask_sampler_options {
     int batch, steps;
-    double eta;      /* of DDIM: 0, or noise in every step */
-    bool same_start; /* one start noise for all, to see what it adds */
-    double mean;     /* of the pictures it learned from, see mask_sampler_draw */
+    double eta;                   /* of DDIM: 0, or noise in every step */
+    bool same_start, same_sketch; /* one for all, to see what it adds */
+    const mask_hints *hints;      /* lives as long; NULL: nothing is going to be drawn */
     uint64_t seed;
     md_dtype dtype;
 } mask_sampler_options;
 
-typedef struct mask_place {
-    int64_t slot;
-    uint32_t attempt;
-} mask_place;
-
 typedef struct mask_sampler mask_sampler;
 
-mask_sampler_options mask_sampler_options_for(const config *cfg, double mean);
+mask_sampler_options mask_sampler_options_for(const config *cfg, const mask_hints *hints);
 
 /* Plans and takes no device memory; m and be must outlive it. */
 MD_MUST md_status mask_sampler_new(const mask_model *m, md_backend *be,

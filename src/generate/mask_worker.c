@@ -5,6 +5,7 @@
 struct mask_worker {
     const masks_job *j;
     mask_judge judge;
+    mask_hints hints;
     mask_sampler *sampler;
     masks_store *store;
     double affine, threshold;
@@ -12,28 +13,6 @@ struct mask_worker {
     float *pictures; /* [batch,edge,edge] */
     bool *finite;
 };
-
-md_status masks_mean(const guide_bank *real, const image_field_view *v, double *mean)
-{
-    int64_t px = v->edge * v->edge;
-    const image_affine still = image_affine_make(0, 0, 1, 0, 0);
-    float *field = malloc((size_t)(v->size * v->size + px) * sizeof *field);
-    float *picture = field + v->size * v->size;
-    double sum = 0;
-    md_status status = MD_OK;
-    if (!field)
-        MD_FAIL(MD_NOMEM, "masks: out of memory");
-    for (int64_t i = 0; i < real->n && status == MD_OK; i++) {
-        status = image_mask_field(&real->mask[i], field);
-        if (status == MD_OK)
-            image_field_picture(v, field, &still, picture);
-        for (int64_t k = 0; k < px && status == MD_OK; k++)
-            sum += (double)picture[k];
-    }
-    free(field);
-    *mean = sum / (double)(real->n * px);
-    return status;
-}
 
 md_status masks_cut(const masks_job *j, mask_place place, const float *picture, double affine,
                     double threshold, image *out)
@@ -48,13 +27,12 @@ md_status masks_cut(const masks_job *j, mask_place place, const float *picture, 
 static md_status setup(mask_worker *w)
 {
     const config *c = w->j->cfg;
-    double mean;
     w->affine = config_float(c, KEY_masks_affine);
     w->threshold = config_float(c, KEY_masks_threshold);
     w->batch = (int)config_int(c, KEY_masks_sample_batch);
     MD_TRY(mask_judge_open(w->j->data, config_float(c, KEY_masks_copy), &w->judge));
-    MD_TRY(masks_mean(&w->judge.real, &w->j->view, &mean));
-    mask_sampler_options o = mask_sampler_options_for(c, mean);
+    MD_TRY(mask_hints_open(c, &w->judge.real, &w->j->view, &w->hints));
+    mask_sampler_options o = mask_sampler_options_for(c, &w->hints);
     MD_TRY(mask_sampler_new(w->j->model, w->j->be, &o, &w->sampler));
     if (w->j->budget && mask_sampler_bytes(w->sampler) > w->j->budget)
         MD_FAIL(MD_NOMEM,
@@ -96,6 +74,7 @@ void mask_worker_close(mask_worker *w)
     if (!w)
         return;
     mask_sampler_free(w->sampler);
+    mask_hints_close(&w->hints);
     mask_judge_close(&w->judge);
     masks_close(w->store);
     free(w->pictures);

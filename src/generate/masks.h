@@ -33,8 +33,6 @@ MD_MUST md_status masks_generate(const masks_job *j, masks_outcome *out);
 
 /* masks.count, or where it is 0 the number that generate.pairs asks for. */
 int64_t masks_count(const config *cfg);
-/* Mean of the training masks' pictures. */
-MD_MUST md_status masks_mean(const guide_bank *real, const image_field_view *v, double *mean);
 /* The mask that `place` has been given by its picture: moved and cut off at random within the
    strength `affine` and the level `threshold`. */
 MD_MUST md_status masks_cut(const masks_job *j, mask_place place, const float *picture,

@@ -182,6 +182,18 @@ md_tensor *unet(nn m, const unet_config *c, md_tensor *sample, md_tensor *timest
     return nn_tap(nn_in(m, "conv_out"), x);
 }
 
+bool mask_unet_sketches(const unet_config *c)
+{
+    return c->in_channels > 1;
+}
+
+md_tensor *mask_unet(nn m, const unet_config *c, md_tensor *x, md_tensor *sketch,
+                     md_tensor *timesteps)
+{
+    md_tensor *all = sketch ? md_concat((md_tensor *[]){x, sketch}, 2, 3) : x;
+    return unet(m, c, md_cast(all, m.dtype), timesteps, NULL);
+}
+
 md_status unet_declare(nn_params *p, const unet_config *c)
 {
     md_graph *g;

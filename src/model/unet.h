@@ -39,6 +39,11 @@ int unet_multiple(const unet_config *c);
    [N,h,w,out_channels] */
 md_tensor *unet(nn m, const unet_config *c, md_tensor *sample, md_tensor *timesteps,
                 md_tensor *context);
+/* The mask generator's: one picture, and beside it a sketch where there are channels for it.
+   x [N,h,w,1] f32, sketch [N,h,w,in_channels - 1] f32 or NULL -> [N,h,w,1] */
+bool mask_unet_sketches(const unet_config *c);
+md_tensor *mask_unet(nn m, const unet_config *c, md_tensor *x, md_tensor *sketch,
+                     md_tensor *timesteps);
 /* Declares every parameter by building the model in a throwaway graph; closes the store. */
 MD_MUST md_status unet_declare(nn_params *p, const unet_config *c);
 static inline md_status mask_unet_declare(nn_params *p, const unet_config *c)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 enum { A, B, SHARE, T, N_NUMBERS }; /* rows of the numbers */
-enum { STREAM = 32 };               /* the first attempt of this task's draws (base/rng.h) */
+enum { STREAM = 32 };               /* this task's first attempt in shared purposes (base/rng.h) */
 
 static md_tensor *number(const mask_train *d, int row, int64_t n, int ndim, const int64_t *dim)
 {
@@ -20,13 +20,16 @@ static md_tensor *build(void *user, md_graph *g, int64_t n)
     d->picture = md_input(g, "picture", MD_F32, 4, dim);
     d->noise = md_input(g, "noise", MD_F32, 4, dim);
     d->numbers = md_input(g, "numbers", MD_F32, 2, MD_DIMS(N_NUMBERS, n));
+    d->sketch = mask_unet_sketches(d->unet)
+                    ? md_input(g, "sketch", MD_F32, 4, MD_DIMS(n, e, e, IMAGE_SKETCH_PLANES))
+                    : NULL;
     md_tensor *a = number(d, A, n, 4, one), *b = number(d, B, n, 4, one);
     md_tensor *noisy = md_add(md_mul(d->picture, a), md_mul(d->noise, b)); /* [n,e,e,1] */
     md_tensor *wanted = d->prediction == SCHEDULE_EPSILON
                             ? d->noise
                             : md_sub(md_mul(d->noise, a), md_mul(d->picture, b));
-    md_tensor *said = unet(nn_root(g, d->params, d->dtype), d->unet, md_cast(noisy, d->dtype),
-                           number(d, T, n, 1, MD_DIMS(n)), NULL);
+    md_tensor *said = mask_unet(nn_root(g, d->params, d->dtype), d->unet, noisy, d->sketch,
+                                number(d, T, n, 1, MD_DIMS(n)));
     md_tensor *diff = md_sub(md_cast(said, MD_F32), wanted);
     md_tensor *sums = md_sum_to(md_mul(diff, diff), 4, one); /* [n,1,1,1] */
     return md_sum(md_mul(sums, number(d, SHARE, n, 4, one)));
@@ -42,9 +45,23 @@ void mask_train_picture(const mask_train *d, int64_t step, int64_t position, flo
     image_field_picture(&d->view, d->fields + mask * px, &a, picture);
 }
 
-static void fill_one(const mask_train *d, int64_t step, int64_t position, int64_t n, int64_t i,
-                     float *numbers)
+md_status mask_train_sketch(const mask_train *d, int64_t step, int64_t position,
+                            const float *picture, float *planes)
 {
+    md_rng r = md_rng_at(d->seed, MD_RNG_TRAIN_AUGMENT, (uint64_t)(step * d->batch + position),
+                         STREAM + 1);
+    image_sketch s;
+    MD_TRY(image_sketch_measure(&d->view, picture, &s));
+    image_sketch_blur(&s, &d->spread, &r);
+    image_sketch_draw(&s, &d->spread, &d->view, planes);
+    return MD_OK;
+}
+
+/* Sample i of n: pictures, noises, numbers, sketches lie one after the other. */
+static md_status fill_one(const mask_train *d, int64_t step, int64_t position, int64_t n, int64_t i)
+{
+    float *numbers = d->host + 2 * n * d->view.edge * d->view.edge,
+          *sketches = numbers + N_NUMBERS * n;
     int64_t index = step * d->batch + position, px = d->view.edge * d->view.edge;
     mask_train_picture(d, step, position, d->host + i * px);
     md_rng r = md_rng_at(d->seed, MD_RNG_TRAIN_NOISE, (uint64_t)index, STREAM);
@@ -56,6 +73,9 @@ static void fill_one(const mask_train *d, int64_t step, int64_t position, int64_
     numbers[T * n + i] = (float)t;
     numbers[SHARE * n + i] =
         position < d->batch ? (float)(1.0 / ((double)d->batch * (double)px)) : 0;
+    return d->sketch ? mask_train_sketch(d, step, position, d->host + i * px,
+                                         sketches + i * IMAGE_SKETCH_PLANES * px)
+                     : MD_OK;
 }
 
 static md_status fill(void *user, md_plan *plan, int64_t step, int64_t first, int64_t n)
@@ -63,14 +83,18 @@ static md_status fill(void *user, md_plan *plan, int64_t step, int64_t first, in
     mask_train *d = user;
     int64_t all = n * d->view.edge * d->view.edge;
     if (!d->host) /* for all fills: they have one size */
-        d->host = malloc((size_t)(2 * all + N_NUMBERS * n) * sizeof *d->host);
+        d->host =
+            malloc((size_t)((2 + IMAGE_SKETCH_PLANES) * all + N_NUMBERS * n) * sizeof *d->host);
     if (!d->host)
         MD_FAIL(MD_NOMEM, "mask training: out of memory");
     float *numbers = d->host + 2 * all;
     for (int64_t i = 0; i < n; i++)
-        fill_one(d, step, first + i, n, i, numbers);
+        MD_TRY(fill_one(d, step, first + i, n, i));
     MD_TRY(md_plan_write(plan, d->picture, d->host, MD_F32, all));
     MD_TRY(md_plan_write(plan, d->noise, d->host + all, MD_F32, all));
+    if (d->sketch)
+        MD_TRY(md_plan_write(plan, d->sketch, numbers + N_NUMBERS * n, MD_F32,
+                             IMAGE_SKETCH_PLANES * all));
     return md_plan_write(plan, d->numbers, numbers, MD_F32, N_NUMBERS * n);
 }
 
@@ -104,7 +128,7 @@ md_status mask_check(const config *c)
 unet_config mask_unet_for(const config *c)
 {
     int width = (int)config_int(c, KEY_masks_width);
-    unet_config u = {.in_channels = 1,
+    unet_config u = {.in_channels = config_bool(c, KEY_masks_sketch) ? 1 + IMAGE_SKETCH_PLANES : 1,
                      .out_channels = 1,
                      .sample_size = (int)config_int(c, KEY_masks_size),
                      .n_blocks = LEVELS,

@@ -6,7 +6,7 @@
 
 #include "config/config.h"
 #include "diffusion/schedule.h"
-#include "image/mask_field.h"
+#include "image/mask_sketch.h"
 #include "model/unet.h"
 #include "train/step.h"
 
@@ -17,6 +17,7 @@ typedef struct mask_train {
     image_field_view view;
     int64_t n;                    /* masks */
     const float *fields;          /* [n,size,size] of image_mask_field */
+    image_sketch_spread spread;   /* of the fields; where unet takes sketches */
     const double *alphas_cumprod; /* [train_steps] */
     int train_steps;
     schedule_prediction prediction; /* epsilon or v */
@@ -24,9 +25,10 @@ typedef struct mask_train {
     int64_t batch;  /* of a step, over all workers */
     double augment; /* strength; see image_affine_jitter */
 
-    /* inputs of the last graph built, of n samples: [n,e,e,1], [n,e,e,1], [MASK_N_NUMBERS,n] */
-    md_tensor *picture, *noise, *numbers;
-    float *host; /* pictures and noises of a micro-batch; NULL at first */
+    /* inputs of the last graph built, of n samples: [n,e,e,1] twice, [n,e,e,IMAGE_SKETCH_PLANES] or
+       NULL, [MASK_N_NUMBERS,n] */
+    md_tensor *picture, *noise, *sketch, *numbers;
+    float *host; /* all of a micro-batch; NULL at first */
 } mask_train;
 
 /* The loss of a sample is the mean squared error of the prediction. `d` must outlive the task. */
@@ -34,6 +36,10 @@ train_task mask_train_task(mask_train *d);
 
 /* The picture that `position` of `step` is made of, before noise [edge,edge]; a pure function. */
 void mask_train_picture(const mask_train *d, int64_t step, int64_t position, float *picture);
+
+/* The planes of its sketch [edge,edge,IMAGE_SKETCH_PLANES], blurred; as pure a function. */
+MD_MUST md_status mask_train_sketch(const mask_train *d, int64_t step, int64_t position,
+                                    const float *picture, float *planes);
 
 /* As a configuration describes it; shared by the job that trains and the one that plans. */
 unet_config mask_unet_for(const config *cfg);

@@ -236,10 +236,10 @@ static bool same(const float *a, const float *b)
     return memcmp(a, b, EDGE * EDGE * sizeof *a) == 0;
 }
 
-static void places(void **state)
+static void sample_places(const char *json, int in_channels, const mask_hints *hints)
 {
-    (void)state;
     md_backend *be;
+    model_config net;
     mask_model m = {.schedule = {.train_steps = 1000,
                                  .beta_start = 1e-4,
                                  .beta_end = 0.02,
@@ -249,10 +249,13 @@ static void places(void **state)
                                  .set_alpha_to_one = true,
                                  .clip = 1}};
     OK(cpu_backend_open(&be, 1));
-    OK(standalone_open(MODEL_MASK_UNET, "tests/golden/masks", &m.net));
-    OK(standalone_load(m.net, be));
+    OK(model_registry(MODEL_MASK_UNET)->read(json, &net));
+    net.unet.in_channels = in_channels;
+    OK(standalone_new(MODEL_MASK_UNET, &net, &m.net));
+    OK(standalone_randomize(m.net, be, 5));
     for (int eta = 0; eta < 2; eta++) {
-        mask_sampler_options o = {.batch = BATCH, .steps = 4, .eta = eta, .mean = -0.5, .seed = 3};
+        mask_sampler_options o = {
+            .batch = BATCH, .steps = 4, .eta = eta, .hints = hints, .seed = 3};
         mask_sampler *s;
         float a[EDGE * EDGE], b[EDGE * EDGE];
         OK(mask_sampler_new(&m, be, &o, &s));
@@ -270,17 +273,44 @@ static void places(void **state)
         assert_false(same(a, b));
         mask_sampler_free(s);
         /* one start for all: without noise in the steps one picture, with it several */
-        o.same_start = true;
+        o.same_start = o.same_sketch = true;
         OK(mask_sampler_new(&m, be, &o, &s));
         OK(mask_sampler_load(s));
         picture_of(s, others, 2, 0, a);
         picture_of(s, others, 2, 1, b);
         assert_true(same(a, b) == (eta == 0));
         mask_sampler_free(s);
+        /* and with sketches of their own several again */
+        o.same_sketch = false;
+        OK(mask_sampler_new(&m, be, &o, &s));
+        OK(mask_sampler_load(s));
+        picture_of(s, others, 2, 0, a);
+        picture_of(s, others, 2, 1, b);
+        assert_true(same(a, b) == (eta == 0 && in_channels == 1));
+        mask_sampler_free(s);
     }
     mask_model_free(&m, be);
     assert_int_equal(be->allocated_bytes, 0);
     be->ops->close(be);
+}
+
+static void places(void **state)
+{
+    (void)state;
+    static const char golden[] = "tests/golden/masks/config.json";
+    config *c;
+    mask_judge j;
+    mask_hints hints = {.mean = -0.5};
+    sample_places(golden, 1, &hints);
+    OK(config_load(NULL, NULL, 0, &c));
+    OK(mask_judge_open(data_path, 0, &j));
+    const image_field_view v = {.size = S, .edge = EDGE, .ramp_px = 8};
+    OK(mask_hints_open(c, &j.real, &v, &hints));
+    assert_true(hints.mean > -1 && hints.mean < -0.5);
+    sample_places(golden, 1 + IMAGE_SKETCH_PLANES, &hints);
+    mask_hints_close(&hints);
+    mask_judge_close(&j);
+    config_free(c);
 }
 
 int main(void)

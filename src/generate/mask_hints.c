@@ -1,0 +1,63 @@
+#include "generate/mask_hints.h"
+#include "base/rng.h"
+#include <stdlib.h>
+
+static md_status see_all(mask_hints *h, const guide_bank *real)
+{
+    const image_affine still = image_affine_make(0, 0, 1, 0, 0);
+    int64_t px = h->view.edge * h->view.edge, all = h->view.size * h->view.size;
+    double sum = 0;
+    md_status status = MD_OK;
+    h->fields = malloc((size_t)(h->n * all) * sizeof *h->fields);
+    float *picture = malloc((size_t)px * sizeof *picture);
+    if (!h->fields || !picture)
+        status = md_fail(MD_NOMEM, __FILE__, __LINE__, "masks: out of memory");
+    for (int64_t i = 0; i < h->n && status == MD_OK; i++) {
+        status = image_mask_field(&real->mask[i], h->fields + i * all);
+        if (status == MD_OK)
+            image_field_picture(&h->view, h->fields + i * all, &still, picture);
+        for (int64_t k = 0; k < px && status == MD_OK; k++)
+            sum += (double)picture[k];
+    }
+    free(picture);
+    h->mean = sum / (double)(h->n * px);
+    MD_TRY(status);
+    return image_sketch_spread_of(&h->view, h->fields, h->n, &h->spread);
+}
+
+md_status mask_hints_open(const config *c, const guide_bank *real, const image_field_view *v,
+                          mask_hints *out)
+{
+    *out = (mask_hints){.view = *v,
+                        .n = real->n,
+                        .augment = config_float(c, KEY_masks_augment),
+                        .seed = (uint64_t)config_int(c, KEY_seed)};
+    md_status status = see_all(out, real);
+    if (status != MD_OK)
+        mask_hints_close(out);
+    return status;
+}
+
+void mask_hints_close(mask_hints *h)
+{
+    free(h->fields);
+    *h = (mask_hints){0};
+}
+
+md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes)
+{
+    image_sketch s;
+    md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot, place.attempt);
+    const float *field = h->fields + md_rng_below(&r, h->n) * h->view.size * h->view.size;
+    image_affine a = image_affine_jitter(&r, h->augment, (double)h->view.size);
+    float *picture = malloc((size_t)(h->view.edge * h->view.edge) * sizeof *picture);
+    if (!picture)
+        MD_FAIL(MD_NOMEM, "masks: out of memory");
+    image_field_picture(&h->view, field, &a, picture);
+    md_status status = image_sketch_measure(&h->view, picture, &s);
+    free(picture);
+    MD_TRY(status);
+    image_sketch_blur(&s, &h->spread, &r);
+    image_sketch_draw(&s, &h->spread, &h->view, planes);
+    return MD_OK;
+}

@@ -1,0 +1,33 @@
+/* What the training masks give the mask generator while it draws: the mean of their pictures, and
+   sketches (image/mask_sketch.h). */
+#ifndef MD_GENERATE_MASK_HINTS_H
+#define MD_GENERATE_MASK_HINTS_H
+
+#include "config/config.h"
+#include "generate/guide.h"
+#include "image/mask_sketch.h"
+
+typedef struct mask_place {
+    int64_t slot;
+    uint32_t attempt;
+} mask_place;
+
+typedef struct mask_hints {
+    image_field_view view;
+    int64_t n;
+    float *fields; /* [n,size,size] of the training masks */
+    double mean;   /* of their pictures */
+    image_sketch_spread spread;
+    double augment; /* how far a sketched mask is moved: as in training */
+    uint64_t seed;
+} mask_hints;
+
+/* real: not needed afterwards. Local. */
+MD_MUST md_status mask_hints_open(const config *cfg, const guide_bank *real,
+                                  const image_field_view *v, mask_hints *out);
+void mask_hints_close(mask_hints *h);
+/* planes [edge,edge,IMAGE_SKETCH_PLANES] of a training mask's sketch, both drawn by the place
+ * alone. */
+MD_MUST md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes);
+
+#endif

@@ -1,0 +1,117 @@
+#include "image/mask_sketch.h"
+#include "image/shape.h"
+#include <math.h>
+#include <stdlib.h>
+
+static const double PI = 3.14159265358979323846;
+static const double BLUR = 0.1, MOST = 3; /* deviations */
+
+static const image_sketch nothing = {
+    .y = 0.5, .x = 0.5, .value = {[IMAGE_SKETCH_SOLIDITY] = 1, [IMAGE_SKETCH_RIM] = 1}};
+
+/* Area, centroid and second moments, each pixel a square that the mask covers as its distance from
+   the edge says: at a small picture's edge half pixels count. */
+static void see_ellipse(const image_field_view *v, const float *picture, image_sketch *s)
+{
+    double e = (double)v->edge, slope = v->ramp_px * e / (double)v->size;
+    double n = 0, y = 0, x = 0, yy = 0, xx = 0, yx = 0;
+    for (int64_t i = 0; i < v->edge * v->edge; i++) {
+        double w = fmin(fmax(0.5 + slope * (double)picture[i], 0), 1);
+        double py = ((double)(i / v->edge) + 0.5) / e, px = ((double)(i % v->edge) + 0.5) / e;
+        n += w;
+        y += w * py;
+        x += w * px;
+        yy += w * py * py;
+        xx += w * px * px;
+        yx += w * py * px;
+    }
+    s->area = n / (e * e);
+    s->y = y / n;
+    s->x = x / n;
+    yy = yy / n - s->y * s->y;
+    xx = xx / n - s->x * s->x;
+    yx = yx / n - s->y * s->x;
+    double middle = (yy + xx) / 2 + 1 / (12 * e * e), apart = hypot((xx - yy) / 2, yx);
+    s->angle = atan2(2 * yx, xx - yy) / 2;
+    s->value[IMAGE_SKETCH_RATIO] = log((middle + apart) / (middle - apart)) / 2;
+}
+
+md_status image_sketch_measure(const image_field_view *v, const float *picture, image_sketch *out)
+{
+    image m = {0};
+    image_shape shape;
+    image_sketch s = nothing;
+    MD_TRY(image_new(&m, v->edge, v->edge, 1));
+    for (int64_t i = 0; i < v->edge * v->edge; i++)
+        m.px[i] = picture[i] > 0;
+    md_status status = image_shape_measure(&m, &shape);
+    if (status == MD_OK && shape.value[IMAGE_SHAPE_AREA] > 0) {
+        see_ellipse(v, picture, &s);
+        s.value[IMAGE_SKETCH_SOLIDITY] = shape.value[IMAGE_SHAPE_SOLIDITY];
+        s.value[IMAGE_SKETCH_RIM] =
+            shape.value[IMAGE_SHAPE_PERIMETER] / (2 * sqrt(PI * shape.value[IMAGE_SHAPE_AREA]));
+    }
+    image_free(&m);
+    *out = s;
+    return status;
+}
+
+md_status image_sketch_spread_of(const image_field_view *v, const float *fields, int64_t n,
+                                 image_sketch_spread *out)
+{
+    const image_affine still = image_affine_make(0, 0, 1, 0, 0);
+    double squares[IMAGE_SKETCH_N] = {0};
+    image_sketch_spread of = {0};
+    image_sketch s;
+    md_status status = MD_OK;
+    float *picture = malloc((size_t)(v->edge * v->edge) * sizeof *picture);
+    if (!picture)
+        MD_FAIL(MD_NOMEM, "masks: out of memory");
+    for (int64_t i = 0; i < n && status == MD_OK; i++) {
+        image_field_picture(v, fields + i * v->size * v->size, &still, picture);
+        status = image_sketch_measure(v, picture, &s);
+        for (int k = 0; k < IMAGE_SKETCH_N && status == MD_OK; k++) {
+            of.mean[k] += s.value[k] / (double)n;
+            squares[k] += s.value[k] * s.value[k] / (double)n;
+        }
+    }
+    free(picture);
+    for (int k = 0; k < IMAGE_SKETCH_N; k++)
+        of.deviation[k] = sqrt(fmax(squares[k] - of.mean[k] * of.mean[k], 0));
+    *out = of;
+    return status;
+}
+
+void image_sketch_blur(image_sketch *s, const image_sketch_spread *of, md_rng *r)
+{
+    float z[IMAGE_SKETCH_N];
+    md_rng_normal_fill(r, z, IMAGE_SKETCH_N);
+    for (int k = 0; k < IMAGE_SKETCH_N; k++)
+        s->value[k] += BLUR * of->deviation[k] * (double)z[k];
+}
+
+/* Signed distance to the ellipse's edge to first order, in edges of the square. */
+static double distance(const image_sketch *s, double y, double x)
+{
+    double stretch = exp(s->value[IMAGE_SKETCH_RATIO]), c = cos(s->angle), n = sin(s->angle),
+           along = c * (x - s->x) + n * (y - s->y), across = c * (y - s->y) - n * (x - s->x),
+           long2 = s->area / PI * stretch, short2 = s->area / PI / stretch,
+           slope = 2 * hypot(along / long2, across / short2);
+    return (1 - along * along / long2 - across * across / short2) / fmax(slope, 1e-9);
+}
+
+void image_sketch_draw(const image_sketch *s, const image_sketch_spread *of,
+                       const image_field_view *v, float *planes)
+{
+    double ramp = v->ramp_px / (double)v->size, e = (double)v->edge, z[IMAGE_SKETCH_N];
+    for (int k = 0; k < IMAGE_SKETCH_N; k++) /* all training masks may be discs */
+        z[k] = fmin(fmax((s->value[k] - of->mean[k]) / fmax(of->deviation[k], 1e-6), -MOST), MOST);
+    for (int64_t i = 0; i < v->edge * v->edge; i++) {
+        double d = -1;
+        if (s->area > 0)
+            d = distance(s, ((double)(i / v->edge) + 0.5) / e, ((double)(i % v->edge) + 0.5) / e);
+        planes[IMAGE_SKETCH_PLANES * i] = (float)fmin(fmax(d / ramp, -1), 1);
+        planes[IMAGE_SKETCH_PLANES * i + 1] = (float)z[IMAGE_SKETCH_SOLIDITY];
+        planes[IMAGE_SKETCH_PLANES * i + 2] = (float)z[IMAGE_SKETCH_RIM];
+    }
+}
