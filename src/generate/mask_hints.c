@@ -46,7 +46,6 @@ void mask_hints_close(mask_hints *h)
 
 md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes)
 {
-    image_sketch s;
     md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot, place.attempt);
     const float *field = h->fields + md_rng_below(&r, h->n) * h->view.size * h->view.size;
     image_affine a = image_affine_jitter(&r, h->augment, (double)h->view.size);
@@ -54,10 +53,7 @@ md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes
     if (!picture)
         MD_FAIL(MD_NOMEM, "masks: out of memory");
     image_field_picture(&h->view, field, &a, picture);
-    md_status status = image_sketch_measure(&h->view, picture, &s);
+    md_status status = image_sketch_planes(&h->view, picture, &h->spread, &r, planes);
     free(picture);
-    MD_TRY(status);
-    image_sketch_blur(&s, &h->spread, &r);
-    image_sketch_draw(&s, &h->spread, &h->view, planes);
-    return MD_OK;
+    return status;
 }

@@ -90,28 +90,51 @@ void image_sketch_blur(image_sketch *s, const image_sketch_spread *of, md_rng *r
         s->value[k] += BLUR * of->deviation[k] * (double)z[k];
 }
 
-/* Signed distance to the ellipse's edge to first order, in edges of the square. */
-static double distance(const image_sketch *s, double y, double x)
+/* The ellipse in its own axes, what every pixel asks of it. */
+typedef struct ellipse {
+    double cosine, sine, long2, short2; /* axes squared */
+} ellipse;
+
+static ellipse ellipse_of(const image_sketch *s)
 {
-    double stretch = exp(s->value[IMAGE_SKETCH_RATIO]), c = cos(s->angle), n = sin(s->angle),
-           along = c * (x - s->x) + n * (y - s->y), across = c * (y - s->y) - n * (x - s->x),
-           long2 = s->area / PI * stretch, short2 = s->area / PI / stretch,
-           slope = 2 * hypot(along / long2, across / short2);
-    return (1 - along * along / long2 - across * across / short2) / fmax(slope, 1e-9);
+    double stretch = exp(s->value[IMAGE_SKETCH_RATIO]);
+    return (ellipse){.cosine = cos(s->angle),
+                     .sine = sin(s->angle),
+                     .long2 = s->area / PI * stretch,
+                     .short2 = s->area / PI / stretch};
+}
+
+/* Signed distance to its edge to first order from (dy,dx) off its centre, in edges of the square.
+ */
+static double distance(const ellipse *o, double dy, double dx)
+{
+    double along = o->cosine * dx + o->sine * dy, across = o->cosine * dy - o->sine * dx,
+           slope = 2 * hypot(along / o->long2, across / o->short2);
+    return (1 - along * along / o->long2 - across * across / o->short2) / fmax(slope, 1e-9);
 }
 
 void image_sketch_draw(const image_sketch *s, const image_sketch_spread *of,
                        const image_field_view *v, float *planes)
 {
     double ramp = v->ramp_px / (double)v->size, e = (double)v->edge, z[IMAGE_SKETCH_N];
+    ellipse o = ellipse_of(s);
     for (int k = 0; k < IMAGE_SKETCH_N; k++) /* all training masks may be discs */
         z[k] = fmin(fmax((s->value[k] - of->mean[k]) / fmax(of->deviation[k], 1e-6), -MOST), MOST);
     for (int64_t i = 0; i < v->edge * v->edge; i++) {
-        double d = -1;
-        if (s->area > 0)
-            d = distance(s, ((double)(i / v->edge) + 0.5) / e, ((double)(i % v->edge) + 0.5) / e);
+        double y = ((double)(i / v->edge) + 0.5) / e, x = ((double)(i % v->edge) + 0.5) / e,
+               d = s->area > 0 ? distance(&o, y - s->y, x - s->x) : -1;
         planes[IMAGE_SKETCH_PLANES * i] = (float)fmin(fmax(d / ramp, -1), 1);
         planes[IMAGE_SKETCH_PLANES * i + 1] = (float)z[IMAGE_SKETCH_SOLIDITY];
         planes[IMAGE_SKETCH_PLANES * i + 2] = (float)z[IMAGE_SKETCH_RIM];
     }
+}
+
+md_status image_sketch_planes(const image_field_view *v, const float *picture,
+                              const image_sketch_spread *of, md_rng *r, float *planes)
+{
+    image_sketch s;
+    MD_TRY(image_sketch_measure(v, picture, &s));
+    image_sketch_blur(&s, of, r);
+    image_sketch_draw(&s, of, v, planes);
+    return MD_OK;
 }

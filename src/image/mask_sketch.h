@@ -47,6 +47,10 @@ enum { IMAGE_SKETCH_PLANES = 3 };
 void image_sketch_draw(const image_sketch *s, const image_sketch_spread *of,
                        const image_field_view *v, float *planes);
 
+/* The planes of a picture's sketch, blurred: what training and sampling give the network. */
+MD_MUST md_status image_sketch_planes(const image_field_view *v, const float *picture,
+                                      const image_sketch_spread *of, md_rng *r, float *planes);
+
 #ifdef __cplusplus
 }
 #endif

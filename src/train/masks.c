@@ -50,11 +50,7 @@ md_status mask_train_sketch(const mask_train *d, int64_t step, int64_t position,
 {
     md_rng r = md_rng_at(d->seed, MD_RNG_TRAIN_AUGMENT, (uint64_t)(step * d->batch + position),
                          STREAM + 1);
-    image_sketch s;
-    MD_TRY(image_sketch_measure(&d->view, picture, &s));
-    image_sketch_blur(&s, &d->spread, &r);
-    image_sketch_draw(&s, &d->spread, &d->view, planes);
-    return MD_OK;
+    return image_sketch_planes(&d->view, picture, &d->spread, &r, planes);
 }
 
 /* Sample i of n: pictures, noises, numbers, sketches lie one after the other. */
