@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const double DUPLICATE = 0.125; /* of the median distance */
+static const double DUPLICATE = 0.125;     /* of the median distance */
+static const double LEAST_DISTANCE = 1e-6; /* what a feature in float tells from none */
 
 static const config_key low_keys[N_PARTS] = {KEY_quality_low, KEY_quality_lesion_low};
 static const config_key high_keys[N_PARTS] = {KEY_quality_high, KEY_quality_lesion_high};
@@ -41,6 +42,34 @@ double band_quantile(double *v, int64_t n, double q)
     if (at <= 0 || below + 1 >= n)
         return v[at <= 0 ? 0 : n - 1];
     return v[below] + (at - (double)below) * (v[below + 1] - v[below]);
+}
+
+/* The z below which a share q of the standard normal distribution lies, 0 < q < 1: by halving. */
+static double normal_quantile(double q)
+{
+    double low = -40, high = 40;
+    for (int i = 0; i < 60; i++) {
+        double z = (low + high) / 2;
+        if (0.5 * erfc(-z / sqrt(2.0)) < q)
+            low = z;
+        else
+            high = z;
+    }
+    return (low + high) / 2;
+}
+
+double band_limit(double *v, int64_t n, double q)
+{
+    double rank = q * (double)(n + 1), mean = 0, square = 0;
+    if (n < 2 || q <= 0 || q >= 1 || (rank >= 1 && rank <= (double)n))
+        return band_quantile(v, n, q);
+    for (int64_t i = 0; i < n; i++) {
+        double x = log(fmax(1 - v[i], LEAST_DISTANCE)), delta = x - mean;
+        mean += delta / (double)(i + 1);
+        square += delta * (x - mean);
+    }
+    double spread = sqrt(square / (double)(n - 1) * (1 + 1 / (double)n));
+    return 1 - exp(mean - normal_quantile(q) * spread); /* far is little alike: the sign turns */
 }
 
 static const float *feature_of(const references *r, picture_part part, int64_t i)
@@ -101,9 +130,9 @@ static void find_part(const config *cfg, const references *r, picture_part part,
     out->low[part] = config_float(cfg, low_keys[part]);
     out->high[part] = config_float(cfg, high_keys[part]);
     if (out->low[part] == 0)
-        out->low[part] = band_quantile(v + r->n, n, q);
+        out->low[part] = band_limit(v + r->n, n, q);
     if (out->high[part] == 0)
-        out->high[part] = band_quantile(v, n, 1 - q);
+        out->high[part] = band_limit(v, n, 1 - q);
 }
 
 static bool is_open(const config *cfg)

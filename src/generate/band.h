@@ -39,10 +39,17 @@ void band_tell(const band *b, const band_source *from);
 /* MD_USAGE, naming the key, when `then` (by the name of `store`) was judged by other rules. */
 MD_MUST md_status band_same_rules(const config *now, const config *then, const char *store);
 
-/* The limit below which a further draw falls with probability q: the order statistic of rank q (n +
-   1), between two of them linear, at the ends the extreme (Weibull; numpy's "weibull"). The usual
+/* The order statistic of rank q (n + 1), between two of them linear, at the ends the extreme
+   (Weibull; numpy's "weibull"): a further draw falls below it with probability q. The usual
    quantile, numpy's default, lets 8 % fall below the 5 % one of 30. Sorts v. */
 double band_quantile(double *v, int64_t n, double q);
+
+/* The similarity below which a further draw falls with probability q. Where that rank lies within
+   the n: band_quantile. Where it lies beyond their extremes, as the 2.5 % of 30 does: of a normal
+   distribution with the mean and spread of the logarithms of the distances (1 - similarity), since
+   extremes of few hang on one or two odd images. q = 0 and 1: the extremes. Sorts v.
+   Measured in tests/quality/phantoms.md. */
+double band_limit(double *v, int64_t n, double q);
 
 typedef enum verdict {
     VERDICT_GOOD,

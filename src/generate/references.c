@@ -172,7 +172,8 @@ md_status references_lesion(const image *rgb, const image *mask, image *out)
     return status;
 }
 
-/* View 0: as it is; bit 0: left and right change places; bit 1: top and bottom. */
+/* View 0: as it is; bit 0: left and right change places; bit 1: top and bottom; bit 2: bilinearly
+   between the pixels, half a pixel on, which is the most that resampling takes away. */
 static md_status view_of(const image *rgb, int view, image *out)
 {
     image im;
@@ -180,7 +181,11 @@ static md_status view_of(const image *rgb, int view, image *out)
     for (int64_t y = 0; y < im.h; y++)
         for (int64_t x = 0; x < im.w; x++) {
             int64_t v = view & 2 ? im.h - 1 - y : y, u = view & 1 ? im.w - 1 - x : x;
-            memcpy(im.px + 3 * (y * im.w + x), rgb->px + 3 * (v * im.w + u), 3);
+            int64_t below = view & 4 && v + 1 < im.h, right = view & 4 && u + 1 < im.w;
+            const uint8_t *at = rgb->px + 3 * (v * im.w + u), *next = at + 3 * below * im.w;
+            for (int c = 0; c < 3; c++)
+                im.px[3 * (y * im.w + x) + c] =
+                    (uint8_t)((at[c] + at[c + 3 * right] + next[c] + next[c + 3 * right] + 2) / 4);
         }
     *out = im;
     return MD_OK;

@@ -61,6 +61,41 @@ static void test_quantile(void **state)
     assert_float_equal(band_quantile(v, 1, 0.5), 4 - 3, 0);
 }
 
+/* Distances exp(-3 + x), x in seven steps from -0.3 on. */
+static void spread_out(double v[7], int odd)
+{
+    for (int i = 0; i < 7; i++)
+        v[i] = 1 - exp(-3 + 0.1 * (i - 3));
+    if (odd)
+        v[6] = 1 - exp(-3 + 3.0);
+}
+
+static void test_limit(void **state)
+{
+    (void)state;
+    double v[7], q = 0.025;
+    /* by hand: mean -3, sum of squares 0.28 over 6, further draw 1 + 1/7; z of 97.5 % from a table
+     */
+    const double spread = sqrt(0.28 / 6 * (1 + 1.0 / 7)), z = 1.959963984540054;
+    spread_out(v, 0);
+    assert_float_equal(band_limit(v, 7, q), 1 - exp(-3 + z * spread), 1e-12);
+    spread_out(v, 0);
+    assert_float_equal(band_limit(v, 7, 1 - q), 1 - exp(-3 - z * spread), 1e-12);
+    assert_true(v[6] < band_limit(v, 7, 1 - q)); /* beyond the extremes, where the rank is */
+    /* where the rank lies within, and for the extremes themselves: the order statistic */
+    for (double at = 0; at <= 1; at += 0.125) {
+        double w[7];
+        spread_out(v, 1);
+        spread_out(w, 1);
+        assert_float_equal(band_limit(v, 7, at), band_quantile(w, 7, at), 0);
+    }
+    /* nothing to spread: one value, equal ones, and two that are the same picture */
+    double one = 0.9, two[2] = {0.8, 0.8}, same[2] = {1, 1};
+    assert_float_equal(band_limit(&one, 1, q), 0.9, 0);
+    assert_float_equal(band_limit(two, 2, q), 0.8, 1e-12);
+    assert_float_equal(band_limit(same, 2, 1 - q), 1, 1e-5);
+}
+
 static void test_compare(void **state)
 {
     (void)state;
@@ -318,15 +353,11 @@ static void test_rejects(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quantile),
-        cmocka_unit_test(test_compare),
-        cmocka_unit_test(test_band),
-        cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_verdicts),
-        cmocka_unit_test(test_box),
-        cmocka_unit_test(test_lesion_anywhere),
-        cmocka_unit_test(test_alignment),
-        cmocka_unit_test(test_rejects),
+        cmocka_unit_test(test_quantile),  cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_compare),   cmocka_unit_test(test_band),
+        cmocka_unit_test(test_rules),     cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_box),       cmocka_unit_test(test_lesion_anywhere),
+        cmocka_unit_test(test_alignment), cmocka_unit_test(test_rejects),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

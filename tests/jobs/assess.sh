@@ -4,7 +4,7 @@
 # noise that were planted.
 # shellcheck source=tests/jobs/common.bash
 source tests/jobs/common.bash
-encoder=(--set "model.encoder=$tree/tests/golden/features" --set quality.quantile=0.25)
+encoder=(--set "model.encoder=$tree/tests/golden/features" --set quality.quantile=0.4)
 run 0 2 pipeline small.cfg --set run=plain # not judged
 
 # lines_of RUN WORD: lines of rejected.csv that hold it.

@@ -7,7 +7,7 @@
 source tests/jobs/common.bash
 poke=$programs/poke
 lines=30
-encoder=(--set "model.encoder=$tree/tests/golden/features" --set quality.quantile=0.25)
+encoder=(--set "model.encoder=$tree/tests/golden/features" --set quality.quantile=0.4)
 
 # show CODE RUN ID OPTIONS...: output to out.
 show() {
