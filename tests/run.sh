@@ -9,6 +9,8 @@ source jobs/setup.sh
 packages+=(g++) # runs the GPU's kernels on the host
 install_packages
 (packages=(python3-h5py python3-pil) && install_packages) || echo 'without h5py: what reads stores from Python is skipped'
+# Those packages are for Debian's own Python, which need not be the first in PATH.
+[ ! -x /usr/bin/python3 ] || export MEDDIFF_PYTHON=${MEDDIFF_PYTHON:-/usr/bin/python3}
 (packages=(slurm-wlm munge) && install_packages) || echo 'without Slurm: tests/slurm will be skipped'
 build_meddiff -DMEDDIFF_TESTS=ON
 mpi_environment

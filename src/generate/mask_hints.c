@@ -46,7 +46,8 @@ void mask_hints_close(mask_hints *h)
 
 md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes)
 {
-    md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot, place.attempt);
+    md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot,
+                         place.attempt / MASK_HINTS_DRAWS);
     const float *field = h->fields + md_rng_below(&r, h->n) * h->view.size * h->view.size;
     image_affine a = image_affine_jitter(&r, h->augment, (double)h->view.size);
     float *picture = malloc((size_t)(h->view.edge * h->view.edge) * sizeof *picture);

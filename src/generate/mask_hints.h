@@ -26,8 +26,11 @@ typedef struct mask_hints {
 MD_MUST md_status mask_hints_open(const config *cfg, const guide_bank *real,
                                   const image_field_view *v, mask_hints *out);
 void mask_hints_close(mask_hints *h);
+/* What is turned down is drawn again by the same sketch at first: smooth round masks are turned
+   down as copies most often, and a new sketch at once would leave fewer of them. */
+enum { MASK_HINTS_DRAWS = 4 };
 /* planes [edge,edge,IMAGE_SKETCH_PLANES] of a training mask's sketch, both drawn by the place
- * alone. */
+   alone, anew after every MASK_HINTS_DRAWS attempts. */
 MD_MUST md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes);
 
 #endif
