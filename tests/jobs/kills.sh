@@ -42,6 +42,12 @@ end_of_script() {
 trap end_of_script INT TERM HUP
 exec {nap}<> <(:)
 pause() { read -rt 0.002 -u "$nap"; } # without a process of its own
+# alive PID: not a zombie either, as which kill -0 finds a child that bash never collects: read -t of bash 5.2 can leave
+# SIGCHLD blocked for good.
+alive() {
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null && [[ $stat != *') Z '* ]]
+}
 
 # draw NAME N: 0 to N-1, from the seed, the trial and the name.
 draw() {
@@ -102,7 +108,7 @@ END
     # the mask model shortly before its end, and pairs that nobody has judged
     cd from-half || exit 1
     launch 3 pipeline
-    until newest masks && [ "$step" -ge 230 ] || ! kill -0 "$launcher" 2>/dev/null; do pause; done
+    until newest masks && [ "$step" -ge 230 ] || ! alive "$launcher"; do pause; done
     kill -USR1 "$launcher"
     wait "$launcher" || fail 'the mask model did not stop orderly'
     launcher=''
@@ -121,7 +127,7 @@ END
         begin_trial
         wait_for_stage
         now_ms && began=$ms
-        until ended_"$stage" || ! kill -0 "$launcher" 2>/dev/null; do pause; done
+        until ended_"$stage" || ! alive "$launcher"; do pause; done
         now_ms && length_ms[$stage]=$((ms - began))
         wait "$launcher" || fail "undisturbed, from $stage: failed"
         launcher=''
@@ -173,7 +179,7 @@ begin_trial() {
 find_ranks() {
     local pid entry children
     rank_process=()
-    while [ ${#rank_process[@]} -lt 3 ] && kill -0 "$launcher" 2>/dev/null; do
+    while [ ${#rank_process[@]} -lt 3 ] && alive "$launcher"; do
         pause
         if ! read -r children <"/proc/$launcher/task/$launcher/children"; then
             [ -e "/proc/$launcher/task/$launcher/children" ] || children=$(ranks_of "$launcher")
@@ -198,10 +204,10 @@ stage_begins() {
 }
 ended_masks() { said 'pipeline: masks: done'; }
 ended_generate() { said 'pipeline: generate: done'; }
-ended_assess() { ! kill -0 "$launcher" 2>/dev/null; }
+ended_assess() { ! alive "$launcher"; }
 
 wait_for_stage() {
-    until stage_begins || ! kill -0 "$launcher" 2>/dev/null; do pause; done
+    until stage_begins || ! alive "$launcher"; do pause; done
 }
 
 # half_written MODEL STEP: is there a checkpoint of this step or a later one without its DONE?
@@ -240,7 +246,7 @@ wait_for_moment() {
     over=0
     wait_for_stage
     now_ms && began=$ms
-    until reached || ! kill -0 "$launcher" 2>/dev/null; do pause; done
+    until reached || ! alive "$launcher"; do pause; done
     now_ms && until_ms=$((ms + late))
     while [ "$ms" -lt $until_ms ]; do
         pause
@@ -270,7 +276,7 @@ strike() {
 gone() {
     local pid tries=0
     for pid; do
-        while kill -0 "$pid" 2>/dev/null && [ "$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null)" != Z ]; do
+        while alive "$pid"; do
             sleep 0.05
             tries=$((tries + 1))
             [ $tries -lt 1200 ] || return 1
