@@ -214,8 +214,10 @@ static md_status train_region(job *j)
     MD_TRY(finetune_check(j->cfg));
     MD_TRY(
         comm_agree(comm_world(), session_is_trained(&s, region_name(j->cfg), sections, &complete)));
-    if (complete)
+    if (complete) {
+        MD_TRY(comm_agree(comm_world(), session_clear_checkpoints(&s, region_name(j->cfg))));
         MD_TRY(comm_agree(comm_world(), list_extras(&s, folder, &e)));
+    }
     if (complete && !e.merged && !e.single) {
         md_info("finetune", "models/%s is complete already; --fresh trains again",
                 region_name(j->cfg));

@@ -190,8 +190,10 @@ md_status job_masks(job *j)
     MD_TRY(mask_check(j->cfg));
     MD_TRY(comm_agree(comm_world(), session_need_data(&s)));
     MD_TRY(comm_agree(comm_world(), session_is_trained(&s, "masks", learned, &trained)));
-    if (trained && trains)
+    if (trained && trains) {
         md_info("masks", "models/masks is complete already; --fresh trains again");
+        MD_TRY(comm_agree(comm_world(), session_clear_checkpoints(&s, "masks")));
+    }
     if (!trains)
         MD_TRY(comm_agree(comm_world(), need_model(&s, trained)));
     md_status status = session_open(&s, j, true);

@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "cluster/signals.h"
 #include "store/import.h"
+#include "train/checkpoint.h"
 #include "train/finetune.h"
 
 #include <stdarg.h>
@@ -238,6 +239,15 @@ md_status session_mark_trained(const session *s, const char *folder)
     MD_TRY(status);
     MD_TRY(md_path_join(done, sizeof done, folder, "DONE"));
     return md_file_write_atomic(done, text, strlen(text));
+}
+
+md_status session_clear_checkpoints(const session *s, const char *name)
+{
+    char checkpoints[SESSION_PATH];
+    if (s->j->rank != 0)
+        return MD_OK;
+    MD_TRY(session_path(s, checkpoints, "checkpoints/%s", name));
+    return train_checkpoint_clear(checkpoints);
 }
 
 md_status session_load(session *s)

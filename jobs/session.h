@@ -59,6 +59,9 @@ MD_MUST md_status session_is_trained(const session *s, const char *name, const c
                                      bool *trained);
 /* Writes <folder>/DONE, with the configuration: last, when the model is there. */
 MD_MUST md_status session_mark_trained(const session *s, const char *folder);
+/* Of a model that is complete: rank 0 removes what a kill after its DONE left of its training in
+   RUN/checkpoints/<name>. */
+MD_MUST md_status session_clear_checkpoints(const session *s, const char *name);
 /* All parts of the foundation, on a worker, to paint with. */
 MD_MUST md_status session_load(session *s);
 bool session_works(void);        /* this rank is a worker */

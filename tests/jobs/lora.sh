@@ -37,6 +37,11 @@ run 0 2 generate small.cfg --set run=merged "${more[@]}"
 check_pairs lora merged/pairs.h5
 run 0 2 finetune small.cfg --set run=lora "${more[@]}" --set finetune.lora_merge=true
 grep -q 'is complete already' out || fail 'merged twice'
+# a kill after DONE leaves checkpoints of a model that is complete
+mkdir -p lora/checkpoints/lesion/step-3
+touch lora/checkpoints/lesion/step-3/state.safetensors
+run 0 2 finetune small.cfg --set run=lora "${more[@]}" --set finetune.lora_merge=true
+[ ! -e lora/checkpoints/lesion ] || fail 'checkpoints of a complete model stay'
 
 # ... and with the training: the same bytes.
 mkdir at-once && cp lora/{data.h5,backgrounds.h5} at-once

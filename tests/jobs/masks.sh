@@ -43,6 +43,12 @@ said 'resumed after step'
 mkdir alone && cp run/data.h5 alone
 run 0 1 masks train small.cfg --set run=alone
 cmp "alone/$weights" "killed/$weights" || fail 'a resumed training ends elsewhere'
+# a kill after DONE leaves checkpoints of a model that is complete
+mkdir -p killed/checkpoints/masks/step-298
+touch killed/checkpoints/masks/step-298/{state.safetensors,DONE}
+run 0 1 masks train small.cfg --set run=killed
+said 'models/masks is complete already'
+[ ! -e killed/checkpoints/masks ] || fail 'checkpoints of a complete model stay'
 
 # Rows that are not for training: with another mask there the same model; with another one here another.
 # name of the first mask in a folder
