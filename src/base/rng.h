@@ -35,7 +35,8 @@ extern "C" {
     X(MASK_STEP_NOISE)                                                                             \
     X(MASK_FORM)                                                                                   \
     X(FIGURES)                                                                                     \
-    X(MASK_SKETCH)
+    X(MASK_SKETCH)                                                                                 \
+    X(MASK_ORDER)
 
 typedef enum md_purpose {
 #define X(name) MD_RNG_##name,

@@ -25,6 +25,20 @@ static md_status see_all(mask_hints *h, const guide_bank *real)
     return image_sketch_spread_of(&h->view, h->fields, h->n, &h->spread);
 }
 
+static md_status put_in_order(mask_hints *h)
+{
+    md_rng r = md_rng_at(h->seed, MD_RNG_MASK_ORDER, 0, 0);
+    h->order = malloc((size_t)h->n * sizeof *h->order);
+    if (!h->order)
+        MD_FAIL(MD_NOMEM, "masks: out of memory");
+    for (int64_t i = 0; i < h->n; i++) { /* Fisher-Yates, from the inside out */
+        int64_t k = md_rng_below(&r, i + 1);
+        h->order[i] = h->order[k];
+        h->order[k] = i;
+    }
+    return MD_OK;
+}
+
 md_status mask_hints_open(const config *c, const guide_bank *real, const image_field_view *v,
                           mask_hints *out)
 {
@@ -33,6 +47,8 @@ md_status mask_hints_open(const config *c, const guide_bank *real, const image_f
                         .augment = config_float(c, KEY_masks_augment),
                         .seed = (uint64_t)config_int(c, KEY_seed)};
     md_status status = see_all(out, real);
+    if (status == MD_OK)
+        status = put_in_order(out);
     if (status != MD_OK)
         mask_hints_close(out);
     return status;
@@ -41,14 +57,16 @@ md_status mask_hints_open(const config *c, const guide_bank *real, const image_f
 void mask_hints_close(mask_hints *h)
 {
     free(h->fields);
+    free(h->order);
     *h = (mask_hints){0};
 }
 
 md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes)
 {
-    md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot,
-                         place.attempt / MASK_HINTS_DRAWS);
-    const float *field = h->fields + md_rng_below(&r, h->n) * h->view.size * h->view.size;
+    uint32_t round = place.attempt / MASK_HINTS_DRAWS;
+    md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot, round);
+    int64_t mask = round ? md_rng_below(&r, h->n) : h->order[place.slot % h->n];
+    const float *field = h->fields + mask * h->view.size * h->view.size;
     image_affine a = image_affine_jitter(&r, h->augment, (double)h->view.size);
     float *picture = malloc((size_t)(h->view.edge * h->view.edge) * sizeof *picture);
     if (!picture)

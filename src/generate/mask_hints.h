@@ -15,8 +15,9 @@ typedef struct mask_place {
 typedef struct mask_hints {
     image_field_view view;
     int64_t n;
-    float *fields; /* [n,size,size] of the training masks */
-    double mean;   /* of their pictures */
+    float *fields;  /* [n,size,size] of the training masks */
+    double mean;    /* of their pictures */
+    int64_t *order; /* [n]: a permutation, whose sketch each slot in turn has first */
     image_sketch_spread spread;
     double augment; /* how far a sketched mask is moved: as in training */
     uint64_t seed;
@@ -29,8 +30,9 @@ void mask_hints_close(mask_hints *h);
 /* What is turned down is drawn again by the same sketch at first: smooth round masks are turned
    down as copies most often, and a new sketch at once would leave fewer of them. */
 enum { MASK_HINTS_DRAWS = 4 };
-/* planes [edge,edge,IMAGE_SKETCH_PLANES] of a training mask's sketch, both drawn by the place
-   alone, anew after every MASK_HINTS_DRAWS attempts. */
+/* planes [edge,edge,IMAGE_SKETCH_PLANES] of a training mask's sketch, by the place alone: slots
+   take the masks in turn, so that their shapes are spread as the masks' are and not as those of so
+   many draws; after MASK_HINTS_DRAWS attempts and every so many more a mask is drawn. */
 MD_MUST md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes);
 
 #endif

@@ -307,6 +307,16 @@ static void places(void **state)
     const image_field_view v = {.size = S, .edge = EDGE, .ramp_px = 8};
     OK(mask_hints_open(c, &j.real, &v, &hints));
     assert_true(hints.mean > -1 && hints.mean < -0.5);
+    /* slots take all masks in turn: a permutation, and not the masks' own order */
+    bool taken[TRAIN] = {false}, moved = false;
+    assert_int_equal(hints.n, TRAIN);
+    for (int64_t i = 0; i < hints.n; i++) {
+        assert_in_range(hints.order[i], 0, hints.n - 1);
+        assert_false(taken[hints.order[i]]);
+        taken[hints.order[i]] = true;
+        moved = moved || hints.order[i] != i;
+    }
+    assert_true(moved);
     sample_places(golden, 1 + IMAGE_SKETCH_PLANES, &hints);
     mask_hints_close(&hints);
     mask_judge_close(&j);
