@@ -61,7 +61,8 @@ void mask_hints_close(mask_hints *h)
     *h = (mask_hints){0};
 }
 
-md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes)
+md_status mask_hints_sketch(const mask_hints *h, mask_place place,
+                            const image_sketch_spread *spread, float *planes)
 {
     uint32_t round = place.attempt / MASK_HINTS_DRAWS;
     md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot, round);
@@ -72,7 +73,7 @@ md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes
     if (!picture)
         MD_FAIL(MD_NOMEM, "masks: out of memory");
     image_field_picture(&h->view, field, &a, picture);
-    md_status status = image_sketch_planes(&h->view, picture, &h->spread, &r, planes);
+    md_status status = image_sketch_planes(&h->view, picture, spread, &r, planes);
     free(picture);
     return status;
 }

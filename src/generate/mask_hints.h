@@ -30,9 +30,11 @@ void mask_hints_close(mask_hints *h);
 /* What is turned down is drawn again by the same sketch at first: smooth round masks are turned
    down as copies most often, and a new sketch at once would leave fewer of them. */
 enum { MASK_HINTS_DRAWS = 4 };
-/* planes [edge,edge,IMAGE_SKETCH_PLANES] of a training mask's sketch, by the place alone: slots
-   take the masks in turn, so that their shapes are spread as the masks' are and not as those of so
-   many draws; after MASK_HINTS_DRAWS attempts and every so many more a mask is drawn. */
-MD_MUST md_status mask_hints_sketch(const mask_hints *h, mask_place place, float *planes);
+/* planes [edge,edge,IMAGE_SKETCH_PLANES] of a training mask's sketch, by the place alone, told
+   against `spread`: slots take the masks in turn, so that their shapes are spread as the masks' are
+   and not as those of so many draws; after MASK_HINTS_DRAWS attempts and every so many more a mask
+   is drawn. */
+MD_MUST md_status mask_hints_sketch(const mask_hints *h, mask_place place,
+                                    const image_sketch_spread *spread, float *planes);
 
 #endif

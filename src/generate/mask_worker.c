@@ -66,7 +66,8 @@ md_status mask_worker_open(const masks_job *j, mask_worker **out)
 md_status mask_worker_start(mask_worker *w)
 {
     MD_TRY(masks_open_writer(w->j->store, &w->store));
-    return mask_sampler_load(w->sampler);
+    MD_TRY(mask_sampler_load(w->sampler));
+    return mask_sampler_calibrate(w->sampler);
 }
 
 void mask_worker_close(mask_worker *w)
