@@ -209,11 +209,10 @@ typedef struct excess {
 } excess;
 
 /* What these draws have beyond what the first pixels of their planes told. */
-static md_status add_excess(mask_sampler *s, const mask_place *places, int n, float *pictures,
-                            bool *finite, excess *m)
+static md_status add_excess(mask_sampler *s, int n, const float *pictures, const bool *finite,
+                            excess *m)
 {
     image_sketch drawn;
-    MD_TRY(mask_sampler_draw(s, places, n, NULL, NULL, pictures, finite));
     for (int i = 0; i < n; i++) {
         const float *told = s->planes + i * s->px * IMAGE_SKETCH_PLANES + 1;
         if (!finite[i])
@@ -232,7 +231,8 @@ static md_status add_excess(mask_sampler *s, const mask_place *places, int n, fl
 /* A network draws outlines a little smoother than it is told, all of them alike (masks.md in
    tests/quality): what the first slots have beyond their sketches is taken off every sketch, by
    the mean that they are told against. One deviation at most, as more was never trained. */
-static md_status calibrate(mask_sampler *s, float *pictures, bool *finite)
+static md_status calibrate(mask_sampler *s, md_status (*beat)(void *user), void *user,
+                           float *pictures, bool *finite)
 {
     enum { DRAWS = 64 };
     excess m = {.n = 0};
@@ -241,7 +241,8 @@ static md_status calibrate(mask_sampler *s, float *pictures, bool *finite)
         int n = 0;
         for (; n < s->o.batch && first + n < DRAWS; n++)
             places[n] = (mask_place){.slot = first + n};
-        MD_TRY(add_excess(s, places, n, pictures, finite, &m));
+        MD_TRY(mask_sampler_draw(s, places, n, beat, user, pictures, finite));
+        MD_TRY(add_excess(s, n, pictures, finite, &m));
     }
     for (int k = IMAGE_SKETCH_SOLIDITY; k < IMAGE_SKETCH_N && m.n; k++) {
         double most = s->spread.deviation[k];
@@ -250,14 +251,14 @@ static md_status calibrate(mask_sampler *s, float *pictures, bool *finite)
     return MD_OK;
 }
 
-md_status mask_sampler_calibrate(mask_sampler *s)
+md_status mask_sampler_calibrate(mask_sampler *s, md_status (*beat)(void *user), void *user)
 {
     if (!s->sketch)
         return MD_OK;
     float *pictures = malloc((size_t)(s->o.batch * s->px) * sizeof *pictures);
     bool *finite = malloc((size_t)s->o.batch * sizeof *finite);
     md_status status = pictures && finite
-                           ? calibrate(s, pictures, finite)
+                           ? calibrate(s, beat, user, pictures, finite)
                            : md_fail(MD_NOMEM, __FILE__, __LINE__, "masks: out of memory");
     free(pictures);
     free(finite);

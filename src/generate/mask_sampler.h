@@ -28,8 +28,9 @@ void mask_sampler_free(mask_sampler *s);
 /* The model must be loaded on be. */
 MD_MUST md_status mask_sampler_load(mask_sampler *s);
 /* Draws a few pictures to learn what it draws beyond its sketches, and tells them accordingly from
-   then on. */
-MD_MUST md_status mask_sampler_calibrate(mask_sampler *s);
+   then on. `beat` as below. */
+MD_MUST md_status mask_sampler_calibrate(mask_sampler *s, md_status (*beat)(void *user),
+                                         void *user);
 /* What sketches are told against: the training masks' spread; once calibrated with means moved by
    what the draws miss, one deviation at most. */
 const image_sketch_spread *mask_sampler_spread(const mask_sampler *s);

@@ -12,6 +12,7 @@ struct mask_worker {
     int batch;
     float *pictures; /* [batch,edge,edge] */
     bool *finite;
+    bool calibrated;
 };
 
 md_status masks_cut(const masks_job *j, mask_place place, const float *picture, double affine,
@@ -66,8 +67,7 @@ md_status mask_worker_open(const masks_job *j, mask_worker **out)
 md_status mask_worker_start(mask_worker *w)
 {
     MD_TRY(masks_open_writer(w->j->store, &w->store));
-    MD_TRY(mask_sampler_load(w->sampler));
-    return mask_sampler_calibrate(w->sampler);
+    return mask_sampler_load(w->sampler);
 }
 
 void mask_worker_close(mask_worker *w)
@@ -115,6 +115,9 @@ md_status mask_worker_lease(void *worker, cluster_batch *b)
         cluster_item it = cluster_batch_item(b, i);
         place[i] = (mask_place){it.id, it.attempt};
     }
+    if (!w->calibrated) /* not before: a store that is complete asks for no draw */
+        MD_TRY(mask_sampler_calibrate(w->sampler, cluster_beat_of, b));
+    w->calibrated = true;
     MD_TRY(mask_sampler_draw(w->sampler, place, n, cluster_beat_of, b, w->pictures, w->finite));
     for (int i = 0; i < n; i++) {
         if (w->finite[i])

@@ -274,7 +274,7 @@ static void sample_places(const char *json, int in_channels, const mask_hints *h
         assert_int_equal(mask_sampler_edge(s), EDGE);
         assert_true(mask_sampler_bytes(s) == be->allocated_bytes);
         const mask_place alone[] = {{7, 2}}, among[] = {{1, 0}, {2, 0}, {7, 2}};
-        OK(mask_sampler_calibrate(s));
+        OK(mask_sampler_calibrate(s, NULL, NULL));
         if (in_channels > 1)
             told_to_be_smoother(mask_sampler_spread(s), &hints->spread);
         picture_of(s, alone, 1, 0, a);
