@@ -203,51 +203,46 @@ md_status mask_sampler_draw(mask_sampler *s, const mask_place *places, int n,
 
 /* ---- telling it right */
 
-typedef struct excess {
-    double sum[IMAGE_SKETCH_N];
+enum { CALIBRATION_DRAWS = 64 };
+typedef struct answers {
+    image_sketch told[CALIBRATION_DRAWS], drawn[CALIBRATION_DRAWS];
     int n;
-} excess;
+} answers;
 
-/* What these draws have beyond what the first pixels of their planes told. */
-static md_status add_excess(mask_sampler *s, int n, const float *pictures, const bool *finite,
-                            excess *m)
+/* What was told: the first pixels of a draw's planes. */
+static md_status add_answers(mask_sampler *s, int n, const float *pictures, const bool *finite,
+                             answers *a)
 {
-    image_sketch drawn;
     for (int i = 0; i < n; i++) {
-        const float *told = s->planes + i * s->px * IMAGE_SKETCH_PLANES + 1;
+        const float *planes = s->planes + i * s->px * IMAGE_SKETCH_PLANES + 1;
+        image_sketch *told = &a->told[a->n], *drawn = &a->drawn[a->n];
         if (!finite[i])
             continue;
-        MD_TRY(image_sketch_measure(&s->o.hints->view, pictures + i * s->px, &drawn));
-        if (drawn.area <= 0)
-            continue;
+        MD_TRY(image_sketch_measure(&s->o.hints->view, pictures + i * s->px, drawn));
         for (int k = IMAGE_SKETCH_SOLIDITY; k < IMAGE_SKETCH_N; k++)
-            m->sum[k] += drawn.value[k] - s->spread.mean[k] -
-                         s->spread.deviation[k] * (double)told[k - IMAGE_SKETCH_SOLIDITY];
-        m->n++;
+            told->value[k] = s->spread.mean[k] +
+                             s->spread.deviation[k] * (double)planes[k - IMAGE_SKETCH_SOLIDITY];
+        a->n += drawn->area > 0;
     }
     return MD_OK;
 }
 
-/* A network draws outlines a little smoother than it is told, all of them alike (masks.md in
-   tests/quality): what the first slots have beyond their sketches is taken off every sketch, by
-   the mean that they are told against. One deviation at most, as more was never trained. */
+/* A network draws outlines a little smoother than it is told, and the more ragged ones more so, the
+   less the longer it was trained (masks.md in tests/quality): the first slots' draws say how
+   much. */
 static md_status calibrate(mask_sampler *s, md_status (*beat)(void *user), void *user,
                            float *pictures, bool *finite)
 {
-    enum { DRAWS = 64 };
-    excess m = {.n = 0};
-    for (int64_t first = 0; first < DRAWS; first += s->o.batch) {
-        mask_place places[DRAWS];
+    answers a = {.n = 0};
+    for (int64_t first = 0; first < CALIBRATION_DRAWS; first += s->o.batch) {
+        mask_place places[CALIBRATION_DRAWS];
         int n = 0;
-        for (; n < s->o.batch && first + n < DRAWS; n++)
+        for (; n < s->o.batch && first + n < CALIBRATION_DRAWS; n++)
             places[n] = (mask_place){.slot = first + n};
         MD_TRY(mask_sampler_draw(s, places, n, beat, user, pictures, finite));
-        MD_TRY(add_excess(s, n, pictures, finite, &m));
+        MD_TRY(add_answers(s, n, pictures, finite, &a));
     }
-    for (int k = IMAGE_SKETCH_SOLIDITY; k < IMAGE_SKETCH_N && m.n; k++) {
-        double most = s->spread.deviation[k];
-        s->spread.mean[k] += fmin(fmax(m.sum[k] / m.n, -most), most);
-    }
+    image_sketch_spread_adjust(&s->spread, a.told, a.drawn, a.n);
     return MD_OK;
 }
 

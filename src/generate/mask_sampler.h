@@ -27,12 +27,12 @@ MD_MUST md_status mask_sampler_new(const mask_model *m, md_backend *be,
 void mask_sampler_free(mask_sampler *s);
 /* The model must be loaded on be. */
 MD_MUST md_status mask_sampler_load(mask_sampler *s);
-/* Draws a few pictures to learn what it draws beyond its sketches, and tells them accordingly from
+/* Draws a few pictures to learn how far it follows its sketches, and tells them accordingly from
    then on. `beat` as below. */
 MD_MUST md_status mask_sampler_calibrate(mask_sampler *s, md_status (*beat)(void *user),
                                          void *user);
 /* What sketches are told against: the training masks' spread; once calibrated with means moved by
-   what the draws miss, one deviation at most. */
+   what the draws miss, one deviation at most, and deviations by 0.5 to 2 times as they follow. */
 const image_sketch_spread *mask_sampler_spread(const mask_sampler *s);
 int64_t mask_sampler_edge(const mask_sampler *s);
 const md_plan *mask_sampler_plan(const mask_sampler *s);

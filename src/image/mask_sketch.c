@@ -129,6 +129,55 @@ void image_sketch_draw(const image_sketch *s, const image_sketch_spread *of,
     }
 }
 
+static double within(double x, double least, double most)
+{
+    return fmin(fmax(x, least), most);
+}
+
+/* Sums over draws of a value as it was told (t) and drawn (d), in deviations, over their number. */
+typedef struct moments {
+    double t, d, tt, dd, td;
+} moments;
+
+static moments moments_of(const image_sketch_spread *of, int k, const image_sketch *told,
+                          const image_sketch *drawn, int n)
+{
+    double unit = fmax(of->deviation[k], 1e-6);
+    moments m = {0};
+    for (int i = 0; i < n; i++) {
+        double t = (told[i].value[k] - of->mean[k]) / unit,
+               d = (drawn[i].value[k] - of->mean[k]) / unit;
+        m.t += t / n;
+        m.d += d / n;
+        m.tt += t * t / n;
+        m.dd += d * d / n;
+        m.td += t * d / n;
+    }
+    return m;
+}
+
+/* d = offset + slope t + noise. Told t / s, the draws are spread as t where slope^2 / s^2 var(t) +
+   var(noise) = var(t); of noise three quarters of that at most are made room for. */
+static double told_slope(const moments *m)
+{
+    double t = m->tt - m->t * m->t, d = m->dd - m->d * m->d;
+    if (t < 1e-3) /* all were told the same: no slope is seen */
+        return 1;
+    double slope = (m->td - m->t * m->d) / t, noise = d / t - slope * slope;
+    return within(slope / sqrt(fmax(1 - noise, 0.25)), 0.5, 2);
+}
+
+void image_sketch_spread_adjust(image_sketch_spread *of, const image_sketch *told,
+                                const image_sketch *drawn, int n)
+{
+    for (int k = IMAGE_SKETCH_SOLIDITY; k < IMAGE_SKETCH_N && n; k++) {
+        moments m = moments_of(of, k, told, drawn, n);
+        double slope = told_slope(&m);
+        of->mean[k] += of->deviation[k] * within(m.d - slope * m.t, -1, 1);
+        of->deviation[k] *= slope;
+    }
+}
+
 md_status image_sketch_planes(const image_field_view *v, const float *picture,
                               const image_sketch_spread *of, md_rng *r, float *planes)
 {

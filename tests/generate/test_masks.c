@@ -236,8 +236,8 @@ static bool same(const float *a, const float *b)
     return memcmp(a, b, EDGE * EDGE * sizeof *a) == 0;
 }
 
-/* What random weights draw is more ragged than any mask: that is made up for, within a deviation.
- */
+/* What random weights draw is more ragged than any mask, whatever they are told: that is made up
+   for, within the limits. */
 static void told_to_be_smoother(const image_sketch_spread *told, const image_sketch_spread *real)
 {
     const int solidity = IMAGE_SKETCH_SOLIDITY, rim = IMAGE_SKETCH_RIM, ratio = IMAGE_SKETCH_RATIO;
@@ -245,6 +245,9 @@ static void told_to_be_smoother(const image_sketch_spread *told, const image_ske
     assert_true(told->mean[solidity] >= real->mean[solidity] - real->deviation[solidity]);
     assert_true(told->mean[rim] == real->mean[rim] + real->deviation[rim]);
     assert_true(told->mean[ratio] == real->mean[ratio]);
+    assert_true(told->deviation[solidity] == real->deviation[solidity] / 2);
+    assert_true(told->deviation[rim] == real->deviation[rim] / 2);
+    assert_true(told->deviation[ratio] == real->deviation[ratio]);
 }
 
 static void sample_places(const char *json, int in_channels, const mask_hints *hints)

@@ -1,5 +1,5 @@
 /* Sketches of masks: an ellipse is its own, under any turn; ragged and hollow ones are told apart;
-   what is blurred and what is not. */
+   what is blurred and what is not; told by what was drawn. */
 #include "image/mask_sketch.h"
 #include "support/expect.h"
 
@@ -133,9 +133,70 @@ static void empty(void **state)
     assert_true(planes[IMAGE_SKETCH_PLANES * (5 * EDGE + 7)] > 0);
 }
 
+/* One who follows half of a deviation from the mean and draws smoother by 0.02: told against the
+   adjusted spread, as a plane would say it, what is drawn is what was meant. */
+static double follows(const image_sketch_spread *told_against, double wanted)
+{
+    const image_sketch_spread trained = {.mean = {0, 0.85, 1.2}, .deviation = {1, 0.08, 0.2}};
+    const int k = IMAGE_SKETCH_SOLIDITY;
+    double z = (wanted - told_against->mean[k]) / told_against->deviation[k];
+    return trained.mean[k] + 0.02 + 0.6 * trained.deviation[k] * z;
+}
+
+static void adjusted(void **state)
+{
+    (void)state;
+    enum { N = 5 };
+    const int k = IMAGE_SKETCH_SOLIDITY, rim = IMAGE_SKETCH_RIM;
+    const image_sketch_spread trained = {.mean = {0, 0.85, 1.2}, .deviation = {1, 0.08, 0.2}};
+    image_sketch_spread of = trained;
+    image_sketch told[N] = {{0}}, drawn[N] = {{0}};
+    for (int i = 0; i < N; i++) {
+        told[i].value[k] = 0.75 + 0.04 * i;
+        drawn[i].value[k] = follows(&trained, told[i].value[k]);
+        told[i].value[rim] = 1.1 + 0.05 * i; /* not followed at all, and always too ragged */
+        drawn[i].value[rim] = 1.9;
+        told[i].value[0] = drawn[i].value[0] = i;
+    }
+    image_sketch_spread_adjust(&of, told, drawn, 0);
+    assert_memory_equal(&of, &trained, sizeof of);
+    image_sketch_spread_adjust(&of, told, drawn, N);
+    expect_near(of.mean[k], 0.85 + 0.02, 1e-12);
+    expect_near(of.deviation[k], 0.6 * 0.08, 1e-12);
+    for (double wanted = 0.7; wanted < 0.95; wanted += 0.05)
+        expect_near(follows(&of, wanted), wanted, 1e-12);
+    expect_near(of.mean[rim], 1.2 + 0.2, 1e-12);
+    expect_near(of.deviation[rim], 0.2 / 2, 1e-12);
+    assert_true(of.mean[0] == 0 && of.deviation[0] == 1);
+    /* with noise of its own that is half of the spread: wider than meant, so less is told */
+    of = trained;
+    const double plus[4] = {1, -1, 1, -1}, wanted[4] = {-0.08, -0.08, 0.08, 0.08};
+    for (int i = 0; i < 4; i++) {
+        told[i].value[k] = 0.85 + wanted[i];
+        drawn[i].value[k] = told[i].value[k] + 0.04 * plus[i];
+    }
+    image_sketch_spread_adjust(&of, told, drawn, 4);
+    expect_near(of.mean[k], 0.85, 1e-12);
+    double spread = 0;
+    for (int i = 0; i < 4; i++) {
+        double z = wanted[i] / of.deviation[k];
+        spread += pow(z * trained.deviation[k] + 0.04 * plus[i], 2) / 4;
+    }
+    expect_near(sqrt(spread), 0.08, 1e-12);
+    /* all told the same: what they share is corrected alone */
+    of = trained;
+    for (int i = 0; i < N; i++) {
+        told[i].value[k] = 0.9;
+        drawn[i].value[k] = 0.92 + 0.01 * (i - 2);
+    }
+    image_sketch_spread_adjust(&of, told, drawn, N);
+    expect_near(of.mean[k], 0.87, 1e-12);
+    assert_true(of.deviation[k] == 0.08);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(ellipses), cmocka_unit_test(ragged),
-                                       cmocka_unit_test(empty)};
+                                       cmocka_unit_test(empty), cmocka_unit_test(adjusted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
