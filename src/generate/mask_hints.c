@@ -45,6 +45,7 @@ md_status mask_hints_open(const config *c, const guide_bank *real, const image_f
     *out = (mask_hints){.view = *v,
                         .n = real->n,
                         .augment = config_float(c, KEY_masks_augment),
+                        .stretch = config_float(c, KEY_masks_stretch),
                         .seed = (uint64_t)config_int(c, KEY_seed)};
     md_status status = see_all(out, real);
     if (status == MD_OK)
@@ -68,7 +69,7 @@ md_status mask_hints_sketch(const mask_hints *h, mask_place place,
     md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot, round);
     int64_t mask = round ? md_rng_below(&r, h->n) : h->order[place.slot % h->n];
     const float *field = h->fields + mask * h->view.size * h->view.size;
-    image_affine a = image_affine_jitter(&r, h->augment, (double)h->view.size);
+    image_affine a = image_affine_jitter(&r, h->augment, h->stretch, (double)h->view.size);
     float *picture = malloc((size_t)(h->view.edge * h->view.edge) * sizeof *picture);
     if (!picture)
         MD_FAIL(MD_NOMEM, "masks: out of memory");

@@ -19,7 +19,7 @@ typedef struct mask_hints {
     double mean;    /* of their pictures */
     int64_t *order; /* [n]: a permutation, whose sketch each slot in turn has first */
     image_sketch_spread spread;
-    double augment; /* how far a sketched mask is moved: as in training */
+    double augment, stretch; /* how far a sketched mask is moved: as in training */
     uint64_t seed;
 } mask_hints;
 

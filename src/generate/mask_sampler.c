@@ -203,11 +203,34 @@ md_status mask_sampler_draw(mask_sampler *s, const mask_place *places, int n,
 
 /* ---- telling it right */
 
-enum { CALIBRATION_DRAWS = 64 };
+enum { ROUNDS = 3, ROUND_LEAST = 16, ROUND_MOST = 64 }; /* draws in each */
 typedef struct answers {
-    image_sketch told[CALIBRATION_DRAWS], drawn[CALIBRATION_DRAWS];
+    image_sketch told[ROUND_MOST], drawn[ROUND_MOST];
     int n;
 } answers;
+
+/* The sketch of the mask that a picture becomes, seen as the training masks are: its small bumps
+   are gone there. */
+static md_status sketch_of_drawn(const image_field_view *v, const float *picture, image_sketch *out)
+{
+    const image_affine still = image_affine_make(0, 0, 1, 0, 0);
+    image mask = {0};
+    float *field = malloc((size_t)(v->size * v->size) * sizeof *field),
+          *seen = malloc((size_t)(v->edge * v->edge) * sizeof *seen);
+    md_status status = field && seen
+                           ? image_picture_mask(v, picture, &still, 0, &mask)
+                           : md_fail(MD_NOMEM, __FILE__, __LINE__, "masks: out of memory");
+    if (status == MD_OK)
+        status = image_mask_field(&mask, field);
+    if (status == MD_OK) {
+        image_field_picture(v, field, &still, seen);
+        status = image_sketch_measure(v, seen, out);
+    }
+    image_free(&mask);
+    free(field);
+    free(seen);
+    return status;
+}
 
 /* What was told: the first pixels of a draw's planes. */
 static md_status add_answers(mask_sampler *s, int n, const float *pictures, const bool *finite,
@@ -218,7 +241,7 @@ static md_status add_answers(mask_sampler *s, int n, const float *pictures, cons
         image_sketch *told = &a->told[a->n], *drawn = &a->drawn[a->n];
         if (!finite[i])
             continue;
-        MD_TRY(image_sketch_measure(&s->o.hints->view, pictures + i * s->px, drawn));
+        MD_TRY(sketch_of_drawn(&s->o.hints->view, pictures + i * s->px, drawn));
         for (int k = IMAGE_SKETCH_SOLIDITY; k < IMAGE_SKETCH_N; k++)
             told->value[k] = s->spread.mean[k] +
                              s->spread.deviation[k] * (double)planes[k - IMAGE_SKETCH_SOLIDITY];
@@ -227,22 +250,35 @@ static md_status add_answers(mask_sampler *s, int n, const float *pictures, cons
     return MD_OK;
 }
 
-/* A network draws outlines a little smoother than it is told, and the more ragged ones more so, the
-   less the longer it was trained (masks.md in tests/quality): the first slots' draws say how
-   much. */
+/* Draws a round's slots, of each training mask one unless there are many. */
+static md_status draw_round(mask_sampler *s, int round, md_status (*beat)(void *user), void *user,
+                            float *pictures, bool *finite, answers *a)
+{
+    int64_t draws = s->o.hints->n < ROUND_LEAST  ? ROUND_LEAST
+                    : s->o.hints->n < ROUND_MOST ? s->o.hints->n
+                                                 : ROUND_MOST;
+    for (int64_t first = 0; first < draws; first += s->o.batch) {
+        mask_place places[ROUND_MOST];
+        int n = 0;
+        for (; n < s->o.batch && first + n < draws; n++)
+            places[n] = (mask_place){.slot = round * draws + first + n};
+        MD_TRY(mask_sampler_draw(s, places, n, beat, user, pictures, finite));
+        MD_TRY(add_answers(s, n, pictures, finite, a));
+    }
+    return MD_OK;
+}
+
+/* A network draws outlines a little smoother than it is told, the ragged ones most, the less the
+   longer it was trained. It follows a correction by half to two thirds, hence several rounds
+   (masks.md in tests/quality). */
 static md_status calibrate(mask_sampler *s, md_status (*beat)(void *user), void *user,
                            float *pictures, bool *finite)
 {
-    answers a = {.n = 0};
-    for (int64_t first = 0; first < CALIBRATION_DRAWS; first += s->o.batch) {
-        mask_place places[CALIBRATION_DRAWS];
-        int n = 0;
-        for (; n < s->o.batch && first + n < CALIBRATION_DRAWS; n++)
-            places[n] = (mask_place){.slot = first + n};
-        MD_TRY(mask_sampler_draw(s, places, n, beat, user, pictures, finite));
-        MD_TRY(add_answers(s, n, pictures, finite, &a));
+    for (int round = 0; round < ROUNDS; round++) {
+        answers a = {.n = 0};
+        MD_TRY(draw_round(s, round, beat, user, pictures, finite, &a));
+        image_sketch_spread_adjust(&s->o.hints->spread, a.told, a.drawn, a.n, &s->spread);
     }
-    image_sketch_spread_adjust(&s->spread, a.told, a.drawn, a.n);
     return MD_OK;
 }
 

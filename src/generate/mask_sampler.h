@@ -31,8 +31,8 @@ MD_MUST md_status mask_sampler_load(mask_sampler *s);
    then on. `beat` as below. */
 MD_MUST md_status mask_sampler_calibrate(mask_sampler *s, md_status (*beat)(void *user),
                                          void *user);
-/* What sketches are told against: the training masks' spread; once calibrated with means moved by
-   what the draws miss, one deviation at most, and deviations by 0.5 to 2 times as they follow. */
+/* What sketches are told against: the training masks' spread; once calibrated as
+   image_sketch_spread_adjust leaves it. */
 const image_sketch_spread *mask_sampler_spread(const mask_sampler *s);
 int64_t mask_sampler_edge(const mask_sampler *s);
 const md_plan *mask_sampler_plan(const mask_sampler *s);

@@ -2,6 +2,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+static const double PI = 3.14159265358979323846;
+
 md_status image_mask_field(const image *mask, float *d)
 {
     int64_t n = mask->h * mask->w, *in = malloc((size_t)(2 * n) * sizeof *in), *out = in + n;
@@ -69,7 +71,17 @@ static void source_of(const image_affine *a, double half, double y, double x, do
     *sy = a->m[3] * ox + a->m[4] * oy + a->m[5] + half;
 }
 
-image_affine image_affine_jitter(md_rng *r, double strength, double edge)
+/* output' = R(angle) diag(e, 1/e) R(-angle) output, so the source of output' is that of its
+   inverse. */
+static image_affine stretched(const image_affine *a, double e, double angle)
+{
+    double c = cos(angle), s = sin(angle), xx = c * c / e + s * s * e, yy = s * s / e + c * c * e,
+           xy = c * s * (1 / e - e);
+    return (image_affine){{a->m[0] * xx + a->m[1] * xy, a->m[0] * xy + a->m[1] * yy, a->m[2],
+                           a->m[3] * xx + a->m[4] * xy, a->m[3] * xy + a->m[4] * yy, a->m[5]}};
+}
+
+image_affine image_affine_jitter(md_rng *r, double strength, double stretch, double edge)
 {
     static const double DEGREES = 15, SCALE = 0.15, SHIFT = 0.05;
     int flip = md_rng_below(r, 2) && strength > 0;
@@ -77,7 +89,12 @@ image_affine image_affine_jitter(md_rng *r, double strength, double edge)
     double scale = exp(strength * log(1 + SCALE) * md_rng_range(r, -1, 1));
     double dx = strength * edge * md_rng_range(r, -SHIFT, SHIFT);
     double dy = strength * edge * md_rng_range(r, -SHIFT, SHIFT);
-    return image_affine_make(flip, turn, scale, dx, dy);
+    image_affine a = image_affine_make(flip, turn, scale, dx, dy);
+    if (stretch > 0) {
+        double longer = exp(log(1 + stretch) * md_rng_range(r, 0, 1));
+        a = stretched(&a, sqrt(longer), md_rng_range(r, 0, PI));
+    }
+    return a;
 }
 
 void image_field_picture(const image_field_view *v, const float *field, const image_affine *a,

@@ -23,8 +23,9 @@ typedef struct image_field_view {
 } image_field_view;
 
 /* A small move drawn from r: at strength 1 turned by up to 15 degrees, scaled by up to 15 %,
-   shifted by up to 5 % of the edge, evenly, and mirrored half of the time; at 0 none of it. */
-image_affine image_affine_jitter(md_rng *r, double strength, double edge);
+   shifted by up to 5 % of the edge, evenly, and mirrored half of the time; at 0 none of it. Then
+   made longer by up to `stretch` of its width along an axis drawn, its area kept; 0: not. */
+image_affine image_affine_jitter(md_rng *r, double strength, double stretch, double edge);
 
 /* picture [edge,edge], the caller's = clamp(d / ramp_px, -1, 1) of the field [size,size] of a mask
    that was moved by `a` (image_affine_make), its distances scaled along. Beyond the field its

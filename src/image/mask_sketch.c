@@ -157,24 +157,26 @@ static moments moments_of(const image_sketch_spread *of, int k, const image_sket
 }
 
 /* d = offset + slope t + noise. Told t / s, the draws are spread as t where slope^2 / s^2 var(t) +
-   var(noise) = var(t); of noise three quarters of that at most are made room for. */
+   var(noise) = var(t); for noise room is made up to three quarters of that. */
 static double told_slope(const moments *m)
 {
     double t = m->tt - m->t * m->t, d = m->dd - m->d * m->d;
     if (t < 1e-3) /* all were told the same: no slope is seen */
         return 1;
     double slope = (m->td - m->t * m->d) / t, noise = d / t - slope * slope;
-    return within(slope / sqrt(fmax(1 - noise, 0.25)), 0.5, 2);
+    return slope / sqrt(fmax(1 - noise, 0.25));
 }
 
-void image_sketch_spread_adjust(image_sketch_spread *of, const image_sketch *told,
-                                const image_sketch *drawn, int n)
+void image_sketch_spread_adjust(const image_sketch_spread *trained, const image_sketch *told,
+                                const image_sketch *drawn, int n, image_sketch_spread *of)
 {
     for (int k = IMAGE_SKETCH_SOLIDITY; k < IMAGE_SKETCH_N && n; k++) {
         moments m = moments_of(of, k, told, drawn, n);
-        double slope = told_slope(&m);
-        of->mean[k] += of->deviation[k] * within(m.d - slope * m.t, -1, 1);
-        of->deviation[k] *= slope;
+        double was = of->deviation[k], most = trained->deviation[k];
+        of->deviation[k] = within(was * told_slope(&m), most / 2, most);
+        double slope = was > 0 ? of->deviation[k] / was : 1;
+        of->mean[k] = within(of->mean[k] + was * (m.d - slope * m.t), trained->mean[k] - most,
+                             trained->mean[k] + most);
     }
 }
 

@@ -47,11 +47,12 @@ enum { IMAGE_SKETCH_PLANES = 3 };
 void image_sketch_draw(const image_sketch *s, const image_sketch_spread *of,
                        const image_field_view *v, float *planes);
 
-/* What was drawn by n sketches that were told so: the spread to tell others against, that solidity
-   and rim as drawn have the mean and the spread that were meant. Means move by a deviation at most,
-   deviations to 0.5 to 2 times what they were, as little more was trained. */
-void image_sketch_spread_adjust(image_sketch_spread *of, const image_sketch *told,
-                                const image_sketch *drawn, int n);
+/* What was drawn by n sketches that were told against `of`: adjusts it, that solidity and rim as
+   drawn have the mean and the spread that were meant. Within a deviation of the mean that was
+   trained, as little more was seen, and between half of its deviation and all of it: what is
+   followed weakly is told more strongly, what is drawn too widely not less. */
+void image_sketch_spread_adjust(const image_sketch_spread *trained, const image_sketch *told,
+                                const image_sketch *drawn, int n, image_sketch_spread *of);
 
 /* The planes of a picture's sketch, blurred: what training and sampling give the network. */
 MD_MUST md_status image_sketch_planes(const image_field_view *v, const float *picture,

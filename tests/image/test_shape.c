@@ -207,7 +207,7 @@ static void fields(void **state)
         image moved, from;
         double dice;
         md_rng r = md_rng_at(3, MD_RNG_TEST, (uint64_t)i, 0);
-        image_affine a = image_affine_jitter(&r, 1, S);
+        image_affine a = image_affine_jitter(&r, 1, 0, S);
         OK(image_mask_warp(&m, &a, &moved));
         image_field_picture(&v, d, &a, picture);
         OK(image_picture_mask(&v, picture, &still, 0, &from));
@@ -224,9 +224,31 @@ static void fields(void **state)
     }
     /* strength 0 moves nothing */
     md_rng r = md_rng_at(3, MD_RNG_TEST, 99, 0);
-    image_affine a = image_affine_jitter(&r, 0, S);
+    image_affine a = image_affine_jitter(&r, 0, 0, S);
     for (int i = 0; i < 6; i++)
         assert_true(a.m[i] == still.m[i]);
+    /* stretched: by up to half, every share and every direction, the area kept */
+    double least = 2, most = 1, right = 0, down = 0;
+    for (int i = 0; i < 400; i++) {
+        a = image_affine_jitter(&r, 0, 0.5, S);
+        double trace = a.m[0] + a.m[4], longer = pow(trace / 2 + sqrt(trace * trace / 4 - 1), 2);
+        assert_true(fabs(a.m[0] * a.m[4] - a.m[1] * a.m[3] - 1) < 1e-12 && a.m[1] == a.m[3]);
+        least = fmin(least, longer);
+        most = fmax(most, longer);
+        right += a.m[0] < a.m[4]; /* longer along x: its source lies nearer */
+        down += a.m[1] < 0;
+    }
+    assert_true(least >= 1 && least < 1.01 && most > 1.48 && most <= 1.5 + 1e-9);
+    assert_true(right > 160 && right < 240 && down > 160 && down < 240);
+    image moved, from;
+    double dice;
+    OK(image_mask_warp(&m, &a, &moved));
+    image_field_picture(&v, d, &a, picture);
+    OK(image_picture_mask(&v, picture, &still, 0, &from));
+    OK(image_mask_dice(&moved, &from, &dice));
+    assert_true(dice > 0.97);
+    image_free(&from);
+    image_free(&moved);
     image_free(&m);
     free(d);
 }

@@ -158,9 +158,9 @@ static void adjusted(void **state)
         drawn[i].value[rim] = 1.9;
         told[i].value[0] = drawn[i].value[0] = i;
     }
-    image_sketch_spread_adjust(&of, told, drawn, 0);
+    image_sketch_spread_adjust(&trained, told, drawn, 0, &of);
     assert_memory_equal(&of, &trained, sizeof of);
-    image_sketch_spread_adjust(&of, told, drawn, N);
+    image_sketch_spread_adjust(&trained, told, drawn, N, &of);
     expect_near(of.mean[k], 0.85 + 0.02, 1e-12);
     expect_near(of.deviation[k], 0.6 * 0.08, 1e-12);
     for (double wanted = 0.7; wanted < 0.95; wanted += 0.05)
@@ -168,28 +168,43 @@ static void adjusted(void **state)
     expect_near(of.mean[rim], 1.2 + 0.2, 1e-12);
     expect_near(of.deviation[rim], 0.2 / 2, 1e-12);
     assert_true(of.mean[0] == 0 && of.deviation[0] == 1);
-    /* with noise of its own that is half of the spread: wider than meant, so less is told */
+    /* a second round of the same keeps it, and the limits hold for both together */
+    for (int i = 0; i < N; i++)
+        drawn[i].value[k] = follows(&of, told[i].value[k]);
+    image_sketch_spread_adjust(&trained, told, drawn, N, &of);
+    expect_near(of.mean[k], 0.85 + 0.02, 1e-12);
+    expect_near(of.deviation[k], 0.6 * 0.08, 1e-12);
+    expect_near(of.mean[rim], 1.2 + 0.2, 1e-12);
+    expect_near(of.deviation[rim], 0.2 / 2, 1e-12);
+    /* one who follows half and adds noise of half a spread: told so that both make up the spread */
     of = trained;
     const double plus[4] = {1, -1, 1, -1}, wanted[4] = {-0.08, -0.08, 0.08, 0.08};
     for (int i = 0; i < 4; i++) {
         told[i].value[k] = 0.85 + wanted[i];
-        drawn[i].value[k] = told[i].value[k] + 0.04 * plus[i];
+        drawn[i].value[k] = 0.85 + 0.5 * wanted[i] + 0.04 * plus[i];
     }
-    image_sketch_spread_adjust(&of, told, drawn, 4);
+    image_sketch_spread_adjust(&trained, told, drawn, 4, &of);
     expect_near(of.mean[k], 0.85, 1e-12);
     double spread = 0;
     for (int i = 0; i < 4; i++) {
         double z = wanted[i] / of.deviation[k];
-        spread += pow(z * trained.deviation[k] + 0.04 * plus[i], 2) / 4;
+        spread += pow(0.5 * z * trained.deviation[k] + 0.04 * plus[i], 2) / 4;
     }
     expect_near(sqrt(spread), 0.08, 1e-12);
+    /* one who follows wholly and adds noise is not told less for it */
+    of = trained;
+    for (int i = 0; i < 4; i++)
+        drawn[i].value[k] = told[i].value[k] + 0.04 * plus[i];
+    image_sketch_spread_adjust(&trained, told, drawn, 4, &of);
+    expect_near(of.mean[k], 0.85, 1e-12);
+    assert_true(of.deviation[k] == 0.08);
     /* all told the same: what they share is corrected alone */
     of = trained;
     for (int i = 0; i < N; i++) {
         told[i].value[k] = 0.9;
         drawn[i].value[k] = 0.92 + 0.01 * (i - 2);
     }
-    image_sketch_spread_adjust(&of, told, drawn, N);
+    image_sketch_spread_adjust(&trained, told, drawn, N, &of);
     expect_near(of.mean[k], 0.87, 1e-12);
     assert_true(of.deviation[k] == 0.08);
 }
