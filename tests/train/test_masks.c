@@ -166,6 +166,12 @@ static void pictures(void **state)
     }
     for (int k = 0; k < MASKS; k++)
         assert_true(seen[k]);
+    /* and stretched they are others */
+    mask_train stretching = still;
+    stretching.stretch = 0.5;
+    mask_train_picture(&still, 0, 0, a);
+    mask_train_picture(&stretching, 0, 0, b);
+    assert_memory_not_equal(a, b, sizeof a);
 }
 
 int main(void)
