@@ -167,6 +167,22 @@ static void alignment(void **state)
     image_free(&a);
 }
 
+/* Moved by `a`, the field [S,S] of m becomes a picture [32,32] that is cut to what the moved mask
+   (new) is. */
+static void moves_like(const image *m, const image_field_view *v, const float *d,
+                       const image_affine *a, float *picture, image *moved)
+{
+    const image_affine still = image_affine_make(0, 0, 1, 0, 0);
+    image from;
+    double dice;
+    OK(image_mask_warp(m, a, moved));
+    image_field_picture(v, d, a, picture);
+    OK(image_picture_mask(v, picture, &still, 0, &from));
+    OK(image_mask_dice(moved, &from, &dice));
+    assert_true(dice > 0.97);
+    image_free(&from);
+}
+
 static void fields(void **state)
 {
     (void)state;
@@ -204,16 +220,10 @@ static void fields(void **state)
     }
     /* moved as the mask is moved; distances scale along */
     for (int i = 0; i < 20; i++) {
-        image moved, from;
-        double dice;
+        image moved;
         md_rng r = md_rng_at(3, MD_RNG_TEST, (uint64_t)i, 0);
         image_affine a = image_affine_jitter(&r, 1, 0, S);
-        OK(image_mask_warp(&m, &a, &moved));
-        image_field_picture(&v, d, &a, picture);
-        OK(image_picture_mask(&v, picture, &still, 0, &from));
-        OK(image_mask_dice(&moved, &from, &dice));
-        assert_true(dice > 0.97);
-        image_free(&from);
+        moves_like(&m, &v, d, &a, picture, &moved);
         OK(image_mask_field(&moved, d));
         float want[32 * 32];
         image_field_picture(&v, d, &still, want);
@@ -240,14 +250,8 @@ static void fields(void **state)
     }
     assert_true(least >= 1 && least < 1.01 && most > 1.48 && most <= 1.5 + 1e-9);
     assert_true(right > 160 && right < 240 && down > 160 && down < 240);
-    image moved, from;
-    double dice;
-    OK(image_mask_warp(&m, &a, &moved));
-    image_field_picture(&v, d, &a, picture);
-    OK(image_picture_mask(&v, picture, &still, 0, &from));
-    OK(image_mask_dice(&moved, &from, &dice));
-    assert_true(dice > 0.97);
-    image_free(&from);
+    image moved;
+    moves_like(&m, &v, d, &a, picture, &moved);
     image_free(&moved);
     image_free(&m);
     free(d);
