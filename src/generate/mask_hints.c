@@ -45,7 +45,7 @@ md_status mask_hints_open(const config *c, const guide_bank *real, const image_f
     *out = (mask_hints){.view = *v,
                         .n = real->n,
                         .augment = config_float(c, KEY_masks_augment),
-                        .stretch = config_float(c, KEY_masks_stretch),
+                        .warp = config_float(c, KEY_masks_warp),
                         .seed = (uint64_t)config_int(c, KEY_seed)};
     md_status status = see_all(out, real);
     if (status == MD_OK)
@@ -65,15 +65,14 @@ void mask_hints_close(mask_hints *h)
 md_status mask_hints_sketch(const mask_hints *h, mask_place place,
                             const image_sketch_spread *spread, float *planes)
 {
-    uint32_t round = place.attempt / MASK_HINTS_DRAWS;
-    md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot, round);
-    int64_t mask = round ? md_rng_below(&r, h->n) : h->order[place.slot % h->n];
+    uint32_t move = place.attempt / MASK_HINTS_DRAWS;
+    md_rng r = md_rng_at(h->seed, MD_RNG_MASK_SKETCH, (uint64_t)place.slot, move);
+    int64_t mask = move < MASK_HINTS_MOVES ? h->order[place.slot % h->n] : md_rng_below(&r, h->n);
     const float *field = h->fields + mask * h->view.size * h->view.size;
-    image_affine a = image_affine_jitter(&r, h->augment, h->stretch, (double)h->view.size);
     float *picture = malloc((size_t)(h->view.edge * h->view.edge) * sizeof *picture);
     if (!picture)
         MD_FAIL(MD_NOMEM, "masks: out of memory");
-    image_field_picture(&h->view, field, &a, picture);
+    image_field_augment(&h->view, field, h->augment, h->warp, &r, picture);
     md_status status = image_sketch_planes(&h->view, picture, spread, &r, planes);
     free(picture);
     return status;

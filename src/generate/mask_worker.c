@@ -20,7 +20,7 @@ md_status masks_cut(const masks_job *j, mask_place place, const float *picture, 
 {
     md_rng r = md_rng_at((uint64_t)config_int(j->cfg, KEY_seed), MD_RNG_MASK_FORM,
                          (uint64_t)place.slot, place.attempt);
-    image_affine a = image_affine_jitter(&r, affine, 0, (double)j->view.size);
+    image_affine a = image_affine_jitter(&r, affine, (double)j->view.size);
     double level = threshold * md_rng_range(&r, -1, 1);
     return image_picture_mask(&j->view, picture, &a, level, out);
 }

@@ -71,17 +71,7 @@ static void source_of(const image_affine *a, double half, double y, double x, do
     *sy = a->m[3] * ox + a->m[4] * oy + a->m[5] + half;
 }
 
-/* output' = R(angle) diag(e, 1/e) R(-angle) output, so the source of output' is that of its
-   inverse. */
-static image_affine stretched(const image_affine *a, double e, double angle)
-{
-    double c = cos(angle), s = sin(angle), xx = c * c / e + s * s * e, yy = s * s / e + c * c * e,
-           xy = c * s * (1 / e - e);
-    return (image_affine){{a->m[0] * xx + a->m[1] * xy, a->m[0] * xy + a->m[1] * yy, a->m[2],
-                           a->m[3] * xx + a->m[4] * xy, a->m[3] * xy + a->m[4] * yy, a->m[5]}};
-}
-
-image_affine image_affine_jitter(md_rng *r, double strength, double stretch, double edge)
+image_affine image_affine_jitter(md_rng *r, double strength, double edge)
 {
     static const double DEGREES = 15, SCALE = 0.15, SHIFT = 0.05;
     int flip = md_rng_below(r, 2) && strength > 0;
@@ -89,28 +79,108 @@ image_affine image_affine_jitter(md_rng *r, double strength, double stretch, dou
     double scale = exp(strength * log(1 + SCALE) * md_rng_range(r, -1, 1));
     double dx = strength * edge * md_rng_range(r, -SHIFT, SHIFT);
     double dy = strength * edge * md_rng_range(r, -SHIFT, SHIFT);
-    image_affine a = image_affine_make(flip, turn, scale, dx, dy);
-    if (stretch > 0) {
-        double longer = exp(log(1 + stretch) * md_rng_range(r, 0, 1));
-        a = stretched(&a, sqrt(longer), md_rng_range(r, 0, PI));
-    }
-    return a;
+    return image_affine_make(flip, turn, scale, dx, dy);
 }
 
-void image_field_picture(const image_field_view *v, const float *field, const image_affine *a,
-                         float *picture)
+/* A smooth random field of displacements: plane waves with normal coefficients. */
+enum { WAVES = 6 };
+typedef struct bend {
+    int n; /* of waves */
+    struct {
+        double ky, kx, y[2], x[2]; /* displacements: of cosine and sine of ky y + kx x */
+    } wave[WAVES];
+} bend;
+
+static double radius_of(const float *field, int64_t size)
+{
+    int64_t inside = 0;
+    for (int64_t i = 0; i < size * size; i++)
+        inside += field[i] > 0;
+    return sqrt((double)inside / PI);
+}
+
+static bend bend_draw(md_rng *r, double warp, double radius)
+{
+    static const double LENGTH = 4, SPREAD = 0.35; /* in radii; log of the longest over that */
+    bend b = {.n = warp > 0 && radius > 0 ? WAVES : 0};
+    for (int i = 0; i < b.n; i++) {
+        double k = 2 * PI / (LENGTH * radius * exp(md_rng_range(r, -SPREAD, SPREAD))),
+               angle = md_rng_range(r, 0, 2 * PI), size = warp * radius / sqrt(WAVES);
+        float z[4];
+        md_rng_normal_fill(r, z, 4);
+        b.wave[i].ky = k * sin(angle);
+        b.wave[i].kx = k * cos(angle);
+        for (int c = 0; c < 2; c++) {
+            b.wave[i].y[c] = size * (double)z[c];
+            b.wave[i].x[c] = size * (double)z[2 + c];
+        }
+    }
+    return b;
+}
+
+/* A walk over it in even steps: the waves' cosines and sines, and those of a step. */
+typedef struct walk {
+    double c[WAVES], s[WAVES], step_c[WAVES], step_s[WAVES];
+} walk;
+
+static void walk_from(walk *w, const bend *b, double y, double x, double dy, double dx)
+{
+    for (int i = 0; i < b->n; i++) {
+        double at = b->wave[i].ky * y + b->wave[i].kx * x,
+               step = b->wave[i].ky * dy + b->wave[i].kx * dx;
+        w->c[i] = cos(at);
+        w->s[i] = sin(at);
+        w->step_c[i] = cos(step);
+        w->step_s[i] = sin(step);
+    }
+}
+
+/* Moves (y,x) by the displacement there, then steps on. */
+static void walk_on(walk *w, const bend *b, double *y, double *x)
+{
+    for (int i = 0; i < b->n; i++) {
+        double c = w->c[i], s = w->s[i];
+        *y += b->wave[i].y[0] * c + b->wave[i].y[1] * s;
+        *x += b->wave[i].x[0] * c + b->wave[i].x[1] * s;
+        w->c[i] = c * w->step_c[i] - s * w->step_s[i];
+        w->s[i] = s * w->step_c[i] + c * w->step_s[i];
+    }
+}
+
+static void see(const image_field_view *v, const float *field, const image_affine *a, const bend *b,
+                float *picture)
 {
     double f = (double)v->size / (double)v->edge, half = (double)v->size / 2, sy, sx;
     double scale = 1 / sqrt(fabs(a->m[0] * a->m[4] - a->m[1] * a->m[3]));
-    for (int64_t y = 0; y < v->edge; y++)
+    walk w;
+    for (int64_t y = 0; y < v->edge; y++) {
+        source_of(a, half, ((double)y + 0.5) * f, 0.5 * f, &sy, &sx);
+        walk_from(&w, b, sy, sx, a->m[3] * f, a->m[0] * f);
         for (int64_t x = 0; x < v->edge; x++) {
             source_of(a, half, ((double)y + 0.5) * f, ((double)x + 0.5) * f, &sy, &sx);
+            walk_on(&w, b, &sy, &sx);
             /* far beyond the field every place is its border, and no whole number overflows */
             sy = fmin(fmax(sy, -half), 3 * half);
             sx = fmin(fmax(sx, -half), 3 * half);
             double d = scale * linear_at(field, v->size, sy - 0.5, sx - 0.5) / v->ramp_px;
             picture[y * v->edge + x] = (float)fmin(fmax(d, -1), 1);
         }
+    }
+}
+
+void image_field_picture(const image_field_view *v, const float *field, const image_affine *a,
+                         float *picture)
+{
+    const bend none = {.n = 0};
+    see(v, field, a, &none, picture);
+}
+
+void image_field_augment(const image_field_view *v, const float *field, double move, double warp,
+                         md_rng *r, float *picture)
+{
+    image_affine a = image_affine_jitter(r, move, (double)v->size);
+    bend b = bend_draw(r, warp, warp > 0 ? radius_of(field, v->size) : 0);
+    see(v, field, &a, &b, picture);
 }
 
 md_status image_picture_mask(const image_field_view *v, const float *picture, const image_affine *a,

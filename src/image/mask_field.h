@@ -23,15 +23,20 @@ typedef struct image_field_view {
 } image_field_view;
 
 /* A small move drawn from r: at strength 1 turned by up to 15 degrees, scaled by up to 15 %,
-   shifted by up to 5 % of the edge, evenly, and mirrored half of the time; at 0 none of it. Then
-   made longer by up to `stretch` of its width along an axis drawn, its area kept; 0: not. */
-image_affine image_affine_jitter(md_rng *r, double strength, double stretch, double edge);
+   shifted by up to 5 % of the edge, evenly, and mirrored half of the time; at 0 none of it. */
+image_affine image_affine_jitter(md_rng *r, double strength, double edge);
 
 /* picture [edge,edge], the caller's = clamp(d / ramp_px, -1, 1) of the field [size,size] of a mask
    that was moved by `a` (image_affine_make), its distances scaled along. Beyond the field its
    border repeats. */
 void image_field_picture(const image_field_view *v, const float *field, const image_affine *a,
                          float *picture);
+/* Likewise, moved by a jitter of strength `move` and bent: an elastic deformation (Simard et al.
+   2003) of the mask as it lies in the field, each component's root mean square `warp` times the
+   radius of the disc of its area. Made of waves of about twice its width, so that small masks are
+   bent as large ones are. warp 0: none, and r is not asked for one. */
+void image_field_augment(const image_field_view *v, const float *field, double move, double warp,
+                         md_rng *r, float *picture);
 /* out [size,size,1], new: 1 where the picture, moved by `a` (in pixels of the mask), lies above
    `level`. Between pixels a Catmull-Rom spline. */
 MD_MUST md_status image_picture_mask(const image_field_view *v, const float *picture,

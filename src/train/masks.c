@@ -41,8 +41,7 @@ void mask_train_picture(const mask_train *d, int64_t step, int64_t position, flo
     md_rng r = md_rng_at(d->seed, MD_RNG_TRAIN_ORDER, (uint64_t)index, STREAM);
     int64_t mask = md_rng_below(&r, d->n);
     r = md_rng_at(d->seed, MD_RNG_TRAIN_AUGMENT, (uint64_t)index, STREAM);
-    image_affine a = image_affine_jitter(&r, d->augment, d->stretch, (double)d->view.size);
-    image_field_picture(&d->view, d->fields + mask * px, &a, picture);
+    image_field_augment(&d->view, d->fields + mask * px, d->augment, d->warp, &r, picture);
 }
 
 md_status mask_train_sketch(const mask_train *d, int64_t step, int64_t position,
@@ -179,7 +178,7 @@ void mask_train_fill(const config *c, int64_t size, mask_train *out)
     out->seed = (uint64_t)config_int(c, KEY_seed);
     out->batch = config_int(c, KEY_masks_batch);
     out->augment = config_float(c, KEY_masks_augment);
-    out->stretch = config_float(c, KEY_masks_stretch);
+    out->warp = config_float(c, KEY_masks_warp);
 }
 
 train_options mask_train_options(const config *c, size_t budget_bytes)

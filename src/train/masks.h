@@ -22,8 +22,8 @@ typedef struct mask_train {
     int train_steps;
     schedule_prediction prediction; /* epsilon or v */
     uint64_t seed;
-    int64_t batch;           /* of a step, over all workers */
-    double augment, stretch; /* see image_affine_jitter */
+    int64_t batch;        /* of a step, over all workers */
+    double augment, warp; /* see image_field_augment */
 
     /* inputs of the last graph built, of n samples: [n,e,e,1] twice, [n,e,e,IMAGE_SKETCH_PLANES] or
        NULL, [MASK_N_NUMBERS,n] */

@@ -311,6 +311,56 @@ static void sample_places(const char *json, int in_channels, const mask_hints *h
     be->ops->close(be);
 }
 
+/* Whose ellipse a place is told: the mask that lies nearest, of those that were moved not at all.
+ */
+static int64_t sketched(const mask_hints *h, mask_place place)
+{
+    enum { N = EDGE * EDGE };
+    static float told[N * IMAGE_SKETCH_PLANES], own[N * IMAGE_SKETCH_PLANES], picture[N];
+    const image_affine still = image_affine_make(0, 0, 1, 0, 0);
+    int64_t nearest = -1;
+    double least = 0;
+    OK(mask_hints_sketch(h, place, &h->spread, told));
+    for (int64_t k = 0; k < h->n; k++) {
+        image_sketch sketch;
+        double apart = 0;
+        image_field_picture(&h->view, h->fields + k * PX, &still, picture);
+        OK(image_sketch_measure(&h->view, picture, &sketch));
+        image_sketch_draw(&sketch, &h->spread, &h->view, own);
+        for (int i = 0; i < N * IMAGE_SKETCH_PLANES; i += IMAGE_SKETCH_PLANES)
+            apart += fabs((double)(told[i] - own[i]));
+        if (nearest < 0 || apart < least) {
+            nearest = k;
+            least = apart;
+        }
+    }
+    return nearest;
+}
+
+/* A slot keeps its mask, however it is moved, for as many attempts; then others come. */
+static void turns(const mask_hints *hints)
+{
+    mask_hints h = *hints;
+    h.augment = h.warp = 0;
+    bool other = false;
+    for (int64_t slot = 0; slot < 3 * h.n; slot++) {
+        uint32_t own = MASK_HINTS_MOVES * MASK_HINTS_DRAWS;
+        for (uint32_t attempt = 0; attempt < own; attempt++)
+            assert_int_equal(sketched(&h, (mask_place){slot, attempt}), h.order[slot % h.n]);
+        other = other || sketched(&h, (mask_place){slot, own}) != h.order[slot % h.n];
+    }
+    assert_true(other);
+    /* the same draws a sketch are moved alike, and the next ones otherwise */
+    float a[PX * IMAGE_SKETCH_PLANES], b[PX * IMAGE_SKETCH_PLANES];
+    size_t bytes = EDGE * EDGE * IMAGE_SKETCH_PLANES * sizeof *a;
+    h.augment = 1;
+    OK(mask_hints_sketch(&h, (mask_place){5, 0}, &h.spread, a));
+    OK(mask_hints_sketch(&h, (mask_place){5, MASK_HINTS_DRAWS - 1}, &h.spread, b));
+    assert_memory_equal(a, b, bytes);
+    OK(mask_hints_sketch(&h, (mask_place){5, MASK_HINTS_DRAWS}, &h.spread, b));
+    assert_memory_not_equal(a, b, bytes);
+}
+
 static void places(void **state)
 {
     (void)state;
@@ -334,6 +384,7 @@ static void places(void **state)
         moved = moved || hints.order[i] != i;
     }
     assert_true(moved);
+    turns(&hints);
     sample_places(golden, 1 + IMAGE_SKETCH_PLANES, &hints);
     mask_hints_close(&hints);
     mask_judge_close(&j);

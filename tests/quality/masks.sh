@@ -4,7 +4,7 @@
 # sampled before the random affine and threshold. Prints every figure with its bound; 0: all hold, 1: one
 # does not.
 #   tests/quality/masks.sh WORK [Dataset_BUSI_with_GT]
-# About 40 minutes of two cores for each kind of phantom, 17 for BUSI. What WORK holds already is not made again.
+# About 40 minutes of two cores for each kind of phantom, 23 for BUSI. What WORK holds already is not made again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=jobs/setup.sh
@@ -61,8 +61,8 @@ if [ -n "$busi" ]; then
     [ -e busi-all/data.h5 ] || "$meddiff" import masks.cfg --set run=busi-all --set data.format=busi \
         --set "data.root=$busi" >/dev/null 2>&1
     "$python" -B "$check" folder busi-all busi
-    learn busi-run --set data.format=folder --set data.root=busi --set masks.steps=3000 --set masks.augment=1 \
-        --set masks.stretch=0.4
+    learn busi-run --set data.format=folder --set data.root=busi --set masks.steps=4000 --set masks.augment=1 \
+        --set masks.warp=0.2
     echo busi
     "$python" -B "$check" real busi-run || bad=1
 fi
