@@ -31,10 +31,10 @@ image_affine image_affine_jitter(md_rng *r, double strength, double edge);
    border repeats. */
 void image_field_picture(const image_field_view *v, const float *field, const image_affine *a,
                          float *picture);
-/* Likewise, moved by a jitter of strength `move` and bent: an elastic deformation (Simard et al.
-   2003) of the mask as it lies in the field, each component's root mean square `warp` times the
-   radius of the disc of its area. Made of waves of about twice its width, so that small masks are
-   bent as large ones are. warp 0: none, and r is not asked for one. */
+/* As a network learns a mask: moved by image_affine_jitter (strength `move`) and bent, an elastic
+   deformation (Simard et al. 2003) by waves of about four radii of a disc of the mask's area, so
+   that small masks are bent as large ones are. `warp`: root mean square of each component of the
+   displacement, in such radii; 0: none, and nothing more is drawn from r. */
 void image_field_augment(const image_field_view *v, const float *field, double move, double warp,
                          md_rng *r, float *picture);
 /* out [size,size,1], new: 1 where the picture, moved by `a` (in pixels of the mask), lies above
