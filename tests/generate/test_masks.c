@@ -350,15 +350,19 @@ static void turns(const mask_hints *hints)
         other = other || sketched(&h, (mask_place){slot, own}) != h.order[slot % h.n];
     }
     assert_true(other);
-    /* the same draws a sketch are moved alike, and the next ones otherwise */
-    float a[PX * IMAGE_SKETCH_PLANES], b[PX * IMAGE_SKETCH_PLANES];
-    size_t bytes = EDGE * EDGE * IMAGE_SKETCH_PLANES * sizeof *a;
+    /* as many draws are moved alike, and the next ones otherwise; nothing is blurred */
+    float a[EDGE * EDGE * IMAGE_SKETCH_PLANES], b[EDGE * EDGE * IMAGE_SKETCH_PLANES];
+    image_sketch_spread sharp = h.spread;
+    memset(sharp.deviation, 0, sizeof sharp.deviation);
     h.augment = 1;
-    OK(mask_hints_sketch(&h, (mask_place){5, 0}, &h.spread, a));
-    OK(mask_hints_sketch(&h, (mask_place){5, MASK_HINTS_DRAWS - 1}, &h.spread, b));
-    assert_memory_equal(a, b, bytes);
-    OK(mask_hints_sketch(&h, (mask_place){5, MASK_HINTS_DRAWS}, &h.spread, b));
-    assert_memory_not_equal(a, b, bytes);
+    OK(mask_hints_sketch(&h, (mask_place){5, 0}, &sharp, a));
+    OK(mask_hints_sketch(&h, (mask_place){5, MASK_HINTS_DRAWS - 1}, &sharp, b));
+    assert_memory_equal(a, b, sizeof a);
+    OK(mask_hints_sketch(&h, (mask_place){5, MASK_HINTS_DRAWS}, &sharp, b));
+    assert_memory_not_equal(a, b, sizeof a);
+    h.warp = 0.2;
+    OK(mask_hints_sketch(&h, (mask_place){5, 0}, &sharp, b));
+    assert_memory_not_equal(a, b, sizeof a);
 }
 
 static void places(void **state)
@@ -369,7 +373,8 @@ static void places(void **state)
     mask_judge j;
     mask_hints hints = {.mean = -0.5};
     sample_places(golden, 1, &hints);
-    OK(config_load(NULL, NULL, 0, &c));
+    const char *sets[] = {"masks.augment=0.7", "masks.warp=0.2"};
+    OK(config_load(NULL, sets, 2, &c));
     OK(mask_judge_open(data_path, 0, &j));
     const image_field_view v = {.size = S, .edge = EDGE, .ramp_px = 8};
     OK(mask_hints_open(c, &j.real, &v, &hints));
@@ -384,6 +389,7 @@ static void places(void **state)
         moved = moved || hints.order[i] != i;
     }
     assert_true(moved);
+    assert_true(hints.augment == 0.7 && hints.warp == 0.2);
     turns(&hints);
     sample_places(golden, 1 + IMAGE_SKETCH_PLANES, &hints);
     mask_hints_close(&hints);

@@ -241,49 +241,125 @@ static void fields(void **state)
     free(d);
 }
 
-/* On a plane that rises with y or x by a pixel a pixel a picture shows one component of the
-   displacements itself, over the ramp. */
+/* On a plane that rises by a pixel a pixel a picture shows one component of the displacements
+   itself. Its mask, some columns or rows at the end, gives the radius. */
+enum { E = 32, STEP = S / E };
+static const image_field_view bend_view = {.size = S, .edge = E, .ramp_px = 4 * S};
+
+static double plane_of(int axis, int width, float *plane)
+{
+    for (int i = 0; i < S * S; i++)
+        plane[i] = (float)((axis ? i % S : i / S) + 0.5 - (S - width));
+    return sqrt(width * S / PI);
+}
+
+/* u [E,E]: the displacements of what image_field_augment makes from a copy of r, in pixels. */
+static image_affine displacements(const float *plane, double move, double warp, md_rng r, double *u)
+{
+    float flat[E * E], bent[E * E];
+    md_rng same = r;
+    image_affine a = image_affine_jitter(&same, move, S);
+    double shrunk = sqrt(fabs(a.m[0] * a.m[4] - a.m[1] * a.m[3]));
+    image_field_picture(&bend_view, plane, &a, flat);
+    image_field_augment(&bend_view, plane, move, warp, &r, bent);
+    for (int i = 0; i < E * E; i++)
+        u[i] = shrunk * bend_view.ramp_px * (double)(bent[i] - flat[i]);
+    return a;
+}
+
+/* Root mean squares, also of the differences along three directions, and that x and y have nothing
+   to do with each other, where no displacement leaves the field. */
+static void bends_evenly(int width)
+{
+    enum { DRAWS = 3000 };
+    static const int to[] = {1, E, E + 1};
+    const double warp = 0.1, k = 2 * PI / 4;
+    float *plane[2];
+    double radius = 0, u[2][E * E], squares[2] = {0}, steps[3] = {0}, both = 0, n = 0;
+    for (int axis = 0; axis < 2; axis++) {
+        plane[axis] = malloc(S * S * sizeof **plane);
+        radius = plane_of(axis, width, plane[axis]);
+    }
+    for (int draw = 0; draw < DRAWS; draw++) {
+        md_rng r = md_rng_at(3, MD_RNG_TEST, 100, (uint32_t)draw);
+        for (int axis = 0; axis < 2; axis++)
+            (void)displacements(plane[axis], 0, warp, r, u[axis]);
+        for (int i = E * E / 4; i < 3 * E * E / 4; i++) {
+            if (i % E < E / 4 || i % E >= 3 * E / 4)
+                continue;
+            for (int axis = 0; axis < 2; axis++)
+                squares[axis] += u[axis][i] * u[axis][i];
+            for (int d = 0; d < 3; d++)
+                steps[d] += pow(u[0][i + to[d]] - u[0][i], 2);
+            both += u[0][i] * u[1][i];
+            n++;
+        }
+    }
+    for (int axis = 0; axis < 2; axis++)
+        near("displacement", sqrt(squares[axis] / n) / (warp * radius), 1, 0.06);
+    near("x and y", both / n / pow(warp * radius, 2), 0, 0.08);
+    /* of k^2 over all directions a half lies along each; exp(2 s) averages to sinh(0.7) / 0.7 */
+    double slope = k / radius * sqrt(sinh(0.7) / 0.7 / 2) * STEP;
+    for (int d = 0; d < 3; d++)
+        near("smoothness", sqrt(steps[d] / n) / (warp * radius) / slope, d < 2 ? 1 : sqrt(2), 0.08);
+    free(plane[0]);
+    free(plane[1]);
+}
+
+/* A move draws as much from r as none, so the same waves follow: moved, a displacement is that of
+   the place which it comes from. */
+static void bends_where_it_comes_from(void)
+{
+    enum { WIDTH = 16 };
+    const double warp = 0.2;
+    float *plane = malloc(S * S * sizeof *plane);
+    int n = 0;
+    for (int draw = 0; draw < 40; draw++) {
+        double here[E * E], moved[E * E], radius = plane_of(draw % 2, WIDTH, plane);
+        md_rng r = md_rng_at(3, MD_RNG_TEST, 101, (uint32_t)draw);
+        (void)displacements(plane, 0, warp, r, here);
+        image_affine a = displacements(plane, 1, warp, r, moved);
+        for (int i = 0; i < E * E; i++) {
+            double oy = (i / E + 0.5) * STEP - S / 2.0, ox = (i % E + 0.5) * STEP - S / 2.0,
+                   x = (a.m[0] * ox + a.m[1] * oy + a.m[2] + S / 2.0) / STEP - 0.5,
+                   y = (a.m[3] * ox + a.m[4] * oy + a.m[5] + S / 2.0) / STEP - 0.5;
+            if (fmin(y, x) < E / 4.0 || fmax(y, x) > 3 * E / 4.0)
+                continue;
+            const double *at = here + (int)y * E + (int)x;
+            double v = y - floor(y), h = x - floor(x),
+                   want = (1 - v) * ((1 - h) * at[0] + h * at[1]) +
+                          v * ((1 - h) * at[E] + h * at[E + 1]);
+            near("moved", moved[i], want, 0.1 * warp * radius);
+            n++;
+        }
+    }
+    assert_true(n > 5000);
+    free(plane);
+}
+
 static void bends(void **state)
 {
     (void)state;
-    enum { E = 32, DRAWS = 300 };
-    const double warp = 0.1, middle = 0.3, k = 2 * PI / 4;
-    const image_field_view v = {.size = S, .edge = E, .ramp_px = 4 * S};
-    const image_affine still = image_affine_make(0, 0, 1, 0, 0);
-    float *plane = malloc(S * S * sizeof *plane), flat[E * E], bent[E * E], again[E * E];
-    md_rng r = md_rng_at(3, MD_RNG_TEST, 100, 0), same = r;
-    for (int axis = 0; axis < 2; axis++) {
+    bends_evenly(4);
+    bends_evenly(16);
+    bends_where_it_comes_from();
+    /* warp 0: the jitter alone, and nothing more is drawn; a mask of nothing or everything stays */
+    float *field = malloc(S * S * sizeof *field), want[E * E], got[E * E];
+    md_rng r = md_rng_at(3, MD_RNG_TEST, 102, 0), same = r;
+    (void)plane_of(0, 16, field);
+    image_affine a = image_affine_jitter(&same, 1, S);
+    image_field_picture(&bend_view, field, &a, want);
+    image_field_augment(&bend_view, field, 1, 0, &r, got);
+    assert_memory_equal(got, want, sizeof got);
+    assert_memory_equal(&r, &same, sizeof r);
+    for (int sign = -1; sign <= 1; sign += 2) {
         for (int i = 0; i < S * S; i++)
-            plane[i] = (float)((axis ? i % S : i / S) + 0.5 - middle * S);
-        image_field_picture(&v, plane, &still, flat);
-        /* not bent: the jitter alone, from the same stream */
-        same = r;
-        image_affine a = image_affine_jitter(&same, 1, S);
-        image_field_picture(&v, plane, &a, bent);
-        image_field_augment(&v, plane, 1, 0, &r, again);
-        assert_memory_equal(bent, again, sizeof bent);
-        assert_memory_equal(&r, &same, sizeof r);
-        /* the root mean squares of displacements and of what they differ from one pixel to the next
-           one; far enough from the border that none is cut off */
-        double radius = sqrt((1 - middle) * S * S / PI), squares = 0, steps = 0, n = 0;
-        for (int draw = 0; draw < DRAWS; draw++) {
-            image_field_augment(&v, plane, 0, warp, &r, bent);
-            for (int i = 0; i < E * E; i++) {
-                if (i / E < E / 4 || i / E >= 3 * E / 4 || i % E < E / 4 || i % E >= 3 * E / 4)
-                    continue;
-                double u = v.ramp_px * (double)(bent[i] - flat[i]),
-                       next = v.ramp_px * (double)(bent[i + 1] - flat[i + 1]);
-                squares += u * u;
-                steps += (next - u) * (next - u);
-                n++;
-            }
-        }
-        near("displacement", sqrt(squares / n) / (warp * radius), 1, 0.05);
-        /* of k^2 over all directions a half lies along x; exp(2 s) averages to sinh(0.7) / 0.7 */
-        double slope = k / radius * sqrt(sinh(0.7) / 0.7 / 2) * (double)S / E;
-        near("smoothness", sqrt(steps / n) / (warp * radius) / slope, 1, 0.1);
+            field[i] = (float)(8 * sign * S);
+        image_field_augment(&bend_view, field, 1, 0.3, &r, got);
+        for (int i = 0; i < E * E; i++)
+            assert_true(got[i] == (float)sign);
     }
-    free(plane);
+    free(field);
 }
 
 int main(void)

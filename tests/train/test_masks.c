@@ -172,6 +172,13 @@ static void pictures(void **state)
     mask_train_picture(&still, 0, 0, a);
     mask_train_picture(&bending, 0, 0, b);
     assert_memory_not_equal(a, b, sizeof a);
+    /* as the configuration says */
+    const char *sets[] = {"masks.augment=0.7", "masks.warp=0.2"};
+    config *c;
+    OK(config_load(NULL, sets, 2, &c));
+    mask_train_fill(c, SIZE, &bending);
+    assert_true(bending.augment == 0.7 && bending.warp == 0.2);
+    config_free(c);
 }
 
 int main(void)
